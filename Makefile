@@ -1,0 +1,56 @@
+# Every target makes .venv and installs what is missing by itself.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := PYTHONPATH=platform:. PYTHONWARNINGS=ignore $(BIN)/python
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+INPUTS := pyproject.toml constraints/default.txt
+
+.PHONY: help demo demo-check test test-fast check bench clean
+
+help:
+	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C ends it"
+	@echo "make demo-check  the same, ends by itself; the exit code says whether it worked"
+	@echo "make test        all tests       make test-fast  without Ray and servers"
+	@echo "make check       ruff, mypy, import rules, layout"
+	@echo "make bench       the README's figures"
+	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"Tuneyard needs Python 3.11 or 3.12, found {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+# Without --no-compile pip would byte-compile every package, a minute for files that are mostly never imported.
+$(STAMP): $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[gguf]'
+	@touch $@
+
+$(DEV_STAMP): $(INPUTS) $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(RUN) -m tuneyard.demo $(ARGS)
+
+demo-check: $(STAMP)
+	@$(RUN) -m tuneyard.demo --check $(ARGS)
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(DEV_STAMP)
+	$(BIN)/python -m pytest -m "not integration and not journey" $(ARGS)
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy platform/tuneyard jobs serve_apps ui
+	PYTHONPATH=platform:. $(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_layout.py
+
+bench: $(DEV_STAMP)
+	@$(RUN) -m tests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What runs as a Ray job or prepares one: `python -m jobs.<name>`."""

@@ -1,0 +1,186 @@
+"""The finetuning job: validate, train on Ray, export, prove, register.
+
+    python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
+    ray job submit --working-dir . -- python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from jobs.run_record import RunFolder, RunRecord
+from tuneyard.command import add_config_arguments, run_command
+from tuneyard.config import load_config
+from tuneyard.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from jobs.preflight import PreparedRun
+    from tuneyard.checkpoint import CheckpointManifest
+    from tuneyard.registry import ModelRegistry, ModelVersion
+
+
+EPILOG = """\
+examples:
+  python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
+  python -m jobs.finetune --config jobs/configs/demo_cpu.yaml --set training.epochs=1 --set run.name=quick
+  python -m jobs.finetune --config my.yaml --dry-run      validate everything, print the resolved config
+
+The same run.name resumes after a crash or Ctrl-C. Every field: platform/tuneyard/finetune_config.py
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.finetune",
+        description="Finetune GPT-OSS on a file of chats, on Ray; export, prove and register the result.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="validate and print the resolved config; start nothing")
+    arguments = parser.parse_args(argv)
+    return run_command(
+        lambda: finetune(
+            load_config(FinetuneConfig, arguments.config, arguments.overrides),
+            address=arguments.address,
+            dry_run=arguments.dry_run,
+            verbose=arguments.verbose,
+        ),
+        on_interrupt="Interrupted. Checkpoints are kept: the same command goes on from the last one.",
+    )
+
+
+def finetune(
+    config: FinetuneConfig, *, address: str | None = None, dry_run: bool = False, verbose: bool = False
+) -> ModelVersion | None:
+    """The registered model version of a run, trained if need be; None for a dry run.
+
+    Raises a TuneyardError with the fix for everything that a user can mend; before training starts
+    nothing has been written but the run's folder.
+    """
+    from jobs.preflight import prepare_run
+
+    say("validating data and config")
+    prepared = prepare_run(config)
+    _say_prepared(prepared, config)
+    if dry_run:
+        print(config.model_dump_json(indent=2))
+        return None
+    folder, record = RunFolder.open(config, prepared.inputs_fingerprint(config))
+    from tuneyard.registry import ModelRegistry
+
+    registry = ModelRegistry(config.run.storage)
+    done = _finished_version(record, registry, config)
+    if done is not None:
+        say(f"run {config.run.name!r} is already done: {done.name}/{done.version} at {done.checkpoint}")
+        return done
+    return _train_and_publish(config, prepared, folder, record, registry, address, verbose)
+
+
+def _train_and_publish(
+    config: FinetuneConfig,
+    prepared: PreparedRun,
+    folder: RunFolder,
+    record: RunRecord,
+    registry: ModelRegistry,
+    address: str | None,
+    verbose: bool,
+) -> ModelVersion:
+    from jobs.ray_training import export_on_ray, train_on_ray
+    from tuneyard.cluster import check_resources, connect_ray
+
+    say(f"Ray: {connect_ray(address, verbose=verbose)}")
+    workers = config.workers
+    check_resources(
+        {
+            "CPU": workers.num_workers * workers.cpus_per_worker,
+            **({"GPU": float(workers.num_workers)} if workers.use_gpu else {}),
+        },
+        f"The run {config.run.name!r} with {workers.num_workers} worker(s)",
+    )
+    record.mlflow_run_id = registry.start_run(
+        config.run.model_name, config.run.name, _run_params(config, prepared), record.mlflow_run_id
+    )
+    folder.save(record)
+    started = time.monotonic()
+    succeeded = False
+    try:
+        outcome = train_on_ray(config, prepared, folder, lambda m, s: registry.log_metrics(record.mlflow_run_id, m, s))
+        say(f"trained in {time.monotonic() - started:.0f} s; exporting and proving")
+        manifest, target = export_on_ray(config, prepared, outcome, record.mlflow_run_id)
+        version = _register(registry, config, manifest, target, record)
+        succeeded = True
+    finally:
+        registry.end_run(record.mlflow_run_id, succeeded=succeeded)
+    folder.save(record)
+    say(
+        f"proved: mean KL to the trained model {manifest.proof['mean_kl']:.1e} nats, "
+        f"same first token at {manifest.proof['top1_agreement']:.1%} of {int(manifest.proof['positions'])} positions"
+    )
+    say(f"registered {version.name}/{version.version} (@newest) at {version.checkpoint}")
+    return version
+
+
+def _register(
+    registry: ModelRegistry, config: FinetuneConfig, manifest: CheckpointManifest, target: Path, record: RunRecord
+) -> ModelVersion:
+    assert manifest.dataset is not None
+    assert manifest.codec is not None
+    assert manifest.base is not None
+    tags = {
+        "dataset_fingerprint": manifest.dataset.fingerprint,
+        "codec_fingerprint": manifest.codec.fingerprint,
+        "base_digest": manifest.base.digest,
+        "base_name": manifest.base.name,
+        "weights_digest": manifest.digest,
+        "run_name": config.run.name,
+        "git_commit": manifest.git_commit or "none",
+        **{f"metric.{name}": f"{value:g}" for name, value in manifest.metrics.items()},
+    }
+    version = registry.register(config.run.model_name, target, record.mlflow_run_id, tags)
+    record.checkpoint, record.version = target, version.version
+    return version
+
+
+def _finished_version(record: RunRecord, registry: ModelRegistry, config: FinetuneConfig) -> ModelVersion | None:
+    """The run's registered version, if its checkpoint still stands."""
+    if record.version is None or record.checkpoint is None or not (record.checkpoint / "manifest.json").is_file():
+        return None
+    return registry.find(f"{config.run.model_name}/{record.version}")
+
+
+def _run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]:
+    training = {f"training.{k}": str(v) for k, v in config.training.model_dump(mode="json").items()}
+    return training | {
+        "base": str(config.model.base),
+        "base_digest": prepared.base_digest,
+        "dataset_fingerprint": prepared.dataset_fingerprint,
+        "codec_fingerprint": prepared.codec_fingerprint,
+        "num_workers": str(config.workers.num_workers),
+    }
+
+
+def _say_prepared(prepared: PreparedRun, config: FinetuneConfig) -> None:
+    table = prepared.train_tokens
+    heldout = f", {len(prepared.heldout.examples)} held out" if prepared.heldout else ""
+    say(
+        f"{len(prepared.train.examples)} chats{heldout}; "
+        f"{table.rows.num_rows} training rows, {table.num_tokens} tokens"
+    )
+    for name, tokens in (("training", table), ("held-out", prepared.heldout_tokens)):
+        if tokens is not None and tokens.too_long:
+            listed = "; ".join(tokens.too_long[:5]) + ("; …" if len(tokens.too_long) > 5 else "")
+            say(f"left out {len(tokens.too_long)} {name} row(s) over data.max_length={config.data.max_length}: {listed}")
+
+
+def say(text: str) -> None:
+    """One line for people, on standard output."""
+    print(f"[finetune] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Events of the workers -> one progress bar (or plain lines) and MLflow metrics, in a driver thread."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from tqdm import tqdm
+
+LINE_EVERY_S = 10.0
+"""Where no terminal listens, a plain line this often."""
+
+
+class EventSource(Protocol):
+    """What ray.util.queue.Queue gives: events that have come since the last call."""
+
+    def next_events(self) -> list[dict[str, float]]: ...
+
+
+class TrainingProgress:
+    """Context manager: shows and logs every event until it is closed; then the last ones.
+
+    `last` is the newest value of every metric.
+    """
+
+    def __init__(
+        self, source: EventSource, log: Callable[[dict[str, float], int], None], stream: TextIO | None = None
+    ) -> None:
+        self._source = source
+        self._log = log
+        self._stream = stream or sys.stderr
+        self._bar: tqdm[None] | None = None
+        self._line_due = 0.0
+        self._started = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="training-progress", daemon=True)
+        self.last: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join(timeout=30)
+        if self._bar is not None:
+            self._bar.close()
+
+    def _run(self) -> None:
+        while True:
+            closing = self._done.is_set()
+            for event in self._source.next_events():
+                self.last |= event
+                self._log({k: v for k, v in event.items() if k not in ("step", "total_steps")}, int(event["step"]))
+                self._show(event)
+            if closing:
+                return
+            self._done.wait(0.3)
+
+    def _show(self, event: dict[str, float]) -> None:
+        if not self._stream.isatty():
+            self._show_line(event)
+            return
+        step = int(event["step"])
+        if self._bar is None:
+            # `initial` keeps the ETA right when a run resumes in the middle.
+            self._bar = tqdm(
+                total=int(event["total_steps"]), initial=step - 1, unit="step", desc="training", file=self._stream
+            )
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix_str(_metrics_text(self.last))
+
+    def _show_line(self, event: dict[str, float]) -> None:
+        now = time.monotonic()
+        last_step = event["step"] >= event["total_steps"]
+        if now < self._line_due and "eval_loss" not in event and not last_step:
+            return
+        self._line_due = now + LINE_EVERY_S
+        print(
+            f"training: step {int(event['step'])}/{int(event['total_steps'])}  {_metrics_text(self.last)}"
+            f"  ETA {self._eta_text(event)}",
+            file=self._stream,
+            flush=True,
+        )
+
+    def _eta_text(self, event: dict[str, float]) -> str:
+        if not hasattr(self, "_first_step"):
+            self._first_step, self._first_time = event["step"], time.monotonic()
+            return "…"
+        steps = event["step"] - self._first_step
+        if steps <= 0:
+            return "…"
+        seconds = (time.monotonic() - self._first_time) / steps * (event["total_steps"] - event["step"])
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _metrics_text(metrics: dict[str, float]) -> str:
+    formats = {
+        "loss": "loss {:.3f}",
+        "eval_loss": "held-out {:.3f}",
+        "learning_rate": "lr {:.1e}",
+        "grad_norm": "grad {:.2f}",
+        "tokens_per_s": "{:.0f} tok/s",
+    }
+    return "  ".join(text.format(metrics[name]) for name, text in formats.items() if name in metrics)

@@ -1,0 +1,160 @@
+"""The two things that a run does on Ray: train in a worker group, export in a task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.queue import Queue
+
+from jobs.export_checkpoint import PROBE_ROWS, export_and_prove
+from jobs.preflight import PreparedRun
+from jobs.progress import TrainingProgress
+from jobs.run_record import RunFolder
+from jobs.train_loop import train_loop_per_worker
+from tuneyard.checkpoint import BaseReference, CheckpointManifest, CodecReference, DatasetReference
+from tuneyard.errors import TrainingError, TuneyardError
+from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.token_table import write_token_table
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOutcome:
+    """The checkpoint to export, on storage, and the last metrics."""
+
+    checkpoint: Path
+    metrics: dict[str, float]
+
+
+def train_on_ray(
+    config: FinetuneConfig,
+    prepared: PreparedRun,
+    folder: RunFolder,
+    log: Callable[[dict[str, float], int], None],
+) -> TrainOutcome:
+    """Trains in a Ray Train worker group, or goes on where the run of this folder stopped.
+
+    Raises TrainingError when the workers fail more often than `workers.max_failures`.
+    """
+    write_token_table(prepared.train_tokens, folder.train_tokens)
+    if prepared.heldout_tokens is not None:
+        write_token_table(prepared.heldout_tokens, folder.heldout_tokens)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    events = Queue(actor_options={"num_cpus": 0})
+    try:
+        with TrainingProgress(_QueueEvents(events), log) as progress:
+            result = _trainer(config, prepared, folder, events).fit()
+    except ray.train.TrainingFailedError as e:
+        raise _as_training_error(e, folder) from e
+    finally:
+        events.shutdown(force=True)
+    checkpoint = _checkpoint_to_export(config, result)
+    return TrainOutcome(checkpoint, {k: v for k, v in (progress.last or result.metrics or {}).items()})
+
+
+def export_on_ray(
+    config: FinetuneConfig, prepared: PreparedRun, outcome: TrainOutcome, run_id: str | None
+) -> tuple[CheckpointManifest, Path]:
+    """Exports in a Ray task, with a worker's resources; returns the manifest and the published folder."""
+    probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
+    rows = probes.rows.slice(0, PROBE_ROWS).select(["input_ids", "labels"]).to_pylist()
+    lineage: dict[str, Any] = {
+        "base": BaseReference(name=config.model.base.name, digest=prepared.base_digest),
+        "dataset": DatasetReference(
+            fingerprint=prepared.dataset_fingerprint,
+            rows=len(prepared.train.examples),
+            files=tuple(str(path) for path in (config.data.train, config.data.heldout) if path),
+        ),
+        "codec": CodecReference(
+            settings=config.codec.model_dump(mode="json"), fingerprint=prepared.codec_fingerprint
+        ),
+        "metrics": {k: v for k, v in outcome.metrics.items() if k in ("step", "epoch", "loss", "eval_loss")},
+        "run_id": run_id,
+    }
+    target = _next_version_folder(config.run.storage / "models" / config.run.model_name)
+    task = ray.remote(export_and_prove).options(
+        num_cpus=config.workers.cpus_per_worker, num_gpus=1 if config.workers.use_gpu else 0, max_retries=0
+    )
+    try:
+        return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage)), target
+    except ray.exceptions.RayTaskError as e:
+        if isinstance(e.cause, TuneyardError):
+            raise e.cause from e
+        raise
+
+
+class _QueueEvents:
+    """EventSource over ray.util.queue."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def next_events(self) -> list[dict[str, float]]:
+        waiting = self._queue.qsize()
+        return list(self._queue.get_nowait_batch(waiting)) if waiting else []
+
+
+def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, events: Queue) -> TorchTrainer:
+    workers = config.workers
+    early = config.training.early_stopping_patience is not None
+    return TorchTrainer(
+        train_loop_per_worker,
+        train_loop_config={
+            "config": config.model_dump_json(),
+            "train": str(folder.train_tokens),
+            "heldout": str(folder.heldout_tokens) if prepared.heldout_tokens is not None else None,
+            "events": events,
+        },
+        torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": 1.0} if workers.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name="ray_train",
+            storage_path=str(folder.path),
+            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=2,
+                checkpoint_score_attribute="eval_loss" if early else None,
+                checkpoint_score_order="min",
+            ),
+        ),
+    )
+
+
+def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> Path:
+    if config.training.early_stopping_patience is not None and result.best_checkpoints:
+        best, _ = min(result.best_checkpoints, key=lambda pair: pair[1].get("eval_loss", float("inf")))
+        return Path(best.path)
+    if result.checkpoint is None:
+        raise TrainingError("Training ended without a checkpoint: it had no step to do. Raise training.epochs.")
+    return Path(result.checkpoint.path)
+
+
+def _as_training_error(error: ray.train.TrainingFailedError, folder: RunFolder) -> TuneyardError:
+    """The workers' own TuneyardError if there is one, else a TrainingError that shows the first failure."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for failure in failures:
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, TuneyardError):
+                return cause
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    shown = str(failures[0] if failures else error)
+    return TrainingError(
+        f"Training failed: {shown}\nCheckpoints are kept in {folder.path}; the same command goes on from the last one."
+    )
+
+
+def _next_version_folder(models: Path) -> Path:
+    taken = [int(p.name) for p in models.iterdir() if p.name.isdigit()] if models.is_dir() else []
+    return models / str(max(taken, default=0) + 1)

@@ -1,0 +1,250 @@
+"""The embedded TrainingBackend: transformers.Trainer, with PEFT for LoRA, on CPUs or GPUs."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pyarrow.parquet as pq
+import torch
+import transformers
+
+from jobs.training_backend import TokenFiles, TrainContext
+from tuneyard.checkpoint import make_checkpoint_portable
+from tuneyard.errors import TrainingError
+from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.token_table import IGNORED_LABEL
+
+ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
+EXPERT_PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+MAX_MERGE_LOGIT_DIFFERENCE = 5e-3
+"""Merged against adapted logits, both fp32: measured 1e-4 and less; a wrong merge is off by whole units."""
+
+
+class TransformersBackend:
+    """See TrainingBackend."""
+
+    def train(self, config: FinetuneConfig, tokens: TokenFiles, context: TrainContext) -> None:
+        workers = config.workers
+        if not workers.use_gpu and workers.threads_per_worker is not None:
+            torch.set_num_threads(workers.threads_per_worker)
+        transformers.set_seed(config.training.seed)
+        model = load_trainable_model(config)
+        train_rows = pq.read_table(tokens.train).to_pylist()
+        heldout_rows = pq.read_table(tokens.heldout).to_pylist() if tokens.heldout else None
+        callbacks: list[transformers.TrainerCallback] = [_ReportingCallback(context)]
+        if config.training.early_stopping_patience is not None:
+            callbacks.append(transformers.EarlyStoppingCallback(config.training.early_stopping_patience))
+        trainer = transformers.Trainer(
+            model=model,
+            args=_training_arguments(config, context, with_eval=heldout_rows is not None),
+            train_dataset=train_rows,
+            eval_dataset=heldout_rows,
+            data_collator=LabelledPositionsCollator(pad_token_id=model.config.pad_token_id or 0),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
+
+    def export_hf(
+        self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+    ) -> list[np.ndarray]:
+        base_config = transformers.AutoConfig.from_pretrained(config.model.base)
+        if config.training.method == "lora":
+            model = peft.PeftModel.from_pretrained(_load_base(config), checkpoint).eval()
+            trained = label_logits(model, probe_rows)
+            # Merging in bf16 moved logits by up to 2.5; in fp32 by 1e-6.
+            model = model.merge_and_unload(safe_merge=True)
+            _check_merge(trained, label_logits(model, probe_rows))
+        else:
+            model = _load_pretrained(checkpoint, config).eval()
+            trained = label_logits(model, probe_rows)
+        model.config = base_config
+        model.to(base_config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
+        transformers.AutoTokenizer.from_pretrained(config.model.base).save_pretrained(target)
+        make_checkpoint_portable(target)
+        return trained
+
+
+class LabelledPositionsCollator:
+    """Rows to a right-padded batch whose logits are computed only where some row has a label.
+
+    Gives input_ids, attention_mask and labels [rows, longest], and, for the model, logits_to_keep
+    [kept] with shift_labels [rows, kept]. The loss is the same to the last bit of rounding; with
+    GPT-OSS's vocabulary the logits of prompt tokens would be most of the memory.
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        self._pad_token_id = pad_token_id
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        longest = max(len(row["input_ids"]) for row in rows)
+        input_ids = torch.full((len(rows), longest), self._pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        labels = torch.full_like(input_ids, IGNORED_LABEL)
+        for index, row in enumerate(rows):
+            length = len(row["input_ids"])
+            input_ids[index, :length] = torch.tensor(row["input_ids"])
+            labels[index, :length] = torch.tensor(row["labels"])
+            attention_mask[index, :length] = 1
+        shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
+        kept = (shifted != IGNORED_LABEL).any(dim=0).nonzero().squeeze(-1)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": labels,
+            "logits_to_keep": kept,
+            "shift_labels": shifted[:, kept].contiguous(),
+        }
+
+
+def load_trainable_model(config: FinetuneConfig) -> torch.nn.Module:
+    """The base in fp32 (bf16 with a GPU and `precision: bf16`), with fresh adapters when training LoRA."""
+    model = _load_base(config)
+    aux = config.training.router_aux_loss_coef
+    model.config.output_router_logits = aux > 0
+    model.router_aux_loss_coef = aux
+    if config.training.method == "full":
+        return model
+    lora = config.training.lora
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=ATTENTION_MODULES,
+            target_parameters=EXPERT_PARAMETERS if lora.experts else None,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def label_logits(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
+    """fp32 logits [positions, vocabulary] per row, at the positions that predict labelled tokens."""
+    result = []
+    with torch.inference_mode():
+        for row in rows:
+            batch = LabelledPositionsCollator(pad_token_id=0)([row])
+            device = next(model.parameters()).device
+            logits = model(
+                input_ids=batch["input_ids"].to(device), logits_to_keep=batch["logits_to_keep"].to(device)
+            ).logits
+            result.append(logits[0].float().cpu().numpy())
+    return result
+
+
+def _load_base(config: FinetuneConfig) -> Any:
+    return _load_pretrained(config.model.base, config)
+
+
+def _load_pretrained(folder: Path, config: FinetuneConfig) -> Any:
+    on_gpu = config.workers.use_gpu and torch.cuda.is_available()
+    # grouped_mm, transformers' default, was up to 7.5 times slower on a CPU.
+    experts = config.model.experts_implementation or (None if on_gpu else "eager")
+    return transformers.GptOssForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16 if on_gpu and config.training.precision == "bf16" else torch.float32,
+        attn_implementation="eager",  # the one that implements sinks and has a backward pass everywhere
+        **({"experts_implementation": experts} if experts else {}),
+    )
+
+
+def _training_arguments(
+    config: FinetuneConfig, context: TrainContext, *, with_eval: bool
+) -> transformers.TrainingArguments:
+    training = config.training
+    save = training.checkpoint_every_steps
+    evaluate = training.eval_every_steps
+    early = training.early_stopping_patience is not None
+    return transformers.TrainingArguments(
+        output_dir=str(context.work_dir),
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=training.warmup_ratio,  # below 1 it is a ratio (transformers 5)
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        per_device_train_batch_size=training.batch_size_per_worker,
+        per_device_eval_batch_size=2 * training.batch_size_per_worker,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        bf16=training.precision == "bf16",
+        seed=training.seed,
+        use_cpu=not config.workers.use_gpu,
+        train_sampling_strategy="random",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="no" if not with_eval else ("steps" if evaluate else "epoch"),
+        eval_steps=evaluate,
+        save_strategy="steps" if save else "epoch",
+        save_steps=save or 500,
+        save_total_limit=1,
+        metric_for_best_model="eval_loss" if early else None,
+        greater_is_better=False if early else None,
+        prediction_loss_only=True,
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        dataloader_pin_memory=config.workers.use_gpu,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=True,
+        report_to=[],
+        label_names=["labels"],
+    )
+
+
+class _ReportingCallback(transformers.TrainerCallback):
+    """Hands the Trainer's logs and checkpoints to the context."""
+
+    def __init__(self, context: TrainContext) -> None:
+        self._context = context
+        self._last: dict[str, float] = {}
+        self._tokens_seen = 0
+        self._since = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._since = time.monotonic()
+        self._tokens_seen = int(state.num_input_tokens_seen)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        known = ("loss", "grad_norm", "learning_rate", "eval_loss")
+        metrics = {name: float(value) for name, value in (logs or {}).items() if name in known}
+        if not metrics:
+            return
+        if not math.isfinite(metrics.get("loss", 0.0)):
+            raise TrainingError(
+                f"The loss is {metrics['loss']} at step {state.global_step}. Lower training.learning_rate "
+                f"(now {args.learning_rate:g}) or training.max_grad_norm (now {args.max_grad_norm:g})."
+            )
+        now = time.monotonic()
+        if "loss" in metrics and now > self._since:
+            seen = int(state.num_input_tokens_seen)
+            metrics["tokens_per_s"] = (seen - self._tokens_seen) / (now - self._since)
+            self._tokens_seen, self._since = seen, now
+        metrics |= {"step": state.global_step, "total_steps": state.max_steps, "epoch": float(state.epoch or 0)}
+        self._last |= metrics
+        if self._context.rank == 0:
+            self._context.report_metrics(metrics)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Time spent evaluating is not training time.
+        self._since = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._context.report_checkpoint(dict(self._last), folder)
+        self._since = time.monotonic()
+
+
+def _check_merge(adapted: list[np.ndarray], merged: list[np.ndarray]) -> None:
+    worst = max((float(np.abs(a - m).max()) for a, m in zip(adapted, merged, strict=True)), default=0.0)
+    if worst > MAX_MERGE_LOGIT_DIFFERENCE:
+        raise TrainingError(
+            f"Merging the adapters changed the logits by {worst:.2e} (allowed {MAX_MERGE_LOGIT_DIFFERENCE:.0e}): "
+            "the merged weights are not the trained model. Nothing was exported."
+        )

@@ -1,0 +1,39 @@
+"""What the command lines share: arguments of a config, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tuneyard.errors import TuneyardError
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds config, overrides, address and verbose."""
+    parser.add_argument("--config", type=Path, required=True, help="YAML file")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="override a field; repeatable"
+    )
+    parser.add_argument(
+        "--address", help="Ray cluster; default: RAY_ADDRESS, a running one, or else a private one. `local`: private"
+    )
+    parser.add_argument("--verbose", action="store_true", help="show the logs of Ray and of the workers")
+
+
+def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted.") -> int:
+    """Runs an entry point's action: 0, or 1 with a message for a user's mistake, or 130 on Ctrl-C or SIGTERM."""
+    # Explicitly, because a shell starts background commands with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        action()
+    except TuneyardError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{on_interrupt}", file=sys.stderr)
+        return 130
+    return 0

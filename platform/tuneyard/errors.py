@@ -1,0 +1,94 @@
+"""Every error that Tuneyard raises on purpose.
+
+    TuneyardError
+    ├── ConfigError               a config file, field or `--set` option is wrong
+    ├── DatasetError              a dataset file is missing, broken or unusable
+    ├── CheckpointError           a checkpoint is missing, incomplete or not what it says
+    ├── RegistryError             a model name, version or alias is unknown
+    ├── ClusterError              Ray cannot be reached or can never place the work
+    ├── TrainingError             a training run failed or cannot be resumed
+    ├── StorageFullError          there is no room for a checkpoint
+    ├── PortInUseError            a port is taken
+    ├── MissingDependencyError    an optional package is not installed
+    └── RequestError              an API request is wrong (carries OpenAI's error fields)
+        ├── ModelNotFoundError    no such model
+        └── EngineError           the engine failed or is gone
+
+A message says what, where, what was found and the fix. All errors pickle: Ray carries them
+between processes, and an exception that does not pickle surfaces as a useless RayError.
+"""
+
+from __future__ import annotations
+
+
+class TuneyardError(Exception):
+    """The root. Entry points print its message without a traceback and exit with 1."""
+
+
+class ConfigError(TuneyardError):
+    """A config file, field or `--set` option is wrong."""
+
+
+class DatasetError(TuneyardError):
+    """A dataset file is missing, broken or unusable."""
+
+
+class CheckpointError(TuneyardError):
+    """A checkpoint is missing, incomplete or not what its manifest says."""
+
+
+class RegistryError(TuneyardError):
+    """A model name, version or alias is unknown."""
+
+
+class ClusterError(TuneyardError):
+    """Ray cannot be reached, or can never place the work."""
+
+
+class TrainingError(TuneyardError):
+    """A training run failed or cannot be resumed."""
+
+
+class StorageFullError(TuneyardError):
+    """There is no room for a checkpoint; nothing half-written is left visible."""
+
+
+class PortInUseError(TuneyardError):
+    """A port that a server needs is taken."""
+
+
+class MissingDependencyError(TuneyardError):
+    """An optional package is not installed; the message names the extra that holds it."""
+
+
+class RequestError(TuneyardError):
+    """An API request is wrong.
+
+    Carries what OpenAI's error object carries: `status_code` (HTTP), `error_type`, `param`
+    (the field at fault, dotted, or None) and `code` (a word for programs, or None).
+    """
+
+    status_code = 400
+    error_type = "invalid_request_error"
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, param, code)
+        self.message = message
+        self.param = param
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ModelNotFoundError(RequestError):
+    """The request names a model that is not served here."""
+
+    status_code = 404
+
+
+class EngineError(RequestError):
+    """The engine failed, or stopped while the request was running."""
+
+    status_code = 500
+    error_type = "server_error"

@@ -1,0 +1,137 @@
+"""FinetuneConfig: everything that a finetuning run is made of."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tuneyard.config import AbsolutePath, StrictConfig
+from tuneyard.harmony import CodecSettings
+from tuneyard.home import tuneyard_home
+
+
+class ModelConfig(StrictConfig):
+    """The base checkpoint."""
+
+    base: AbsolutePath
+    """Folder of a Hugging Face GPT-OSS checkpoint (config.json, tokenizer.json, safetensors)."""
+
+    experts_implementation: Literal["eager", "grouped_mm", "batched_mm"] | None = None
+    """transformers' expert kernels; null picks eager on a CPU (faster there) and transformers' default on a GPU."""
+
+
+class DataConfig(StrictConfig):
+    """The chats."""
+
+    train: AbsolutePath
+    """OpenAI chat JSONL to train on."""
+
+    heldout: AbsolutePath | None = None
+    """OpenAI chat JSONL never trained on: evaluation loss during training, and the export's proof."""
+
+    max_length: int = Field(default=2048, ge=16)
+    """Longest row in tokens."""
+
+    too_long: Literal["error", "drop"] = "error"
+    """What happens to longer rows: `error` refuses to train, `drop` leaves them out and names them. Never cut."""
+
+
+class LoraConfig(StrictConfig):
+    """Low-rank adapters (Hu et al. 2021), through PEFT."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    experts: bool = False
+    """Adapters on the experts' projections too, besides attention q, k, v and o."""
+
+
+class TrainingConfig(StrictConfig):
+    """How to train."""
+
+    backend: Literal["transformers"] = "transformers"
+    """The TrainingBackend."""
+
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains adapters and merges them at export; `full` trains every weight."""
+
+    lora: LoraConfig = LoraConfig()
+    epochs: float = Field(default=3.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stops after this many optimizer steps, whatever `epochs` says."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    batch_size_per_worker: int = Field(default=4, ge=1)
+    """Rows per worker and forward pass."""
+
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    router_aux_loss_coef: float = Field(default=0.0, ge=0)
+    """Weight of the load-balancing loss. GPT-OSS's own config says 0.9, which blows the loss up when trained with."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Forward and backward precision; adapters and optimizer state stay fp32."""
+
+    seed: int = 17
+    eval_every_steps: int | None = Field(default=None, ge=1)
+    """Evaluation on the held-out rows; null: once per epoch."""
+
+    checkpoint_every_steps: int | None = Field(default=None, ge=1)
+    """Checkpoint with optimizer state; null: once per epoch. A killed worker loses at most this much."""
+
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """Stops after so many evaluations without a better held-out loss, and exports the best checkpoint."""
+
+
+class WorkersConfig(StrictConfig):
+    """The Ray Train worker group."""
+
+    num_workers: int = Field(default=1, ge=1)
+    use_gpu: bool = False
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    threads_per_worker: int | None = Field(default=1, ge=1)
+    """Torch threads of a CPU worker; null leaves torch's default."""
+
+    max_failures: int = Field(default=2, ge=0)
+    """How often a dead worker is replaced before the run fails."""
+
+
+class RunConfig(StrictConfig):
+    """Name and place of the run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The same name again resumes the run."""
+
+    model_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name in the registry; each successful run adds a version."""
+
+    storage: AbsolutePath = Field(default_factory=tuneyard_home)
+    """Root for `runs/` and `models/`. On more than one node: a folder that all nodes see."""
+
+    resume: bool = True
+    """Go on from the last checkpoint of a run of the same name."""
+
+
+class FinetuneConfig(StrictConfig):
+    """A finetuning run. Sparse YAML is enough: all but `run`, `model.base` and `data.train` has defaults."""
+
+    run: RunConfig
+    model: ModelConfig
+    data: DataConfig
+    codec: CodecSettings = CodecSettings()
+    training: TrainingConfig = TrainingConfig()
+    workers: WorkersConfig = WorkersConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.training.early_stopping_patience is not None and self.data.heldout is None:
+            raise ValueError(
+                f"training.early_stopping_patience={self.training.early_stopping_patience} needs data.heldout, which is not set"
+            )
+        if self.data.heldout is not None and self.data.heldout == self.data.train:
+            raise ValueError(f"data.heldout and data.train are the same file: {self.data.train}")
+        return self

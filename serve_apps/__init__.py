@@ -1,0 +1,1 @@
+"""What runs on Ray Serve: model applications with the OpenAI API over an inference engine."""

@@ -1,0 +1,167 @@
+"""Config -> checked checkpoints -> running Serve applications, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tuneyard.checkpoint import validate_hf_checkpoint
+from tuneyard.cluster import check_resources, connect_ray
+from tuneyard.errors import CheckpointError, ConfigError
+from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.ports import check_port_free
+from tuneyard.registry import ModelRegistry
+from tuneyard.serve_config import ModelAppConfig, ServeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedModel:
+    """A model whose checkpoint and codec have been found right."""
+
+    config: ModelAppConfig
+    checkpoint: Path
+    codec: CodecSettings
+
+
+def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel:
+    """The model with its checkpoint resolved and proved, and the codec that it must be served with.
+
+    Raises CheckpointError for a checkpoint that is not what its manifest says, or whose prompt format would
+    not be the one that it was trained on; RegistryError for an unknown reference.
+    """
+    checkpoint = registry.resolve_checkpoint(os.path.expandvars(config.checkpoint))
+    manifest = validate_hf_checkpoint(checkpoint)
+    if manifest.codec is None:
+        return CheckedModel(config, checkpoint, config.codec or CodecSettings())
+    trained = CodecSettings.model_validate(manifest.codec.settings)
+    if config.codec is not None and config.codec != trained:
+        raise CheckpointError(
+            f"{config.model_id}: the config's codec {config.codec.model_dump()} is not the one that the checkpoint was "
+            f"trained with, {trained.model_dump()}. Remove `codec` from the config: the manifest brings it."
+        )
+    here = HarmonyCodec.from_checkpoint(checkpoint, trained).fingerprint
+    if here != manifest.codec.fingerprint:
+        raise CheckpointError(
+            f"{config.model_id}: prompts rendered here are not those of its training (codec fingerprint {here[:12]}, "
+            f"trained with {manifest.codec.fingerprint[:12]}). Install the versions in the manifest: {manifest.software}."
+        )
+    return CheckedModel(config, checkpoint, trained)
+
+
+class Deployment:
+    """Context manager: inside it, all models of the config answer over HTTP.
+
+    Raises before anything starts: PortInUseError, CheckpointError, RegistryError, ConfigError, ClusterError.
+    On leaving, what it deployed is gone; a private Ray too.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        address: str | None = None,
+        verbose: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._address = address
+        self._verbose = verbose
+        self._say = say
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def base_urls(self) -> list[str]:
+        """One per model, for an OpenAI client."""
+        root = f"http://{self._config.http.host}:{self._config.http.port}"
+        return [f"{root}{model.route_prefix.rstrip('/')}/v1" for model in self._config.models]
+
+    def how_to_try(self) -> Iterator[str]:
+        """A curl line per model, for people."""
+        for model, url in zip(self._config.models, self.base_urls, strict=True):
+            body = f'{{"model": "{model.model_id}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+            yield f"  {model.model_id} at {url}"
+            yield f"    curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._start()
+            # Reached only on success: what has been started stays up until __exit__.
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        http = self._config.http
+        check_port_free(http.host, http.port, f"--set http.port={http.port + 1}")
+        registry = ModelRegistry()
+        models = [check_model(model, registry) for model in self._config.models]
+        for model in models:
+            self._say(f"{model.config.model_id}: checkpoint proved, {model.checkpoint}")
+        import ray
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+
+        from serve_apps.model_app import build_app
+
+        already = ray.is_initialized()
+        self._say(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
+        if not already:
+            self._stack.callback(ray.shutdown)
+        _check_replicas(models)
+        logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
+        serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
+        self._stack.callback(self._take_down)
+        for model in models:
+            app = build_app(model.config, model.checkpoint, model.codec)
+            started = time.monotonic()
+            serve.run(app, name=_app_name(model.config), route_prefix=model.config.route_prefix, blocking=False)
+            self._say(f"{model.config.model_id}: up after {time.monotonic() - started:.1f} s")
+
+    def _take_down(self) -> None:
+        from ray import serve
+
+        for model in self._config.models:
+            serve.delete(_app_name(model))
+        if not serve.status().applications:
+            serve.shutdown()
+
+
+def _app_name(model: ModelAppConfig) -> str:
+    return model.model_id.replace("/", "-").replace(":", "-")
+
+
+def _check_replicas(models: list[CheckedModel]) -> None:
+    """Refuses what can never be placed, and autoscaling options that Serve does not know."""
+    from pydantic import ValidationError
+    from ray.serve.config import AutoscalingConfig
+
+    needed = {"CPU": 0.0, "GPU": 0.0}
+    for model in models:
+        replicas = model.config.replicas
+        count = replicas.num_replicas or 0
+        if replicas.autoscaling_config is not None:
+            unknown = sorted(set(replicas.autoscaling_config) - set(AutoscalingConfig.model_fields))
+            if unknown:
+                raise ConfigError(
+                    f"{model.config.model_id}: autoscaling_config has no field {unknown[0]!r}. "
+                    f"Known: {', '.join(sorted(AutoscalingConfig.model_fields))}."
+                )
+            try:
+                count = AutoscalingConfig(**replicas.autoscaling_config).min_replicas
+            except ValidationError as e:
+                raise ConfigError(f"{model.config.model_id}: autoscaling_config: {e}") from e
+        needed["CPU"] += count * replicas.num_cpus
+        needed["GPU"] += count * replicas.num_gpus
+    check_resources({k: v for k, v in needed.items() if v}, "The deployment")
+

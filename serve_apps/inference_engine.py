@@ -1,0 +1,86 @@
+"""InferenceEngine: what every engine promises, and the only place that picks one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tuneyard.serve_config import EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to choose tokens. `max_tokens` is always explicit; temperature 0 is greedy; top_k 0 is off."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt, as token ids."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    stop_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """Tokens that are new since the last chunk; `finish_reason` on the last chunk only."""
+
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "abort"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Load at this moment: requests that the engine holds, and the share of its KV cache in use (0 to 1)."""
+
+    requests: int
+    kv_cache_usage: float
+
+
+class InferenceEngine(Protocol):
+    """Token ids in, token ids out. Engines know nothing of chats.
+
+    `start` loads the model, off the event loop, and returns when the engine answers. `generate`
+    gives chunks in order; the last one, and only it, has a finish_reason: "stop" when the last
+    token is one of stop_token_ids (which is then the last of token_ids: the codec needs it),
+    "length" when exactly max_tokens were made, "abort" after `abort`. A prompt that does not fit
+    max_model_len with one more token raises RequestError before anything is generated. When the
+    engine dies, every running and every later request raises EngineError: no answer ever just
+    ends. Closing or cancelling the iterator aborts the request in the engine. `abort` of an
+    unknown id does nothing. `check_health` raises EngineError once the engine cannot answer any
+    more. `shutdown` ends running requests with EngineError, frees the engine and may be called twice.
+    """
+
+    @property
+    def max_model_len(self) -> int:
+        """The context in tokens, prompt and answer together."""
+        ...
+
+    async def start(self) -> None: ...
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]: ...
+    async def abort(self, request_id: str) -> None: ...
+    def stats(self) -> EngineStats: ...
+    async def check_health(self) -> None: ...
+    async def shutdown(self) -> None: ...
+
+
+def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
+    """The engine that `engine` names, not started yet."""
+    match config.engine:
+        case "transformers":
+            from serve_apps.transformers_engine import TransformersEngine
+
+            return TransformersEngine(config, checkpoint)
+        case "scripted":
+            from serve_apps.scripted_engine import ScriptedEngine
+
+            return ScriptedEngine(config.script, config.token_interval_s)

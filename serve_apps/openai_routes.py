@@ -1,0 +1,109 @@
+"""The OpenAI API as FastAPI routes over a ChatService: the same under Ray Serve and under plain uvicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from serve_apps.chat_service import ChatService
+from tuneyard import __version__
+from tuneyard.errors import EngineError, RequestError
+from tuneyard.openai_api import ChatCompletionChunk, ChatCompletionRequest, error_body
+
+logger = logging.getLogger(__name__)
+
+
+def create_api(
+    get_service: Callable[[], ChatService], on_shutdown: Callable[[], Awaitable[None]] | None = None
+) -> FastAPI:
+    """The FastAPI application. `get_service` is called per request, `on_shutdown` once at the end."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if on_shutdown is not None:
+            await on_shutdown()
+
+    # Nothing of the schema pages is served: they would load scripts from a public CDN.
+    api = FastAPI(title="Tuneyard", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    api.add_exception_handler(RequestError, _on_request_error)
+    api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(Exception, _on_unexpected_error)
+
+    @api.get("/v1/models")
+    async def list_models() -> Response:
+        return _json(get_service().models().model_dump())
+
+    @api.post("/v1/chat/completions")
+    async def create_chat_completion(request: Request) -> Response:
+        parsed = ChatCompletionRequest.parse(await _json_body(request))
+        if not parsed.stream:
+            completion = await get_service().complete(parsed)
+            return _json(completion.model_dump(exclude_none=False))
+        chunks = await get_service().open_stream(parsed)
+        return StreamingResponse(
+            _server_sent_events(chunks),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
+    @api.get("/healthz")
+    async def healthz() -> Response:
+        try:
+            await get_service().check_health()
+        except EngineError as e:
+            return JSONResponse({"status": "unhealthy", "reason": e.message}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    return api
+
+
+async def _server_sent_events(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncIterator[str]:
+    """Chunks as SSE, closed by [DONE]. An error in mid-stream becomes an error event and no [DONE]:
+    a cut answer must never look like a whole one.
+    """
+    try:
+        async for chunk in chunks:
+            yield f"data: {chunk.model_dump_json(exclude_none=True)}\n\n"
+    except RequestError as e:
+        logger.warning("stream ended by %s: %s", type(e).__name__, e.message)
+        yield f"data: {json.dumps(error_body(e))}\n\n"
+        return
+    finally:
+        await chunks.aclose()  # type: ignore[attr-defined]
+    yield "data: [DONE]\n\n"
+
+
+async def _json_body(request: Request) -> Any:
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as e:
+        raise RequestError(f"The request body is not valid JSON: {e}.", code="invalid_json") from e
+
+
+def _json(content: Any) -> Response:
+    return JSONResponse(content)
+
+
+async def _on_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return JSONResponse(error_body(error), status_code=error.status_code)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in OpenAI's error shape."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}."
+    return JSONResponse(error_body(RequestError(message)), status_code=error.status_code)
+
+
+async def _on_unexpected_error(_: Request, error: Exception) -> Response:
+    logger.error("unexpected error", exc_info=error)
+    return JSONResponse(error_body(EngineError("Internal error; the server's log has the cause.")), status_code=500)

@@ -1,0 +1,181 @@
+"""The InferenceEngine contract, one test for every engine, and what only the real one can show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, TokenChunk, create_engine
+from serve_apps.scripted_engine import ScriptedEngine
+from tuneyard.errors import EngineError, RequestError
+from tuneyard.serve_config import EngineConfig
+
+PROMPT = tuple(range(20, 40))
+ENGINES = ["scripted", "transformers"]
+EngineFactory = Callable[[], InferenceEngine]
+
+
+def request(name: str = "r", max_tokens: int = 8, stop: tuple[int, ...] = (), **sampling: float) -> GenerationRequest:
+    params = SamplingParams(max_tokens=max_tokens, **({"temperature": 0.0} | sampling))
+    return GenerationRequest(name, PROMPT, params, stop)
+
+
+async def collect(engine: InferenceEngine, asked: GenerationRequest) -> tuple[list[int], list[TokenChunk]]:
+    chunks = [chunk async for chunk in engine.generate(asked)]
+    return [token for chunk in chunks for token in chunk.token_ids], chunks
+
+
+@pytest.fixture(params=ENGINES)
+async def engine(request: pytest.FixtureRequest, tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
+    config = EngineConfig(
+        engine=request.param, script=(tuple(range(5, 1000)),), token_interval_s=0.005, kv_cache_tokens=1024
+    )
+    engine = create_engine(config, tiny_oss)
+    await engine.start()
+    yield engine
+    await engine.shutdown()
+
+
+async def wait_until_idle(engine: InferenceEngine) -> None:
+    async with asyncio.timeout(20):
+        while engine.stats().requests or engine.stats().kv_cache_usage:
+            await asyncio.sleep(0.02)
+
+
+async def test_contract(engine: InferenceEngine) -> None:
+    await engine.check_health()
+    # Exactly max_tokens, the reason on the last chunk only.
+    tokens, chunks = await collect(engine, request(max_tokens=8))
+    assert len(tokens) == 8
+    assert [chunk.finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["length"]
+    # A stop token ends the answer and belongs to it.
+    fresh = create_twin(engine) or engine
+    stopped, chunks = await collect(fresh, request("s", max_tokens=8, stop=(tokens[3],)))
+    assert stopped == tokens[: tokens.index(tokens[3]) + 1]
+    assert chunks[-1].finish_reason == "stop"
+    # A single token, and a stop token exactly at the limit: it stopped.
+    one, chunks = await collect(create_twin(engine) or engine, request("o", max_tokens=1, stop=(tokens[0],)))
+    assert (one, chunks[-1].finish_reason) == ([tokens[0]], "stop")
+    # Too long a prompt is refused with both numbers, before anything happens.
+    long = GenerationRequest("l", tuple([20] * engine.max_model_len), SamplingParams(4), ())
+    with pytest.raises(RequestError, match=rf"{engine.max_model_len} tokens; the context is {engine.max_model_len}"):
+        await collect(engine, long)
+    # Closing the iterator aborts.
+    endless = engine.generate(request("c", max_tokens=500))
+    await anext(endless)
+    assert engine.stats().requests == 1
+    await endless.aclose()
+    await wait_until_idle(engine)
+    # Cancelling the task that reads aborts.
+    task = asyncio.create_task(collect(engine, request("t", max_tokens=500)))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await wait_until_idle(engine)
+    # abort() ends the iterator with its reason; of an unknown id it does nothing.
+    await engine.abort("unknown")
+    aborted = engine.generate(request("a", max_tokens=500))
+    await anext(aborted)
+    await engine.abort("a")
+    rest = [chunk async for chunk in aborted]
+    assert rest[-1].finish_reason == "abort"
+    await wait_until_idle(engine)
+    # The same id twice at a time is refused; the first goes on.
+    first = engine.generate(request("twice", max_tokens=40))
+    await anext(first)
+    with pytest.raises(RequestError, match="already running"):
+        await collect(engine, request("twice"))
+    assert [chunk async for chunk in first][-1].finish_reason == "length"
+    # Shutdown never leaves a request waiting, and refuses later ones.
+    running = engine.generate(request("late", max_tokens=500))
+    await anext(running)
+    await engine.shutdown()
+    with pytest.raises(EngineError, match="shut down"):
+        async for _ in running:
+            pass
+    with pytest.raises(EngineError, match="shut down"):
+        await collect(engine, request("after"))
+    with pytest.raises(EngineError):
+        await engine.check_health()
+    await engine.shutdown()
+
+
+def create_twin(engine: InferenceEngine) -> InferenceEngine | None:
+    """A scripted engine at the start of its script, which does not depend on the prompt."""
+    return ScriptedEngine([range(5, 1000)]) if isinstance(engine, ScriptedEngine) else None
+
+
+async def test_a_crash_reaches_every_request() -> None:
+    engine = ScriptedEngine([range(5, 1000)], crash_after_tokens=10)
+    tasks = [asyncio.create_task(collect(engine, request(f"r{i}", max_tokens=50))) for i in range(3)]
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, EngineError)
+    with pytest.raises(EngineError, match="crashed"):
+        await engine.check_health()
+
+
+@pytest.fixture
+async def real(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
+    engine = create_engine(EngineConfig(kv_cache_tokens=1024, max_batch_tokens=48), tiny_oss)
+    await engine.start()
+    yield engine
+    await engine.shutdown()
+
+
+async def test_greedy_tokens_are_those_of_generate(real: InferenceEngine, tiny_oss: Path) -> None:
+    """Prompts shorter and longer than the window of 16 and than a prefill part, all in one batch."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_oss, dtype=torch.float32, attn_implementation="eager")
+    generator = torch.Generator().manual_seed(3)
+    prompts = [tuple(torch.randint(20, 900, (n,), generator=generator).tolist()) for n in (3, 15, 16, 17, 40, 90, 130)]
+    asked = [GenerationRequest(f"p{i}", p, SamplingParams(24, temperature=0.0), ()) for i, p in enumerate(prompts)]
+    answers = await asyncio.gather(*(collect(real, a) for a in asked))
+    for prompt, (tokens, _) in zip(prompts, answers, strict=True):
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            expected = model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=-1
+            )
+        assert tokens == expected[0, len(prompt) :].tolist()
+
+
+async def test_each_request_samples_by_its_own_parameters(real: InferenceEngine) -> None:
+    asked = [request("greedy", 12), request("k1", 12, temperature=1.5, top_k=1), request("p0", 12, temperature=1.5, top_p=1e-6)]
+    asked += [request(f"hot{i}", 12, temperature=2.0) for i in range(3)]
+    answers = [tokens for tokens, _ in await asyncio.gather(*(collect(real, a) for a in asked))]
+    assert answers[0] == answers[1] == answers[2]
+    assert len({tuple(tokens) for tokens in answers[3:]} | {tuple(answers[0])}) == 4
+
+
+async def test_more_requests_than_fit_the_cache_all_finish(real: InferenceEngine) -> None:
+    asked = [request(f"m{i}", max_tokens=200) for i in range(12)]
+    answers = await asyncio.gather(*(collect(real, a) for a in asked))
+    assert all(tokens == answers[0][0] for tokens, _ in answers)
+    await wait_until_idle(real)
+
+
+async def test_a_dead_generation_thread_is_an_error_for_all(real: InferenceEngine) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory, say")
+
+    running = real.generate(request("victim", max_tokens=500))
+    await anext(running)
+    real._manager.model.forward = fail  # type: ignore[attr-defined]
+    with pytest.raises(EngineError, match="out of memory, say"):
+        async with asyncio.timeout(20):
+            async for _ in running:
+                pass
+    with pytest.raises(EngineError):
+        async with asyncio.timeout(20):
+            while True:
+                await real.check_health()
+                await asyncio.sleep(0.02)
+    with contextlib.suppress(EngineError):
+        await collect(real, request("later"))
+        pytest.fail("a dead engine answered")

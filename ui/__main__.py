@@ -1,0 +1,88 @@
+"""`python -m ui`: serve the chat page until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+
+from tuneyard.errors import TuneyardError
+from ui.listening import describe, open_socket
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
+DEFAULT_EXAMPLES = ("What can you help me with?", "Why is the sky blue? Answer in two sentences.")
+
+EPILOG = """\
+examples:
+  python -m ui                                         chat with the model served on port 8000
+  python -m ui --base-url http://127.0.0.1:8000/v1 \\
+               --base-url http://127.0.0.1:8001/v1     choose among the models of two endpoints
+  python -m ui --system-prompt "You answer for Acme support." --example "Where is my order?"
+  OPENAI_API_KEY=... python -m ui --base-url https://api.example.com/v1
+
+The page only talks to the base URLs given here. It has no login: keep --host on loopback,
+or put a proxy that asks for one in front of it.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; its help is written to be learned from."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ui",
+        description="A chat page for the models behind one or more OpenAI-compatible endpoints.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--base-url", action="append", type=_base_url, metavar="URL",
+        help=f"an endpoint's base URL, ending in /v1; repeat it for more (default: {DEFAULT_BASE_URL})")  # fmt: skip
+    add("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s, this machine only)")
+    add("--port", type=int, default=7860, help="the port to listen on; 0 takes any free one (default: %(default)s)")
+    add("--system-prompt", default="", metavar="TEXT", help="what the system prompt box holds at first")
+    add("--title", default="Tuneyard chat", help="the page's title (default: %(default)s)")
+    add("--example", action="append", metavar="TEXT", help="a question offered on the empty page; repeat it for more")
+    add("--api-key-env", default="OPENAI_API_KEY", metavar="NAME",
+        help="the environment variable that holds the API key (default: %(default)s; unset: no key)")  # fmt: skip
+    return parser
+
+
+def _base_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} must start with http:// or https://, such as {DEFAULT_BASE_URL}")
+    return text.rstrip("/")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 after Ctrl-C or SIGTERM; 1 with a one-line message when the page cannot be served."""
+    args = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as KeyboardInterrupt
+    try:
+        with open_socket(args.host, args.port) as listener:
+            print(describe(args.host, listener), flush=True)
+            run_page(args, listener)
+    except TuneyardError as e:
+        print(f"python -m ui: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
+    """Imports what is heavy, and serves."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is imported
+
+    from ui.chat_client import ChatClient
+    from ui.chat_page import ChatPage
+    from ui.page_server import serve_page
+
+    client = ChatClient(args.base_url or [DEFAULT_BASE_URL], os.environ.get(args.api_key_env) or "none")
+    examples = DEFAULT_EXAMPLES if args.example is None else args.example
+    page = ChatPage(client, title=args.title, system_prompt=args.system_prompt, examples=examples)
+    serve_page(page, listener)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""The page's socket, opened before anything heavy is imported: a taken port shows at once."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+
+from tuneyard.errors import ConfigError, PortInUseError
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises PortInUseError or ConfigError."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: a port is a number from 0 to 65535.")
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as e:
+        if e.errno == errno.EADDRINUSE:
+            raise PortInUseError(
+                f"port {port} on {host} is taken, perhaps by another chat page. "
+                f"Take another with --port {port + 1}, or any free one with --port 0."
+            ) from e
+        raise ConfigError(f"cannot listen on {host} port {port}: {e.strerror or e}. Check --host and --port.") from e
+
+
+def describe(host: str, listener: socket.socket) -> str:
+    """Where the page is found, with a warning when others can find it too."""
+    name = f"[{host}]" if ":" in host else host
+    where = f"Chat page: http://{name}:{listener.getsockname()[1]}  (Ctrl-C ends it)"
+    if _is_loopback(host):
+        return where
+    return f"{where}\nAnyone who can reach {host} can chat here: the page has no login."
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,64 @@
+"""Answers in flight, one a session: started, watched and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+
+from tuneyard.errors import TuneyardError
+from ui.chat_client import ChatClient, ChatRequest
+from ui.transcript import Turn
+
+REDRAW_INTERVAL_S = 0.08
+"""The display follows the stream at this pace, whatever the token rate."""
+
+
+class LiveAnswers:
+    """Fills turns from the client, and can stop each session's answer."""
+
+    def __init__(self, client: ChatClient) -> None:
+        self._client = client
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, session: str, turn: Turn, request: ChatRequest) -> AsyncGenerator[None, None]:
+        """Yields whenever the turn changed; the turn is settled when the iterator ends.
+
+        An answer that the session still had in flight is stopped first. Closing the iterator, or
+        `stop`, closes the HTTP stream.
+        """
+        self.stop(session)
+        task = asyncio.create_task(self._fill(turn, request))
+        self._tasks[session] = task
+        shown = 0
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=REDRAW_INTERVAL_S)
+                if turn.size != shown:
+                    shown = turn.size
+                    yield
+            _settle(turn, task)
+        finally:
+            task.cancel()
+            if self._tasks.get(session) is task:
+                del self._tasks[session]
+
+    def stop(self, session: str) -> None:
+        """Ends the session's answer, if one is in flight; what came is kept. Call it on the event loop."""
+        if task := self._tasks.get(session):
+            task.cancel()
+
+    async def _fill(self, turn: Turn, request: ChatRequest) -> None:
+        async for event in self._client.stream(request):
+            turn.add(event)
+
+
+def _settle(turn: Turn, task: asyncio.Task[None]) -> None:
+    turn.live = False
+    if task.cancelled():
+        turn.notes = ("stopped",)
+    elif isinstance(error := task.exception(), TuneyardError):
+        turn.error = str(error)
+    elif error is not None:
+        logging.getLogger(__name__).error("answering failed", exc_info=error)
+        turn.error = f"This page failed: {type(error).__name__}. Its log holds the details; Retry asks again."

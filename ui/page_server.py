@@ -1,0 +1,65 @@
+"""Serves a chat page, and leaves the browser no way out but to this server."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.chat_page import ChatPage
+from ui.page_theme import CSS, build_theme
+
+CONTENT_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "base-uri 'self'; form-action 'self'; object-src 'none'"
+)
+"""The browser may talk to this server only. So an image link in an answer cannot carry the chat away."""
+
+SHUTDOWN_TIMEOUT_S = 1
+
+
+class ContentPolicy:
+    """ASGI middleware that sends the policy with every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = CONTENT_POLICY
+                headers["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
+
+
+def build_page_app(page: ChatPage) -> FastAPI:
+    """The ASGI app of the page: no API docs, no run history, no monitoring."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(ContentPolicy)
+    mounted: FastAPI = gr.mount_gradio_app(
+        app, page.blocks, path="/", theme=build_theme(), css=CSS, footer_links=[], run_history=False,
+        enable_monitoring=False, ssr_mode=False, mcp_server=False, pwa=False,
+    )  # fmt: skip
+    return mounted
+
+
+def serve_page(page: ChatPage, listener: socket.socket) -> None:
+    """Serves on an open socket until Ctrl-C, which is raised on as KeyboardInterrupt."""
+    config = uvicorn.Config(build_page_app(page), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
+    PageServer(config).run(sockets=[listener])
+
+
+class PageServer(uvicorn.Server):
+    """uvicorn, quiet about the streams that it cuts at the end: an open page's streams never end by themselves."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
