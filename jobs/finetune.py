@@ -1,7 +1,7 @@
 """The finetuning job: validate, train on Ray, export, prove, register.
 
-    python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
-    ray job submit --working-dir . -- python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
+python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
+ray job submit --working-dir . -- python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.run_record import RunFolder, RunRecord
@@ -102,20 +103,20 @@ def _train_and_publish(
         },
         f"The run {config.run.name!r} with {workers.num_workers} worker(s)",
     )
-    record.mlflow_run_id = registry.start_run(
+    run_id = record.mlflow_run_id = registry.start_run(
         config.run.model_name, config.run.name, _run_params(config, prepared), record.mlflow_run_id
     )
     folder.save(record)
     started = time.monotonic()
     succeeded = False
     try:
-        outcome = train_on_ray(config, prepared, folder, lambda m, s: registry.log_metrics(record.mlflow_run_id, m, s))
+        outcome = train_on_ray(config, prepared, folder, lambda m, s: registry.log_metrics(run_id, m, s))
         say(f"trained in {time.monotonic() - started:.0f} s; exporting and proving")
-        manifest, target = export_on_ray(config, prepared, outcome, record.mlflow_run_id)
+        manifest, target = export_on_ray(config, prepared, outcome, run_id)
         version = _register(registry, config, manifest, target, record)
         succeeded = True
     finally:
-        registry.end_run(record.mlflow_run_id, succeeded=succeeded)
+        registry.end_run(run_id, succeeded=succeeded)
     folder.save(record)
     say(
         f"proved: mean KL to the trained model {manifest.proof['mean_kl']:.1e} nats, "
@@ -168,13 +169,14 @@ def _say_prepared(prepared: PreparedRun, config: FinetuneConfig) -> None:
     table = prepared.train_tokens
     heldout = f", {len(prepared.heldout.examples)} held out" if prepared.heldout else ""
     say(
-        f"{len(prepared.train.examples)} chats{heldout}; "
-        f"{table.rows.num_rows} training rows, {table.num_tokens} tokens"
+        f"{len(prepared.train.examples)} chats{heldout}; {table.rows.num_rows} training rows, {table.num_tokens} tokens"
     )
     for name, tokens in (("training", table), ("held-out", prepared.heldout_tokens)):
         if tokens is not None and tokens.too_long:
             listed = "; ".join(tokens.too_long[:5]) + ("; …" if len(tokens.too_long) > 5 else "")
-            say(f"left out {len(tokens.too_long)} {name} row(s) over data.max_length={config.data.max_length}: {listed}")
+            say(
+                f"left out {len(tokens.too_long)} {name} row(s) over data.max_length={config.data.max_length}: {listed}"
+            )
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Any, Protocol, Self, TextIO
 
 from tqdm import tqdm
 
@@ -33,9 +33,9 @@ class TrainingProgress:
         self._source = source
         self._log = log
         self._stream = stream or sys.stderr
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._line_due = 0.0
-        self._started = time.monotonic()
+        self._first: tuple[float, float] | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="training-progress", daemon=True)
         self.last: dict[str, float] = {}
@@ -90,13 +90,15 @@ class TrainingProgress:
         )
 
     def _eta_text(self, event: dict[str, float]) -> str:
-        if not hasattr(self, "_first_step"):
-            self._first_step, self._first_time = event["step"], time.monotonic()
-            return "…"
-        steps = event["step"] - self._first_step
+        """Time left at the pace since this process's first event, so that a resumed run's is right too."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (event["step"], now)
+        first_step, first_time = self._first
+        steps = event["step"] - first_step
         if steps <= 0:
             return "…"
-        seconds = (time.monotonic() - self._first_time) / steps * (event["total_steps"] - event["step"])
+        seconds = (now - first_time) / steps * (event["total_steps"] - event["step"])
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 

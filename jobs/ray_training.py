@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,16 +49,23 @@ def train_on_ray(
     if prepared.heldout_tokens is not None:
         write_token_table(prepared.heldout_tokens, folder.heldout_tokens)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    on_interrupt = signal.getsignal(signal.SIGINT) if in_main_thread else None
     events = Queue(actor_options={"num_cpus": 0})
     try:
         with TrainingProgress(_QueueEvents(events), log) as progress:
             result = _trainer(config, prepared, folder, events).fit()
     except ray.train.TrainingFailedError as e:
         raise _as_training_error(e, folder) from e
+    except SystemExit as e:
+        # Ray Train's own SIGINT handler aborts the run and exits without a word.
+        raise KeyboardInterrupt from e
     finally:
+        if on_interrupt is not None:
+            signal.signal(signal.SIGINT, on_interrupt)
         events.shutdown(force=True)
     checkpoint = _checkpoint_to_export(config, result)
-    return TrainOutcome(checkpoint, {k: v for k, v in (progress.last or result.metrics or {}).items()})
+    return TrainOutcome(checkpoint, dict(progress.last or result.metrics or {}))
 
 
 def export_on_ray(
@@ -72,9 +81,7 @@ def export_on_ray(
             rows=len(prepared.train.examples),
             files=tuple(str(path) for path in (config.data.train, config.data.heldout) if path),
         ),
-        "codec": CodecReference(
-            settings=config.codec.model_dump(mode="json"), fingerprint=prepared.codec_fingerprint
-        ),
+        "codec": CodecReference(settings=config.codec.model_dump(mode="json"), fingerprint=prepared.codec_fingerprint),
         "metrics": {k: v for k, v in outcome.metrics.items() if k in ("step", "epoch", "loss", "eval_loss")},
         "run_id": run_id,
     }

@@ -44,7 +44,7 @@ class TransformersBackend:
             args=_training_arguments(config, context, with_eval=heldout_rows is not None),
             train_dataset=train_rows,
             eval_dataset=heldout_rows,
-            data_collator=LabelledPositionsCollator(pad_token_id=model.config.pad_token_id or 0),
+            data_collator=LabelledPositionsCollator(int(model.config.pad_token_id or 0)),
             callbacks=callbacks,
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -102,7 +102,7 @@ class LabelledPositionsCollator:
         }
 
 
-def load_trainable_model(config: FinetuneConfig) -> torch.nn.Module:
+def load_trainable_model(config: FinetuneConfig) -> Any:
     """The base in fp32 (bf16 with a GPU and `precision: bf16`), with fresh adapters when training LoRA."""
     model = _load_base(config)
     aux = config.training.router_aux_loss_coef
@@ -176,7 +176,7 @@ def _training_arguments(
         bf16=training.precision == "bf16",
         seed=training.seed,
         use_cpu=not config.workers.use_gpu,
-        train_sampling_strategy="random",
+        train_sampling_strategy="group_by_length" if training.group_by_length else "random",
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -207,11 +207,11 @@ class _ReportingCallback(transformers.TrainerCallback):
         self._tokens_seen = 0
         self._since = time.monotonic()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._since = time.monotonic()
         self._tokens_seen = int(state.num_input_tokens_seen)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         known = ("loss", "grad_norm", "learning_rate", "eval_loss")
         metrics = {name: float(value) for name, value in (logs or {}).items() if name in known}
         if not metrics:
@@ -231,11 +231,11 @@ class _ReportingCallback(transformers.TrainerCallback):
         if self._context.rank == 0:
             self._context.report_metrics(metrics)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
         # Time spent evaluating is not training time.
         self._since = time.monotonic()
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._context.report_checkpoint(dict(self._last), folder)
         self._since = time.monotonic()

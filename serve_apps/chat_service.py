@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, TokenChunk
+from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, SamplingParams, TokenChunk
 from tuneyard.errors import EngineError, ModelNotFoundError, RequestError
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.harmony_parser import ContentDelta, HarmonyStreamParser
@@ -57,9 +57,10 @@ class ChatService:
         card = ModelCard(id=self._model_id, created=self._created, max_model_len=self._engine.max_model_len)
         return ModelList(data=[card])
 
-    async def check_health(self) -> None:
-        """Raises EngineError when the engine cannot answer."""
+    async def check_health(self) -> EngineStats:
+        """The engine's load. Raises EngineError when it cannot answer."""
         await self._engine.check_health()
+        return self._engine.stats()
 
     async def complete(self, request: ChatCompletionRequest) -> ChatCompletion:
         """The whole answer at once. Raises RequestError for what the request gets wrong."""

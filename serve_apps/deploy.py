@@ -1,6 +1,6 @@
 """Deploys models on Ray Serve and keeps them up until Ctrl-C.
 
-    python -m serve_apps.deploy --config serve_apps/configs/demo_cpu.yaml
+python -m serve_apps.deploy --config serve_apps/configs/demo_cpu.yaml
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import sys
 import time
-from pathlib import Path
 
 from tuneyard.command import add_config_arguments, run_command
 from tuneyard.config import load_config

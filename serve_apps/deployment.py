@@ -50,7 +50,7 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
     if here != manifest.codec.fingerprint:
         raise CheckpointError(
             f"{config.model_id}: prompts rendered here are not those of its training (codec fingerprint {here[:12]}, "
-            f"trained with {manifest.codec.fingerprint[:12]}). Install the versions in the manifest: {manifest.software}."
+            f"trained with {manifest.codec.fingerprint[:12]}). Install the manifest's versions: {manifest.software}."
         )
     return CheckedModel(config, checkpoint, trained)
 
@@ -164,4 +164,3 @@ def _check_replicas(models: list[CheckedModel]) -> None:
         needed["CPU"] += count * replicas.num_cpus
         needed["GPU"] += count * replicas.num_gpus
     check_resources({k: v for k, v in needed.items() if v}, "The deployment")
-

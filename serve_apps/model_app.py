@@ -22,7 +22,9 @@ from tuneyard.serve_config import ModelAppConfig
 class ModelReplica:
     """A replica: loads the checkpoint, owns the engine, answers the OpenAI API. Plain until build_app binds it."""
 
-    async def __init__(self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it; the types know no async constructor
+        self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings
+    ) -> None:
         self._engine = create_engine(config.engine, checkpoint)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         digest = read_manifest(checkpoint).digest

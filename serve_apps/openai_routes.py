@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -57,10 +58,10 @@ def create_api(
     @api.get("/healthz")
     async def healthz() -> Response:
         try:
-            await get_service().check_health()
+            stats = await get_service().check_health()
         except EngineError as e:
             return JSONResponse({"status": "unhealthy", "reason": e.message}, status_code=503)
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", **dataclasses.asdict(stats)})
 
     return api
 

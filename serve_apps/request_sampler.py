@@ -8,7 +8,7 @@ the library's own per-request processors would sort the whole vocabulary for eve
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
@@ -26,8 +26,8 @@ class RequestSampler(ContinuousBatchingLogitsProcessor):
     `release` gives it back. Both may be called from any thread.
     """
 
-    supported_kwargs: dict[str, type] = {"slot": int}
-    ignored_kwargs: tuple[str, ...] = ()
+    supported_kwargs: ClassVar[dict[str, type]] = {"slot": int}
+    ignored_kwargs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

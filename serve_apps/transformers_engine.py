@@ -67,9 +67,7 @@ class TransformersEngine:
         # list() of a dict's values is one step for the interpreter, so the generation thread cannot disturb it.
         active = list(processor.scheduler.active_requests.values()) if processor is not None else []
         used = sum(state.current_len() for state in active)
-        return EngineStats(
-            requests=len(self._requests), kv_cache_usage=min(1.0, used / self._config.kv_cache_tokens)
-        )
+        return EngineStats(requests=len(self._requests), kv_cache_usage=min(1.0, used / self._config.kv_cache_tokens))
 
     async def check_health(self) -> None:
         if self._requests.death is None and not (self._manager is not None and self._manager.is_running()):

@@ -15,7 +15,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds config, overrides, address and verbose."""
     parser.add_argument("--config", type=Path, required=True, help="YAML file")
     parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="override a field; repeatable"
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override a field; repeatable",
     )
     parser.add_argument(
         "--address", help="Ray cluster; default: RAY_ADDRESS, a running one, or else a private one. `local`: private"

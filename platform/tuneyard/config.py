@@ -32,7 +32,10 @@ def _absolute(value: object, info: ValidationInfo) -> object:
 
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
-"""A path: relative to the config file; `$TUNEYARD_HOME` and `~` expand; `--set` paths that start with `./` are relative to the working directory."""
+"""A path: relative to the config file; `$TUNEYARD_HOME` and `~` expand.
+
+A `--set` path that starts with `./` or `../` is relative to the working directory.
+"""
 
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 

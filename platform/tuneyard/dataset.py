@@ -74,9 +74,7 @@ def parse_chat_row(line: str, where: str) -> ChatExample:
 def _check_messages(example: ChatExample, where: str) -> None:
     problem = message_order_problem([m.role for m in example.messages], for_completion=False)
     if problem:
-        raise DatasetError(
-            f"{where}: {problem}. Expected an optional system message, then user and assistant in turn."
-        )
+        raise DatasetError(f"{where}: {problem}. Expected an optional system message, then user and assistant in turn.")
     for index, message in enumerate(example.messages, start=1):
         if not message.content.strip():
             raise DatasetError(f"{where}: message {index} ({message.role}) has empty content.")
@@ -98,7 +96,8 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
         raise DatasetError(
-            f"{path.name}:{line}: not UTF-8: byte 0x{data[e.start]:02x}. Convert it: iconv -f latin1 -t utf-8 {path.name}"
+            f"{path.name}:{line}: not UTF-8: byte 0x{data[e.start]:02x}. "
+            f"Convert it: iconv -f latin1 -t utf-8 {path.name}"
         ) from e
 
 

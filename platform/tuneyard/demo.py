@@ -1,7 +1,7 @@
 """`make demo`: the whole journey on this machine, each step the command that a user would type.
 
-    python -m tuneyard.demo            until Ctrl-C
-    python -m tuneyard.demo --check    ends by itself; the exit code says whether everything worked
+python -m tuneyard.demo            until Ctrl-C
+python -m tuneyard.demo --check    ends by itself; the exit code says whether everything worked
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 from tuneyard.cluster import CHECKOUT
 from tuneyard.command import run_command
@@ -198,7 +197,9 @@ def _check_scores(scores: list[dict[str, object]]) -> None:
     print(f"[demo] held-out answers right: base {base['contains']:.0%}, tuned {tuned['contains']:.0%}")
     problems = []
     if float(str(tuned["contains"])) < NEEDED["heldout"]:
-        problems.append(f"the tuned model knows {tuned['contains']:.0%} of the held-out answers, not {NEEDED['heldout']:.0%}")
+        problems.append(
+            f"the tuned model knows {tuned['contains']:.0%} of the held-out answers, not {NEEDED['heldout']:.0%}"
+        )
     if float(str(tuned["well_formed"])) < NEEDED["well_formed"]:
         problems.append(f"only {tuned['well_formed']:.0%} of its answers are well-formed harmony")
     if float(str(base["contains"])) > 0.05:
@@ -209,7 +210,9 @@ def _check_scores(scores: list[dict[str, object]]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="make demo", description="Finetune, serve and chat, for real, on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="make demo", description="Finetune, serve and chat, for real, on this machine."
+    )
     parser.add_argument("--port", type=int, default=8000, help="port of the API (default 8000)")
     parser.add_argument("--ui-port", type=int, default=7860, help="port of the chat page (default 7860)")
     parser.add_argument("--check", action="store_true", help="end by itself; fail if anything did not work")

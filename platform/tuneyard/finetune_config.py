@@ -69,6 +69,9 @@ class TrainingConfig(StrictConfig):
     batch_size_per_worker: int = Field(default=4, ge=1)
     """Rows per worker and forward pass."""
 
+    group_by_length: bool = True
+    """Puts rows of similar length into the same step: less padding, and workers wait less for each other."""
+
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     router_aux_loss_coef: float = Field(default=0.0, ge=0)
     """Weight of the load-balancing loss. GPT-OSS's own config says 0.9, which blows the loss up when trained with."""
@@ -128,10 +131,9 @@ class FinetuneConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.training.early_stopping_patience is not None and self.data.heldout is None:
-            raise ValueError(
-                f"training.early_stopping_patience={self.training.early_stopping_patience} needs data.heldout, which is not set"
-            )
+        patience = self.training.early_stopping_patience
+        if patience is not None and self.data.heldout is None:
+            raise ValueError(f"training.early_stopping_patience={patience} needs data.heldout, which is not set")
         if self.data.heldout is not None and self.data.heldout == self.data.train:
             raise ValueError(f"data.heldout and data.train are the same file: {self.data.train}")
         return self

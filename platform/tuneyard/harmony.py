@@ -137,7 +137,9 @@ class HarmonyCodec:
     def render_text(self, token_ids: Sequence[int]) -> str:
         """The ids as readable text, special tokens spelled out; for people, not for prompts."""
         pieces = [self._vocabulary.special_name(i) or "" for i in token_ids]
-        data = b"".join(p.encode() if p else self._vocabulary.token_bytes(i) for p, i in zip(pieces, token_ids, strict=True))
+        data = b"".join(
+            p.encode() if p else self._vocabulary.token_bytes(i) for p, i in zip(pieces, token_ids, strict=True)
+        )
         return data.decode(errors="replace")
 
     def _render_answer(self, message: ChatMessage) -> list[int]:

@@ -76,7 +76,9 @@ class ModelVocabulary:
         """
         path = Path(checkpoint) / "tokenizer.json"
         if not path.is_file():
-            raise CheckpointError(f"{path}: not found. A checkpoint folder holds config.json, tokenizer.json and weights.")
+            raise CheckpointError(
+                f"{path}: not found. A checkpoint folder holds config.json, tokenizer.json and weights."
+            )
         data = path.read_bytes()
         self.sha256 = hashlib.sha256(data).hexdigest()
         decoder = (json.loads(data).get("decoder") or {}).get("type")

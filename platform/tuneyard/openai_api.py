@@ -94,7 +94,7 @@ class ChatCompletionRequest(_Wire):
         for name, harmless in UNSUPPORTED.items():
             if name in kept:
                 value = kept.pop(name)
-                if not any(value == h and type(value) is type(h) or _equal_number(value, h) for h in harmless):
+                if not any((value == h and type(value) is type(h)) or _equal_number(value, h) for h in harmless):
                     raise RequestError(f"{name!r} is not supported by this server.", param=name, code="unsupported")
         try:
             request = cls.model_validate(kept)
@@ -194,9 +194,7 @@ class ModelList(_Wire):
 
 def error_body(error: RequestError) -> dict[str, Any]:
     """OpenAI's error object."""
-    return {
-        "error": {"message": error.message, "type": error.error_type, "param": error.param, "code": error.code}
-    }
+    return {"error": {"message": error.message, "type": error.error_type, "param": error.param, "code": error.code}}
 
 
 def _equal_number(value: Any, harmless: Any) -> bool:
@@ -209,7 +207,7 @@ def _request_error(error: ValidationError) -> RequestError:
     """The first problem, in OpenAI's manner: the parameter dotted, `messages.0.role`."""
     first = error.errors()[0]
     # Pydantic adds the name of the union's branch ("str", "list[TextPart]"), which means nothing to a client.
-    path = [str(p) for p in first["loc"] if isinstance(p, int) or p.isidentifier() and p != "str"]
+    path = [str(p) for p in first["loc"] if isinstance(p, int) or (p.isidentifier() and p != "str")]
     param = ".".join(path)
     if first["type"] == "extra_forbidden":
         return RequestError(f"Unknown parameter: {param!r}.", param=param, code="unknown_parameter")

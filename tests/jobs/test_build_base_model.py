@@ -106,7 +106,10 @@ def test_wrong_wheel_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_smol_is_smollm2(tmp_path: Path) -> None:
     assert main(["smol-oss-135m", "--output", str(tmp_path / "smol")]) == 0
     manifest = validate_hf_checkpoint(tmp_path / "smol")
-    proof = {key: float(manifest.proof[key]) for key in ("nll_source", "nll_result", "nll_source_prose", "nll_unclamped_prose")}
+    proof = {
+        key: float(manifest.proof[key])
+        for key in ("nll_source", "nll_result", "nll_source_prose", "nll_unclamped_prose")
+    }
     assert abs(proof["nll_unclamped_prose"] - proof["nll_source_prose"]) <= 0.005
     assert abs(proof["nll_result"] - proof["nll_source"]) <= 0.01
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "smol")

@@ -131,7 +131,9 @@ async def real(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
 
 async def test_greedy_tokens_are_those_of_generate(real: InferenceEngine, tiny_oss: Path) -> None:
     """Prompts shorter and longer than the window of 16 and than a prefill part, all in one batch."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_oss, dtype=torch.float32, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tiny_oss, dtype=torch.float32, attn_implementation="eager"
+    )
     generator = torch.Generator().manual_seed(3)
     prompts = [tuple(torch.randint(20, 900, (n,), generator=generator).tolist()) for n in (3, 15, 16, 17, 40, 90, 130)]
     asked = [GenerationRequest(f"p{i}", p, SamplingParams(24, temperature=0.0), ()) for i, p in enumerate(prompts)]
@@ -146,7 +148,11 @@ async def test_greedy_tokens_are_those_of_generate(real: InferenceEngine, tiny_o
 
 
 async def test_each_request_samples_by_its_own_parameters(real: InferenceEngine) -> None:
-    asked = [request("greedy", 12), request("k1", 12, temperature=1.5, top_k=1), request("p0", 12, temperature=1.5, top_p=1e-6)]
+    asked = [
+        request("greedy", 12),
+        request("k1", 12, temperature=1.5, top_k=1),
+        request("p0", 12, temperature=1.5, top_p=1e-6),
+    ]
     asked += [request(f"hot{i}", 12, temperature=2.0) for i in range(3)]
     answers = [tokens for tokens, _ in await asyncio.gather(*(collect(real, a) for a in asked))]
     assert answers[0] == answers[1] == answers[2]

@@ -27,7 +27,9 @@ def write(folder: Path, data: str | bytes) -> Path:
 
 
 def test_reads_rows_in_order_with_their_source(tmp_path: Path) -> None:
-    dataset = load_chat_dataset(write(tmp_path, "\ufeff" + json.dumps(GOOD) + "\r\n\n" + row(("user", "é"), ("assistant", "b"))))
+    dataset = load_chat_dataset(
+        write(tmp_path, "\ufeff" + json.dumps(GOOD) + "\r\n\n" + row(("user", "é"), ("assistant", "b")))
+    )
     assert [e.source for e in dataset.examples] == ["chats.jsonl:1", "chats.jsonl:3"]
     assert dataset.examples[1].messages[0].content == "é"
 
@@ -76,7 +78,12 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         load_chat_dataset(tmp_path)
 
 
-@given(st.text(max_size=80) | st.recursive(st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)).map(json.dumps))
+@given(
+    st.text(max_size=80)
+    | st.recursive(st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)).map(
+        json.dumps
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_no_line_raises_anything_but_a_dataset_error(line: str) -> None:
     try:

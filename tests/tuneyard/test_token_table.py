@@ -29,7 +29,9 @@ def test_rows_are_the_codecs_samples(codec: HarmonyCodec, tmp_path: Path) -> Non
     assert [row["input_ids"] for row in rows] == [sample.token_ids for sample in samples]
     for row, sample in zip(rows, samples, strict=True):
         assert [label != IGNORED_LABEL for label in row["labels"]] == sample.loss_mask
-        assert all(label in (IGNORED_LABEL, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+        assert all(
+            label in (IGNORED_LABEL, token) for label, token in zip(row["labels"], row["input_ids"], strict=True)
+        )
     assert table.num_tokens == sum(len(sample.token_ids) for sample in samples)
     assert table.too_long == []
 

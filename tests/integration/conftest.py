@@ -1,0 +1,73 @@
+"""A run that really happened: tiny-oss-random finetuned on a few chats by two Ray Train workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration.processes import run
+from tuneyard.checkpoint import CheckpointManifest, read_manifest
+
+DATA = Path("jobs/data")
+STEPS = 12
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """Where the run lies and what it said."""
+
+    folder: Path
+    home: Path
+    config: Path
+    output: str
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.home / "models" / "tiny-support" / "1"
+
+    @property
+    def manifest(self) -> CheckpointManifest:
+        return read_manifest(self.checkpoint)
+
+
+def write_finetune_config(folder: Path, base: Path, **training: object) -> Path:
+    """A run of STEPS steps with a checkpoint every 4, in a folder with a space in its name."""
+    folder = folder / "a run"
+    folder.mkdir(parents=True)
+    for name, rows in (("train", 30), ("heldout", 6)):
+        lines = (DATA / f"brindle_{name}.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {
+        "run": {"name": "tiny", "model_name": "tiny-support"},
+        "model": {"base": str(base)},
+        "data": {"train": "train.jsonl", "heldout": "heldout.jsonl", "max_length": 1024},
+        "training": {
+            "max_steps": STEPS,
+            "learning_rate": 0.005,
+            "batch_size_per_worker": 2,
+            "checkpoint_every_steps": 4,
+            "eval_every_steps": 6,
+            **training,
+        },
+        "workers": {"num_workers": 2},
+    }
+    path = folder / "finetune.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def finetune_command(config: Path, *more: str) -> tuple[str, ...]:
+    return ("-m", "jobs.finetune", "--config", str(config), "--address", "local", *more)
+
+
+@pytest.fixture(scope="session")
+def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Finetuned:
+    folder = tmp_path_factory.mktemp("finetuned")
+    config = write_finetune_config(folder, tiny_oss)
+    home = folder / "home"
+    code, output = run(folder, home, *finetune_command(config))
+    assert code == 0, output
+    return Finetuned(folder, home, config, output)

@@ -1,0 +1,89 @@
+"""The product's commands as a user runs them: real processes, real Ray, ports and folders of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 240.0
+
+
+class Command:
+    """A running command whose output goes to a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def descendants(self, name_part: str = "") -> list[psutil.Process]:
+        """Living processes that came from this one, with the text in their command line."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if name_part in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Waits until the condition holds; fails with the output if the command ends first."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert self.process.poll() is None, f"ended before {what}:\n{self.output}"
+            assert time.monotonic() < deadline, f"no {what} in {TIMEOUT_S} s:\n{self.output}"
+            time.sleep(0.1)
+
+    def interrupt(self) -> int:
+        """SIGINT, as Ctrl-C sends it; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def running(folder: Path, home: Path, *arguments: str) -> Iterator[Command]:
+    """Runs `python <arguments>` from the checkout; whatever is left of it at the end is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"command-{time.time_ns()}.log"
+    environment = os.environ | {"TUNEYARD_HOME": str(home), "PYTHONPATH": f"platform{os.pathsep}."}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", *arguments], cwd=CHECKOUT, env=environment, stdout=file, stderr=file
+        )
+        command = Command(process, log)
+        children: list[psutil.Process] = []
+        try:
+            yield command
+        finally:
+            if process.poll() is None:
+                children = command.descendants()
+                process.kill()
+            process.wait()
+            for child in children:
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+
+
+def run(folder: Path, home: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command that ends by itself."""
+    with running(folder, home, *arguments) as command:
+        code = command.process.wait(TIMEOUT_S)
+    return code, command.output
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,115 @@
+"""Finetuning for real: two Ray Train workers, export, proof, registry; death, Ctrl-C and resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tests.integration.conftest import STEPS, Finetuned, finetune_command, write_finetune_config
+from tests.integration.processes import run, running
+from tuneyard.checkpoint import validate_hf_checkpoint
+from tuneyard.registry import ModelRegistry
+
+pytestmark = pytest.mark.integration
+
+
+def logged_steps(home: Path, metric: str) -> list[tuple[int, float]]:
+    """A metric's points in the order in which they were logged."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny-support")
+    (found,) = client.search_runs([experiment.experiment_id])
+    points = sorted(client.get_metric_history(found.info.run_id, metric), key=lambda point: point.timestamp)
+    return [(point.step, point.value) for point in points]
+
+
+def test_the_result_is_proved_and_registered(finetuned: Finetuned, tiny_oss: Path) -> None:
+    manifest = validate_hf_checkpoint(finetuned.checkpoint, base=tiny_oss)
+    assert manifest.proof["mean_kl"] < 0.01
+    assert manifest.base is not None
+    assert manifest.dataset is not None
+    assert manifest.dataset.rows == 30
+    version = ModelRegistry(finetuned.home).find("tiny-support@newest")
+    assert version.checkpoint == finetuned.checkpoint
+    assert version.tags["weights_digest"] == manifest.digest
+    assert version.tags["base_digest"] == manifest.base.digest
+    assert version.run_id == manifest.run_id
+    assert "registered tiny-support/1" in finetuned.output
+
+
+def test_every_step_is_logged_once_and_the_loss_falls(finetuned: Finetuned) -> None:
+    losses = logged_steps(finetuned.home, "loss")
+    assert [step for step, _ in losses] == list(range(1, STEPS + 1))
+    assert losses[-1][1] < losses[0][1]
+    assert [step for step, _ in logged_steps(finetuned.home, "eval_loss")] == [6, 12]
+    for metric in ("learning_rate", "grad_norm", "tokens_per_s"):
+        assert len(logged_steps(finetuned.home, metric)) == STEPS
+
+
+def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(finetuned: Finetuned) -> None:
+    code, output = run(finetuned.folder, finetuned.home, *finetune_command(finetuned.config))
+    assert code == 0
+    assert "is already done: tiny-support/1" in output
+    changed = finetune_command(finetuned.config, "--set", "training.learning_rate=0.1")
+    code, output = run(finetuned.folder, finetuned.home, *changed)
+    assert code == 1
+    assert "was started with other data, base, codec or training settings" in output
+    assert "Traceback" not in output
+
+
+def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path) -> None:
+    """Killed after the first checkpoint, interrupted after the second, finished by the same command."""
+    config = write_finetune_config(tmp_path, tiny_oss, max_steps=40, checkpoint_every_steps=5)
+    home = tmp_path / "home"
+    state = home / "runs" / "tiny" / "ray_train"
+
+    with running(tmp_path, home, *finetune_command(config)) as command:
+        # Ray counts a checkpoint once its manager's snapshot names it.
+        snapshot = state / "checkpoint_manager_snapshot.json"
+        command.wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), "first checkpoint")
+        victim = command.descendants("RayTrainWorker")[0]
+        victim.send_signal(signal.SIGKILL)
+        command.wait_for(lambda: _last_step(state) >= 20, "going on after the death")
+        assert command.interrupt() == 130, command.output
+        assert "the same command goes on" in command.output
+    resumed_from = _last_step(state)
+    code, output = run(tmp_path, home, *finetune_command(config))
+    assert code == 0, output
+    steps = [step for step, _ in logged_steps(home, "loss")]
+    assert set(steps) == set(range(1, 41))
+    restarts = [step for before, step in itertools.pairwise(steps) if step <= before]
+    assert restarts
+    assert all(step > 5 for step in restarts), "a restart began at the beginning"
+    assert steps[-1] == 40
+    # The last process started where the second one's last checkpoint was, not at the beginning.
+    assert steps[len(steps) - (40 - resumed_from) :] == list(range(resumed_from + 1, 41))
+
+
+def _last_step(state: Path) -> int:
+    found = [json.loads(p.read_text())["global_step"] for p in state.glob("checkpoint_*/trainer_state.json")]
+    return max(found, default=0)
+
+
+def test_work_that_can_never_be_placed_is_refused_at_once(tiny_oss: Path, tmp_path: Path) -> None:
+    config = write_finetune_config(tmp_path, tiny_oss)
+    command = finetune_command(config, "--set", "workers.num_workers=4000")
+    code, output = run(tmp_path, tmp_path / "home", *command)
+    assert code == 1
+    assert "can never be placed on this Ray cluster: CPU: 4000 needed" in output
+    assert "Traceback" not in output
+
+
+def test_bad_data_is_refused_before_ray_starts(tiny_oss: Path, tmp_path: Path) -> None:
+    config = write_finetune_config(tmp_path, tiny_oss)
+    train = config.parent / "train.jsonl"
+    train.write_text(train.read_text() + "{broken\n")
+    code, output = run(tmp_path, tmp_path / "home", *finetune_command(config))
+    assert code == 1
+    assert "train.jsonl:31: not valid JSON" in output
+    assert "Ray:" not in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "home" / "runs").exists()

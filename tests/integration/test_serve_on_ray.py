@@ -1,0 +1,155 @@
+"""Serving for real: Ray Serve, HTTP, the openai client; clients that leave, and the end."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+import yaml
+
+from tests.harmony_text import encode_spelled_out
+from tests.integration.conftest import Finetuned
+from tests.integration.processes import Command, free_port, run, running
+
+pytestmark = pytest.mark.integration
+ENDLESS = "<|channel|>final<|message|>on and on "
+
+
+@dataclass(frozen=True)
+class Served:
+    command: Command
+    root: str
+    config: Path
+
+
+def serve_command(config: Path, *more: str) -> tuple[str, ...]:
+    return ("-m", "serve_apps.deploy", "--config", str(config), "--address", "local", *more)
+
+
+@pytest.fixture(scope="module")
+def served(finetuned: Finetuned, tiny_oss: Path) -> Iterator[Served]:
+    port = free_port()
+    scripted = {"engine": "scripted", "script": [encode_spelled_out(tiny_oss, ENDLESS)], "token_interval_s": 0.05}
+    config = {
+        "http": {"port": port},
+        "models": [
+            {"model_id": "tuned", "checkpoint": "tiny-support@newest", "replicas": {"num_cpus": 0.5}},
+            {
+                "model_id": "endless",
+                "checkpoint": str(tiny_oss),
+                "route_prefix": "/endless",
+                "engine": scripted,
+                "replicas": {"num_cpus": 0.5},
+            },
+        ],
+    }
+    path = finetuned.folder / "serve.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    with running(finetuned.folder, finetuned.home, *serve_command(path)) as command:
+        command.wait_for(lambda: "Ctrl-C stops it" in command.output, "deployment")
+        yield Served(command, f"http://127.0.0.1:{port}", path)
+        left = command.descendants()
+        assert command.interrupt() == 0, command.output
+        _, alive = psutil.wait_procs(left, timeout=30)
+        assert alive == []
+
+
+def test_the_openai_client_gets_the_same_answer_streamed_and_whole(served: Served) -> None:
+    client = openai.OpenAI(base_url=f"{served.root}/v1", api_key="none")
+    (model,) = client.models.list().data
+    assert model.id == "tuned"
+    ask = {"model": "tuned", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_tokens": 30}
+    whole = client.chat.completions.create(**ask)
+    stream = client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    *chunks, last = list(stream)
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
+    reasoning = "".join((delta.model_extra or {}).get("reasoning_content") or "" for delta in deltas)
+    assert reasoning == ((whole.choices[0].message.model_extra or {}).get("reasoning_content") or "")
+    assert last.usage == whole.usage
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens <= 30
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    client.close()
+
+
+def test_mistakes_come_back_as_openai_errors(served: Served) -> None:
+    with openai.OpenAI(base_url=f"{served.root}/v1", api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match="Served: tuned"):
+            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(openai.BadRequestError, match="context is"):
+            client.chat.completions.create(model="tuned", messages=[{"role": "user", "content": "word " * 9000}])
+    response = httpx.post(f"{served.root}/v1/chat/completions", content=b"{")
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_aborts_its_request(served: Served, stream: bool) -> None:
+    health = f"{served.root}/endless/healthz"
+    assert httpx.get(health).json()["requests"] == 0
+    host, port = served.root.removeprefix("http://").split(":")
+    body = json.dumps({"model": "endless", "messages": [{"role": "user", "content": "x"}], "stream": stream})
+    request = (
+        f"POST /endless/v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(request.encode())
+        # Left alone it would go on for 2000 tokens at 20 a second.
+        served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 1, "request in the engine")
+    served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "abort in the engine")
+
+
+def test_a_taken_port_is_named_with_the_way_out(served: Served, finetuned: Finetuned) -> None:
+    code, output = run(finetuned.folder, finetuned.home, *serve_command(served.config))
+    port = served.root.rsplit(":", 1)[1]
+    assert code == 1
+    assert f"Port {port} on 127.0.0.1 is taken" in output
+    assert f"--set http.port={int(port) + 1}" in output
+    assert "Traceback" not in output
+
+
+def test_another_prompt_format_than_in_training_is_refused(finetuned: Finetuned, tmp_path: Path) -> None:
+    config = {
+        "http": {"port": free_port()},
+        "models": [
+            {"model_id": "m", "checkpoint": "tiny-support@newest", "codec": {"knowledge_cutoff": "2025-01"}},
+        ],
+    }
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    code, output = run(tmp_path, finetuned.home, *serve_command(path))
+    assert code == 1
+    assert "is not the one that the checkpoint was trained with" in output
+
+
+def test_a_damaged_checkpoint_is_never_served(finetuned: Finetuned, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finetuned.checkpoint, copy)
+    weights = copy / "model.safetensors"
+    weights.chmod(0o644)
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+    path = tmp_path / "serve.yaml"
+    models = [
+        {"model_id": "m", "checkpoint": str(copy)},
+        {"model_id": "n", "checkpoint": "none@x", "route_prefix": "/n"},
+    ]
+    path.write_text(yaml.safe_dump({"http": {"port": free_port()}, "models": models[:1]}), encoding="utf-8")
+    code, output = run(tmp_path, finetuned.home, *serve_command(path))
+    assert code == 1
+    assert "changed or damaged after it was written" in " ".join(output.split())
+    path.write_text(yaml.safe_dump({"http": {"port": free_port()}, "models": models[1:]}), encoding="utf-8")
+    code, output = run(tmp_path, finetuned.home, *serve_command(path))
+    assert code == 1
+    assert "none@x is not in the registry" in output

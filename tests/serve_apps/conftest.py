@@ -1,0 +1,29 @@
+"""A served scripted model: its replies are harmony, spelled out in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from serve_apps.chat_service import ChatService
+from serve_apps.scripted_engine import ScriptedEngine
+from tests.harmony_text import encode_spelled_out
+from tuneyard.harmony import CodecSettings, HarmonyCodec
+
+ServiceFactory = Callable[..., ChatService]
+
+
+@pytest.fixture(scope="session")
+def codec(tiny_oss: Path) -> HarmonyCodec:
+    return HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
+
+
+@pytest.fixture
+def make_service(codec: HarmonyCodec, tiny_oss: Path) -> ServiceFactory:
+    def make(*replies: str, **options: float | int | None) -> ChatService:
+        script: Sequence[Sequence[int]] = [encode_spelled_out(tiny_oss, reply) for reply in replies]
+        return ChatService(ScriptedEngine(script, **options), codec, "tiny", "0123456789abcdef")  # type: ignore[arg-type]
+
+    return make
