@@ -176,7 +176,6 @@ def _training_arguments(
         bf16=training.precision == "bf16",
         seed=training.seed,
         use_cpu=not config.workers.use_gpu,
-        train_sampling_strategy="group_by_length" if training.group_by_length else "random",
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,

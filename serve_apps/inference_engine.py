@@ -52,12 +52,15 @@ class InferenceEngine(Protocol):
     `start` loads the model, off the event loop, and returns when the engine answers. `generate`
     gives chunks in order; the last one, and only it, has a finish_reason: "stop" when the last
     token is one of stop_token_ids (which is then the last of token_ids: the codec needs it),
-    "length" when exactly max_tokens were made, "abort" after `abort`. A prompt that does not fit
-    max_model_len with one more token raises RequestError before anything is generated. When the
-    engine dies, every running and every later request raises EngineError: no answer ever just
-    ends. Closing or cancelling the iterator aborts the request in the engine. `abort` of an
+    "length" when exactly max_tokens were made, "abort" after `abort`. A request that cannot be
+    answered (no prompt, one that does not fit max_model_len with max_tokens, unknown token ids,
+    sampling out of range, an id that is running) raises RequestError on the first step, before
+    anything is generated, and hurts no other request. When the engine dies, every running and
+    every later request raises EngineError: no answer ever just ends. Closing or cancelling the
+    iterator aborts the request in the engine; its id may be used again at once. `abort` of an
     unknown id does nothing. `check_health` raises EngineError once the engine cannot answer any
-    more. `shutdown` ends running requests with EngineError, frees the engine and may be called twice.
+    more. `shutdown` ends running requests with EngineError, frees the engine and may be called
+    twice; an engine that is not shut down may keep the process from ending.
     """
 
     @property

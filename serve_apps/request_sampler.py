@@ -18,6 +18,9 @@ from serve_apps.inference_engine import SamplingParams
 
 GREEDY_SLOT = 0
 
+MIN_TEMPERATURE = 1e-5
+"""Lower ones round to zero in float32, and one 0/0 among the probabilities would kill the engine for all requests."""
+
 
 class RequestSampler(ContinuousBatchingLogitsProcessor):
     """Draws tokens with each request's own parameters.
@@ -75,7 +78,9 @@ class RequestSampler(ContinuousBatchingLogitsProcessor):
 def _draw(logits: torch.Tensor, params: SamplingParams) -> int:
     """A token from logits [1, vocabulary], through transformers' own warpers in generate()'s order."""
     no_ids = torch.empty((1, 0), dtype=torch.long)
-    logits = TemperatureLogitsWarper(params.temperature)(no_ids, logits)
+    # Against the largest, so that a low temperature cannot overflow.
+    logits = logits - logits.max()
+    logits = TemperatureLogitsWarper(max(float(params.temperature), MIN_TEMPERATURE))(no_ids, logits)
     if params.top_k > 0:
         logits = TopKLogitsWarper(params.top_k)(no_ids, logits)
     if params.top_p < 1.0:

@@ -8,6 +8,9 @@ from collections.abc import AsyncGenerator, Callable
 from serve_apps.inference_engine import GenerationRequest, TokenChunk
 from tuneyard.errors import EngineError, RequestError
 
+Deliver = Callable[[TokenChunk | EngineError], None]
+"""Hands a chunk, or an error that ends the request, to the reader of one request; does nothing once it has ended."""
+
 
 class RunningRequests:
     """Keeps InferenceEngine's promises about chunks, their ending, abort and death, whatever the engine.
@@ -17,28 +20,29 @@ class RunningRequests:
 
     def __init__(self) -> None:
         self._queues: dict[str, asyncio.Queue[TokenChunk | EngineError]] = {}
-        self._death: EngineError | None = None
+        self._cancels: dict[str, Callable[[], None]] = {}
+        self._death: str | None = None
 
     def __len__(self) -> int:
         return len(self._queues)
 
-    @property
-    def death(self) -> EngineError | None:
-        """Why the engine is dead, or None."""
-        return self._death
+    def check_alive(self) -> None:
+        """Raises EngineError, a new one each time, when the engine is dead."""
+        if self._death is not None:
+            raise EngineError(self._death)
 
     async def run(
-        self, request: GenerationRequest, submit: Callable[[], None], cancel: Callable[[], None]
+        self, request: GenerationRequest, submit: Callable[[Deliver], None], cancel: Callable[[], None]
     ) -> AsyncGenerator[TokenChunk, None]:
-        """Submits the request and gives its chunks. `cancel` is called when it ends before its last chunk."""
-        if self._death is not None:
-            raise self._death
+        """Submits the request and gives its chunks. `cancel` is called when the engine may still be working on it."""
+        self.check_alive()
         if request.request_id in self._queues:
             raise RequestError(f"A request with id {request.request_id} is already running.")
         queue = self._queues[request.request_id] = asyncio.Queue()
+        self._cancels[request.request_id] = cancel
         finished = False
         try:
-            submit()
+            submit(queue.put_nowait)
             while not finished:
                 item = await queue.get()
                 finished = isinstance(item, EngineError) or item.finish_reason is not None
@@ -46,34 +50,46 @@ class RunningRequests:
                     raise item
                 yield item
         finally:
-            del self._queues[request.request_id]
+            del self._queues[request.request_id], self._cancels[request.request_id]
             if not finished:
                 cancel()
 
-    def deliver(self, request_id: str, item: TokenChunk | EngineError) -> None:
-        """Hands over a chunk, or an error that ends the request; nothing for a request that has ended."""
-        queue = self._queues.get(request_id)
-        if queue is not None:
-            queue.put_nowait(item)
+    def abort(self, request_id: str) -> None:
+        """Ends a request with finish_reason "abort" and cancels it; nothing for an unknown one."""
+        if request_id in self._queues:
+            self._queues[request_id].put_nowait(TokenChunk((), "abort"))
+            self._cancels[request_id]()
 
-    def abort(self, request_id: str) -> bool:
-        """Ends a request with finish_reason "abort"; False for an unknown one."""
-        self.deliver(request_id, TokenChunk((), "abort"))
-        return request_id in self._queues
-
-    def die(self, death: EngineError) -> None:
-        """Ends all running requests, and refuses later ones, with this error."""
-        self._death = self._death or death
+    def die(self, reason: str) -> None:
+        """Ends all running requests, and refuses later ones, with an EngineError; the first reason stays."""
+        self._death = self._death or reason
         for queue in self._queues.values():
-            queue.put_nowait(self._death)
+            queue.put_nowait(EngineError(self._death))
 
 
-def check_prompt_fits(request: GenerationRequest, max_model_len: int) -> None:
-    """Raises RequestError, with both numbers, for a prompt that leaves no room for one token."""
-    length = len(request.prompt_token_ids)
+def check_request(request: GenerationRequest, max_model_len: int) -> None:
+    """Raises RequestError for a request that no engine can answer: one such must never reach, and kill, an engine."""
+    length, sampling = len(request.prompt_token_ids), request.sampling
+    if length == 0:
+        raise RequestError("The prompt has no tokens.", param="messages")
     if length + 1 > max_model_len:
         raise RequestError(
             f"The prompt has {length} tokens; the context is {max_model_len} tokens, the answer included.",
             param="messages",
             code="context_length_exceeded",
         )
+    if not 1 <= sampling.max_tokens <= max_model_len - length:
+        raise RequestError(
+            f"max_tokens={sampling.max_tokens} must be from 1 to {max_model_len - length}: the prompt has {length} "
+            f"tokens, and the context is {max_model_len} tokens.",
+            param="max_tokens",
+            code="context_length_exceeded" if sampling.max_tokens > 0 else None,
+        )
+    # Written so that NaN fails too.
+    for name, value, fine in (
+        ("temperature", sampling.temperature, 0 <= sampling.temperature < float("inf")),
+        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
+        ("top_k", sampling.top_k, sampling.top_k >= 0),
+    ):
+        if not fine:
+            raise RequestError(f"{name}={value} is out of range.", param=name)

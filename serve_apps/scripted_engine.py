@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
 
 from serve_apps.inference_engine import EngineStats, GenerationRequest, TokenChunk
-from serve_apps.running_requests import RunningRequests, check_prompt_fits
-from tuneyard.errors import EngineError
+from serve_apps.running_requests import Deliver, RunningRequests, check_request
+from tuneyard.errors import ConfigError
 
 
 class ScriptedEngine:
@@ -26,8 +26,8 @@ class ScriptedEngine:
         max_model_len: int = 2048,
         crash_after_tokens: int | None = None,
     ) -> None:
-        if not script:
-            raise ValueError("the script has no reply")
+        if not script or not all(script):
+            raise ConfigError("engine.script: a scripted engine needs at least one reply, and no reply may be empty.")
         self._replies = itertools.cycle([tuple(reply) for reply in script])
         self._interval_s = token_interval_s
         self._max_model_len = max_model_len
@@ -43,11 +43,11 @@ class ScriptedEngine:
         """Nothing to load."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
-        check_prompt_fits(request, self._max_model_len)
+        check_request(request, self._max_model_len)
         reply = next(self._replies)
 
-        def submit() -> None:
-            self._tasks[request.request_id] = asyncio.create_task(self._play(request, reply))
+        def submit(deliver: Deliver) -> None:
+            self._tasks[request.request_id] = asyncio.create_task(self._play(request, reply, deliver))
 
         chunks = self._requests.run(request, submit, lambda: self._forget(request.request_id))
         async with contextlib.aclosing(chunks):
@@ -55,36 +55,35 @@ class ScriptedEngine:
                 yield chunk
 
     async def abort(self, request_id: str) -> None:
-        if self._requests.abort(request_id):
-            self._forget(request_id)
+        self._requests.abort(request_id)
 
     def stats(self) -> EngineStats:
         return EngineStats(requests=len(self._tasks), kv_cache_usage=0.0)
 
     async def check_health(self) -> None:
-        if self._requests.death is not None:
-            raise self._requests.death
+        self._requests.check_alive()
 
     async def shutdown(self) -> None:
-        self._requests.die(EngineError("The engine was shut down."))
+        self._requests.die("The engine was shut down.")
         for request_id in list(self._tasks):
             self._forget(request_id)
 
-    async def _play(self, request: GenerationRequest, reply: tuple[int, ...]) -> None:
+    async def _play(self, request: GenerationRequest, reply: tuple[int, ...], deliver: Deliver) -> None:
         """The reply, over and over until a stop token or max_tokens ends it."""
         for count, token in enumerate(itertools.cycle(reply), start=1):
             await asyncio.sleep(self._interval_s)
             if self._tokens_left is not None:
                 self._tokens_left -= 1
                 if self._tokens_left < 0:
-                    self._requests.die(EngineError("The scripted engine crashed, as it was told to."))
+                    self._tasks.pop(request.request_id, None)
+                    self._requests.die("The scripted engine crashed, as it was told to.")
                     return
             reason: Literal["stop", "length"] | None = None
             if token in request.stop_token_ids:
                 reason = "stop"
             elif count == request.sampling.max_tokens:
                 reason = "length"
-            self._requests.deliver(request.request_id, TokenChunk((token,), reason))
+            deliver(TokenChunk((token,), reason))
             if reason is not None:
                 self._tasks.pop(request.request_id, None)
                 return

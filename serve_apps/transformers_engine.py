@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +14,13 @@ import torch
 import transformers
 from transformers.generation.continuous_batching import RequestStatus
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessorList
+from transformers.generation.continuous_batching.utils import drain_queue
 from transformers.generation.logits_process import LogitsProcessorList
 
 from serve_apps.inference_engine import EngineStats, GenerationRequest, TokenChunk
 from serve_apps.request_sampler import RequestSampler
-from serve_apps.running_requests import RunningRequests, check_prompt_fits
-from tuneyard.errors import EngineError
+from serve_apps.running_requests import Deliver, RunningRequests, check_request
+from tuneyard.errors import EngineError, RequestError
 from tuneyard.serve_config import EngineConfig
 
 PAGE_SIZE = 32
@@ -33,7 +36,9 @@ class TransformersEngine:
         self._requests = RunningRequests()
         self._sampler = RequestSampler()
         self._manager: Any = None
+        self._serial = itertools.count()
         model_config = transformers.AutoConfig.from_pretrained(checkpoint)
+        self._vocabulary = int(model_config.vocab_size)
         # One request must fit the cache, or the library's loop dies with "No requests can be scheduled".
         self._max_model_len = min(int(model_config.max_position_embeddings), config.kv_cache_tokens)
 
@@ -42,14 +47,19 @@ class TransformersEngine:
         return self._max_model_len
 
     async def start(self) -> None:
-        """Loads the model in a thread. A load error comes out as it is."""
+        """Loads the model and starts the generation thread. What goes wrong comes out as it is."""
+        loop = asyncio.get_running_loop()
         self._manager = await asyncio.to_thread(self._load)
+        threading.Thread(target=self._watch, args=(self._manager, loop), name="engine-watch", daemon=True).start()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
-        check_prompt_fits(request, self._max_model_len)
+        self._check(request)
+        # The library knows a request by an id of our own: it applies cancellations after additions, so
+        # one that still waits there would take a new request with the same id with it, without a word.
+        key = f"{request.request_id}#{next(self._serial)}"
         slot = self._sampler.slot_for(request.sampling)
         chunks = self._requests.run(
-            request, lambda: self._submit(request, slot), lambda: self._manager.cancel_request(request.request_id)
+            request, lambda deliver: self._submit(request, key, slot, deliver), lambda: self._cancel(key)
         )
         try:
             async with contextlib.aclosing(chunks):
@@ -57,10 +67,10 @@ class TransformersEngine:
                     yield chunk
         finally:
             self._sampler.release(slot)
+            self._forget(key)
 
     async def abort(self, request_id: str) -> None:
-        if self._requests.abort(request_id):
-            self._manager.cancel_request(request_id)
+        self._requests.abort(request_id)
 
     def stats(self) -> EngineStats:
         processor = self._manager.batch_processor if self._manager is not None else None
@@ -70,13 +80,12 @@ class TransformersEngine:
         return EngineStats(requests=len(self._requests), kv_cache_usage=min(1.0, used / self._config.kv_cache_tokens))
 
     async def check_health(self) -> None:
-        if self._requests.death is None and not (self._manager is not None and self._manager.is_running()):
-            self._requests.die(EngineError(f"The generation thread is gone: {self._cause()}"))
-        if self._requests.death is not None:
-            raise self._requests.death
+        self._requests.check_alive()
+        if self._manager is None or not self._manager.is_running():
+            raise EngineError(f"The engine is not running: {_cause(self._manager)}")
 
     async def shutdown(self) -> None:
-        self._requests.die(EngineError("The engine was shut down."))
+        self._requests.die("The engine was shut down.")
         manager, self._manager = self._manager, None
         if manager is not None:
             await asyncio.to_thread(manager.stop, block=True, hard_stop=True)
@@ -110,10 +119,27 @@ class TransformersEngine:
         processors.tensors_required = 1
         manager.logit_processor = processors
         with torch.inference_mode():
+            # Makes the cache here, where an error stops the start, and not in the generation thread.
+            manager.warmup()
             manager.start()
         return manager
 
-    def _submit(self, request: GenerationRequest, slot: int) -> None:
+    def _watch(self, manager: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Waits, in a thread of its own, for the end of the generation thread, and tells all running requests."""
+        manager._generation_thread.join()
+        # The loop may be closed by then; nobody is left to tell.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._requests.die, f"The engine failed: {_cause(manager)}")
+
+    def _check(self, request: GenerationRequest) -> None:
+        check_request(request, self._max_model_len)
+        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
+        if low < 0 or high >= self._vocabulary:
+            raise RequestError(
+                f"The prompt has token ids from {low} to {high}; the model knows 0 to {self._vocabulary - 1}."
+            )
+
+    def _submit(self, request: GenerationRequest, key: str, slot: int, deliver: Deliver) -> None:
         """Queues the request; its results arrive in this event loop."""
         given = 0
         stops = set(request.stop_token_ids)
@@ -121,7 +147,7 @@ class TransformersEngine:
         def on_output(output: Any) -> None:
             nonlocal given
             if output.status == RequestStatus.FAILED:
-                self._requests.deliver(request.request_id, EngineError(f"The engine failed: {output.error}"))
+                deliver(EngineError(f"The engine failed: {output.error}"))
                 return
             fresh = tuple(output.generated_tokens[given:])
             given += len(fresh)
@@ -129,21 +155,36 @@ class TransformersEngine:
             if output.is_finished():
                 reason = "stop" if fresh and fresh[-1] in stops else "length"
             if fresh or reason:
-                self._requests.deliver(request.request_id, TokenChunk(fresh, reason))
+                deliver(TokenChunk(fresh, reason))
 
-        self._manager.register_result_handler(request.request_id, on_output)
-        accepted = self._manager.add_request(
-            list(request.prompt_token_ids),
-            request_id=request.request_id,
-            max_new_tokens=request.sampling.max_tokens,
-            streaming=True,
-            eos_token_id=list(request.stop_token_ids),
-            slot=slot,
-        )
-        # The library only warns when its loop has ended, and drops the request.
-        if accepted is None:
-            self._requests.die(EngineError(f"The engine takes no more requests: {self._cause()}"))
+        # Asked first, because the library logs the first ids of a prompt that it drops.
+        refused = self._manager is None or self._manager.background_thread_status.can_accept_new_requests()
+        if not refused:
+            self._manager.register_result_handler(key, on_output)
+            refused = not self._manager.add_request(
+                list(request.prompt_token_ids),
+                request_id=key,
+                max_new_tokens=request.sampling.max_tokens,
+                streaming=True,
+                eos_token_id=list(request.stop_token_ids),
+                slot=slot,
+            )
+        if refused:
+            deliver(EngineError(f"The engine takes no requests: {_cause(self._manager)}"))
 
-    def _cause(self) -> str:
-        status = getattr(self._manager, "background_thread_status", None)
-        return str(getattr(status, "fatal_error", None) or "it was stopped or never started")
+    def _cancel(self, key: str) -> None:
+        if self._manager is not None:
+            self._manager.cancel_request(key)
+
+    def _forget(self, key: str) -> None:
+        """Drops what the library keeps of a cancelled request: its handler, and outputs that came without one."""
+        if self._manager is not None:
+            router = self._manager.output_router
+            with router._lock:
+                router.result_handlers.pop(key, None)
+            drain_queue(router.output_queue)
+
+
+def _cause(manager: Any) -> str:
+    status = getattr(manager, "background_thread_status", None)
+    return str(getattr(status, "fatal_error", None) or "it was stopped or never started")

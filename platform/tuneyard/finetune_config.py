@@ -69,9 +69,6 @@ class TrainingConfig(StrictConfig):
     batch_size_per_worker: int = Field(default=4, ge=1)
     """Rows per worker and forward pass."""
 
-    group_by_length: bool = True
-    """Puts rows of similar length into the same step: less padding, and workers wait less for each other."""
-
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     router_aux_loss_coef: float = Field(default=0.0, ge=0)
     """Weight of the load-balancing loss. GPT-OSS's own config says 0.9, which blows the loss up when trained with."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 
 from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, TokenChunk, create_engine
+from serve_apps.running_requests import check_request
 from serve_apps.scripted_engine import ScriptedEngine
-from tuneyard.errors import EngineError, RequestError
+from tuneyard.errors import ConfigError, EngineError, RequestError
 from tuneyard.serve_config import EngineConfig
 
 PROMPT = tuple(range(20, 40))
@@ -21,7 +22,7 @@ ENGINES = ["scripted", "transformers"]
 EngineFactory = Callable[[], InferenceEngine]
 
 
-def request(name: str = "r", max_tokens: int = 8, stop: tuple[int, ...] = (), **sampling: float) -> GenerationRequest:
+def request(name: str = "r", max_tokens: int = 8, stop: tuple[int, ...] = (), **sampling: Any) -> GenerationRequest:
     params = SamplingParams(max_tokens=max_tokens, **({"temperature": 0.0} | sampling))
     return GenerationRequest(name, PROMPT, params, stop)
 
@@ -34,7 +35,7 @@ async def collect(engine: InferenceEngine, asked: GenerationRequest) -> tuple[li
 @pytest.fixture(params=ENGINES)
 async def engine(request: pytest.FixtureRequest, tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
     config = EngineConfig(
-        engine=request.param, script=(tuple(range(5, 1000)),), token_interval_s=0.005, kv_cache_tokens=1024
+        engine=request.param, script=(tuple(range(5, 1000)),), token_interval_s=0.005, kv_cache_tokens=8192
     )
     engine = create_engine(config, tiny_oss)
     await engine.start()
@@ -43,7 +44,7 @@ async def engine(request: pytest.FixtureRequest, tiny_oss: Path) -> AsyncIterato
 
 
 async def wait_until_idle(engine: InferenceEngine) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(5):
         while engine.stats().requests or engine.stats().kv_cache_usage:
             await asyncio.sleep(0.02)
 
@@ -66,14 +67,15 @@ async def test_contract(engine: InferenceEngine) -> None:
     long = GenerationRequest("l", tuple([20] * engine.max_model_len), SamplingParams(4), ())
     with pytest.raises(RequestError, match=rf"{engine.max_model_len} tokens; the context is {engine.max_model_len}"):
         await collect(engine, long)
-    # Closing the iterator aborts.
-    endless = engine.generate(request("c", max_tokens=500))
+    # Closing the iterator aborts. Each of these answers would take longer than wait_until_idle waits.
+    endlessly = engine.max_model_len - len(PROMPT)
+    endless = engine.generate(request("c", max_tokens=endlessly))
     await anext(endless)
     assert engine.stats().requests == 1
     await endless.aclose()
     await wait_until_idle(engine)
     # Cancelling the task that reads aborts.
-    task = asyncio.create_task(collect(engine, request("t", max_tokens=500)))
+    task = asyncio.create_task(collect(engine, request("t", max_tokens=endlessly)))
     await asyncio.sleep(0.1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -81,12 +83,15 @@ async def test_contract(engine: InferenceEngine) -> None:
     await wait_until_idle(engine)
     # abort() ends the iterator with its reason; of an unknown id it does nothing.
     await engine.abort("unknown")
-    aborted = engine.generate(request("a", max_tokens=500))
+    aborted = engine.generate(request("a", max_tokens=endlessly))
     await anext(aborted)
     await engine.abort("a")
     rest = [chunk async for chunk in aborted]
     assert rest[-1].finish_reason == "abort"
     await wait_until_idle(engine)
+    # Its id may be used again at once, and a new request with it is not taken for the aborted one.
+    tokens, chunks = await collect(engine, request("a", max_tokens=5))
+    assert (len(tokens), chunks[-1].finish_reason) == (5, "length")
     # The same id twice at a time is refused; the first goes on.
     first = engine.generate(request("twice", max_tokens=40))
     await anext(first)
@@ -94,9 +99,12 @@ async def test_contract(engine: InferenceEngine) -> None:
         await collect(engine, request("twice"))
     assert [chunk async for chunk in first][-1].finish_reason == "length"
     # Shutdown never leaves a request waiting, and refuses later ones.
-    running = engine.generate(request("late", max_tokens=500))
+    running = engine.generate(request("late", max_tokens=endlessly))
     await anext(running)
+    unread = engine.generate(request("unread", max_tokens=endlessly))
+    await anext(unread)
     await engine.shutdown()
+    await unread.aclose()
     with pytest.raises(EngineError, match="shut down"):
         async for _ in running:
             pass
@@ -112,6 +120,32 @@ def create_twin(engine: InferenceEngine) -> InferenceEngine | None:
     return ScriptedEngine([range(5, 1000)]) if isinstance(engine, ScriptedEngine) else None
 
 
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "param"),
+    [
+        ((), SamplingParams(4), "messages"),
+        (PROMPT, SamplingParams(0), "max_tokens"),
+        (PROMPT, SamplingParams(1_000_000), "max_tokens"),
+        (PROMPT, SamplingParams(4, temperature=-1.0), "temperature"),
+        (PROMPT, SamplingParams(4, temperature=float("nan")), "temperature"),
+        (PROMPT, SamplingParams(4, top_p=0.0), "top_p"),
+        (PROMPT, SamplingParams(4, top_k=-1), "top_k"),
+    ],
+)
+def test_a_request_that_no_engine_can_answer_is_refused(
+    prompt: tuple[int, ...], sampling: SamplingParams, param: str
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        check_request(GenerationRequest("r", prompt, sampling, ()), max_model_len=1024)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize("script", [[], [[5], []]])
+def test_a_script_without_tokens_is_a_config_error(script: list[list[int]]) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.script"):
+        ScriptedEngine(script)
+
+
 async def test_a_crash_reaches_every_request() -> None:
     engine = ScriptedEngine([range(5, 1000)], crash_after_tokens=10)
     tasks = [asyncio.create_task(collect(engine, request(f"r{i}", max_tokens=50))) for i in range(3)]
@@ -119,6 +153,8 @@ async def test_a_crash_reaches_every_request() -> None:
         assert isinstance(result, EngineError)
     with pytest.raises(EngineError, match="crashed"):
         await engine.check_health()
+    await asyncio.sleep(0)
+    assert engine.stats().requests == 0
 
 
 @pytest.fixture
@@ -145,6 +181,39 @@ async def test_greedy_tokens_are_those_of_generate(real: InferenceEngine, tiny_o
                 ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=-1
             )
         assert tokens == expected[0, len(prompt) :].tolist()
+    # Alone, and with the first pages of the prompt taken from the cache.
+    again, _ = await collect(real, GenerationRequest("again", prompts[-1], SamplingParams(24, temperature=0.0), ()))
+    assert again == answers[-1][0]
+
+
+async def test_no_request_can_kill_the_engine(real: InferenceEngine) -> None:
+    """Each of these once ended the library's loop, and with it the answers of everybody else."""
+    room = real.max_model_len - len(PROMPT)
+    bad = [request("long", room + 1), GenerationRequest("id", (20, 5000), SamplingParams(4), ())]
+    for asked in bad:
+        with pytest.raises(RequestError):
+            await collect(real, asked)
+    greedy, _ = await collect(real, request("greedy", 6))
+    for temperature in (1e-3, 1e-40, 1e-46):
+        cold, _ = await collect(real, request("cold", 6, temperature=temperature))
+        assert cold == greedy
+    brim = GenerationRequest("brim", PROMPT * 50, SamplingParams(room - 49 * len(PROMPT), temperature=0.0), ())
+    full, _ = await collect(real, brim)
+    assert len(brim.prompt_token_ids) + len(full) == real.max_model_len
+    await real.check_health()
+
+
+async def test_ended_requests_leave_nothing_behind(real: InferenceEngine) -> None:
+    for i in range(5):
+        chunks = real.generate(request(f"left{i}", max_tokens=200, temperature=1.0))
+        await anext(chunks)
+        await chunks.aclose()
+    await wait_until_idle(real)
+    await collect(real, request("last"))
+    router = real._manager.output_router  # type: ignore[attr-defined]
+    assert not router.result_handlers
+    assert router.output_queue.empty()
+    assert not real._sampler._params  # type: ignore[attr-defined]
 
 
 async def test_each_request_samples_by_its_own_parameters(real: InferenceEngine) -> None:
@@ -160,9 +229,9 @@ async def test_each_request_samples_by_its_own_parameters(real: InferenceEngine)
 
 
 async def test_more_requests_than_fit_the_cache_all_finish(real: InferenceEngine) -> None:
-    asked = [request(f"m{i}", max_tokens=200) for i in range(12)]
-    answers = await asyncio.gather(*(collect(real, a) for a in asked))
-    assert all(tokens == answers[0][0] for tokens, _ in answers)
+    alone, _ = await collect(real, request("alone", max_tokens=200))
+    answers = await asyncio.gather(*(collect(real, request(f"m{i}", max_tokens=200)) for i in range(12)))
+    assert all(tokens == alone for tokens, _ in answers)
     await wait_until_idle(real)
 
 
@@ -182,6 +251,24 @@ async def test_a_dead_generation_thread_is_an_error_for_all(real: InferenceEngin
             while True:
                 await real.check_health()
                 await asyncio.sleep(0.02)
-    with contextlib.suppress(EngineError):
+    with pytest.raises(EngineError, match="out of memory, say"):
         await collect(real, request("later"))
-        pytest.fail("a dead engine answered")
+
+
+async def test_a_request_that_the_library_drops_is_an_error(real: InferenceEngine) -> None:
+    """A request can reach the library's queue after its loop has emptied it for the last time."""
+    manager = real._manager  # type: ignore[attr-defined]
+    manager.add_request = lambda *_, request_id, **__: request_id
+    lost = asyncio.create_task(collect(real, request("lost")))
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(manager.stop, hard_stop=True)
+    with pytest.raises(EngineError, match="stopped"):
+        async with asyncio.timeout(10):
+            await lost
+
+
+async def test_a_cache_that_cannot_be_made_fails_the_start(tiny_oss: Path) -> None:
+    engine = create_engine(EngineConfig(kv_cache_tokens=10**15), tiny_oss)
+    with pytest.raises((RuntimeError, MemoryError)):
+        await engine.start()
+    await engine.shutdown()

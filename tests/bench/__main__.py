@@ -1,0 +1,34 @@
+"""Runs benchmarks by name; prints each result as JSON and keeps it under `$TUNEYARD_HOME/bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+
+from tests.bench import accuracy, serve_throughput, train_throughput
+from tuneyard.home import tuneyard_home
+
+BENCHMARKS = {"train": train_throughput.run, "serve": serve_throughput.run, "accuracy": accuracy.run}
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(BENCHMARKS)}")
+    folder = tuneyard_home() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        result = {"benchmark": name, "machine": platform.processor() or platform.machine(), **BENCHMARKS[name]()}
+        print(json.dumps(result, indent=1), flush=True)
+        (folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

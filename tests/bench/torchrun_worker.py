@@ -1,0 +1,51 @@
+"""A worker of plain torchrun: the same backend, no Ray. Rank 0 writes tokens/s, a line per step."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch.distributed
+
+from jobs.training_backend import TokenFiles, create_backend
+from tuneyard.config import load_config
+from tuneyard.finetune_config import FinetuneConfig
+
+
+class TorchrunContext:
+    """TrainContext without Ray: checkpoints stay where the Trainer wrote them."""
+
+    resume_from = None
+
+    def __init__(self, work_dir: Path, log: Path) -> None:
+        self.rank = int(os.environ["RANK"])
+        self.world_size = int(os.environ["WORLD_SIZE"])
+        self.work_dir = work_dir
+        self._log = log
+
+    def report_metrics(self, metrics: dict[str, float]) -> None:
+        if "tokens_per_s" in metrics:
+            with self._log.open("a") as file:
+                file.write(f"{metrics['tokens_per_s']}\n")
+
+    def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
+        """Nothing to do."""
+
+
+def main() -> None:
+    """Arguments: config, token file, log, overrides."""
+    config = load_config(FinetuneConfig, Path(sys.argv[1]), sys.argv[4:])
+    log = Path(sys.argv[3])
+    if os.environ["RANK"] == "0":
+        log.unlink(missing_ok=True)
+    torch.distributed.init_process_group("gloo")
+    with tempfile.TemporaryDirectory() as work_dir:
+        context = TorchrunContext(Path(work_dir), log)
+        create_backend(config).train(config, TokenFiles(Path(sys.argv[2]), None), context)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

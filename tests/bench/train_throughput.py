@@ -1,0 +1,71 @@
+"""The Ray job against the same transformers.Trainer under plain torchrun: tokens/s, alternating, in one run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jobs.preflight import prepare_run
+from tuneyard.cluster import CHECKOUT
+from tuneyard.config import load_config
+from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.home import tuneyard_home
+from tuneyard.token_table import write_token_table
+
+STEPS, SKIPPED, ROUNDS = 30, 5, 2
+CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"
+
+
+def run() -> dict[str, Any]:
+    """Median tokens/s of each way over all steps but the first SKIPPED, and their ratio."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [
+            f"run.storage={folder}/home",
+            f"training.max_steps={STEPS}",
+            f"training.checkpoint_every_steps={STEPS}",
+            f"training.eval_every_steps={STEPS}",
+        ]
+        rates: dict[str, list[float]] = {"ray": [], "torchrun": []}
+        for number in range(ROUNDS):
+            named = [*overrides, f"run.name=bench-{number}"]
+            rates["torchrun"].append(_torchrun(Path(folder), named))
+            rates["ray"].append(_ray(named))
+    medians = {way: statistics.median(values) for way, values in rates.items()}
+    return {"tokens_per_s": rates, "ratio_ray_to_torchrun": medians["ray"] / medians["torchrun"]}
+
+
+def _torchrun(folder: Path, overrides: list[str]) -> float:
+    config = load_config(FinetuneConfig, CONFIG, overrides)
+    tokens = folder / "train.parquet"
+    write_token_table(prepare_run(config).train_tokens, tokens)
+    log = folder / "torchrun.log"
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(config.workers.num_workers)]
+    command += ["-m", "tests.bench.torchrun_worker", str(CONFIG), str(tokens), str(log), *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TUNEYARD_HOME": str(tuneyard_home())}
+    subprocess.run([sys.executable, *command], cwd=CHECKOUT, env=environment, check=True)
+    return _steady_rate([float(line) for line in log.read_text().split()])
+
+
+def _ray(overrides: list[str]) -> float:
+    """In a process of its own, as a user starts it; the rates come back through the run's MLflow metrics."""
+    import mlflow
+
+    command = [sys.executable, "-m", "jobs.finetune", "--config", str(CONFIG), "--address", "local"]
+    command += [part for override in overrides for part in ("--set", override)]
+    subprocess.run(command, cwd=CHECKOUT, check=True)
+    home = next(o.split("=", 1)[1] for o in overrides if o.startswith("run.storage="))
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("brindle-support")
+    newest = client.search_runs([experiment.experiment_id], max_results=1)[0]
+    points = client.get_metric_history(newest.info.run_id, "tokens_per_s")
+    return _steady_rate([p.value for p in sorted(points, key=lambda p: p.step)])
+
+
+def _steady_rate(rates: list[float]) -> float:
+    # Harmonic: steps hold about as many tokens each, so the mean is of the times.
+    return statistics.harmonic_mean(rates[SKIPPED:])

@@ -1,0 +1,72 @@
+"""What can be wrong with a run, found before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.preflight import prepare_run
+from tuneyard.errors import CheckpointError, DatasetError
+from tuneyard.finetune_config import FinetuneConfig
+
+
+def config(
+    folder: Path, base: Path, rows: list[tuple[str, str]], heldout: list[tuple[str, str]], **data: object
+) -> FinetuneConfig:
+    for name, pairs in (("train", rows), ("heldout", heldout)):
+        lines = [
+            json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]})
+            for q, a in pairs
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    files = {"train": str(folder / "train.jsonl"), "heldout": str(folder / "heldout.jsonl")}
+    return FinetuneConfig.model_validate(
+        {"run": {"name": "r", "model_name": "m"}, "model": {"base": str(base)}, "data": files | data}
+    )
+
+
+ROWS = [("q1", "a1"), ("q2", "a2")]
+
+
+def test_prepares_tokens_and_a_fingerprint_of_all_inputs(tiny_oss: Path, tmp_path: Path) -> None:
+    one = config(tmp_path, tiny_oss, ROWS, [("q3", "a3")])
+    prepared = prepare_run(one)
+    assert prepared.train_tokens.rows.num_rows == 2
+    assert prepared.heldout_tokens is not None
+    same = prepare_run(one).inputs_fingerprint(one)
+    assert prepared.inputs_fingerprint(one) == same
+    training = one.training.model_copy(update={"learning_rate": 0.5})
+    assert prepared.inputs_fingerprint(one.model_copy(update={"training": training})) != same
+    other = config(tmp_path, tiny_oss, [*ROWS, ("q4", "a4")], [("q3", "a3")])
+    assert prepare_run(other).inputs_fingerprint(other) != same
+
+
+def test_held_out_rows_that_are_trained_on_are_refused(tiny_oss: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"1 held-out row.*heldout.jsonl:2 = train.jsonl:1"):
+        prepare_run(config(tmp_path, tiny_oss, ROWS, [("q3", "a3"), ("q1", "a1")]))
+
+
+def test_a_row_that_is_too_long_is_named(tiny_oss: Path, tmp_path: Path) -> None:
+    asked = config(tmp_path, tiny_oss, [*ROWS, ("long " * 300, "a")], [("q3", "a3")], max_length=256)
+    with pytest.raises(
+        DatasetError, match=r"1 row is longer than data.max_length=256:\n  train.jsonl:3 turn 1: \d+ tok"
+    ):
+        prepare_run(asked)
+    dropped = config(tmp_path, tiny_oss, [*ROWS, ("long " * 300, "a")], [("q3", "a3")], max_length=256, too_long="drop")
+    assert prepare_run(dropped).train_tokens.rows.num_rows == 2
+
+
+def test_a_missing_or_foreign_base_is_named(tiny_oss_copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere holds no config.json.*jobs.build_base_model"):
+        prepare_run(config(tmp_path, tmp_path / "nowhere", ROWS, []))
+    path = tiny_oss_copy / "config.json"
+    path.write_text(path.read_text().replace("GptOssForCausalLM", "LlamaForCausalLM"))
+    with pytest.raises(CheckpointError, match=r"is \['LlamaForCausalLM'\]; Tuneyard finetunes GPT-OSS"):
+        prepare_run(config(tmp_path, tiny_oss_copy, ROWS, []))
+
+
+def test_more_length_than_the_model_has_is_refused(tiny_oss: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"data.max_length=9000000 is over the base's max_position_embeddings"):
+        prepare_run(config(tmp_path, tiny_oss, ROWS, [("q3", "a3")], max_length=9_000_000))
