@@ -100,8 +100,6 @@ class TransformersEngine:
             dtype=getattr(torch, self._config.dtype),
             attn_implementation="paged|eager",
             device_map="cuda" if on_gpu else None,
-            # On a CPU the grouped kernel, transformers' default, is the slower one.
-            **({} if on_gpu else {"experts_implementation": "eager"}),
         )
         manager = model.init_continuous_batching(
             generation_config=transformers.GenerationConfig(do_sample=False, eos_token_id=-1),
