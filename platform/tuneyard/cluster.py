@@ -43,15 +43,13 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
 
 
 def check_resources(needed: dict[str, float], what: str) -> None:
-    """Raises ClusterError at once when the cluster's nodes together can never hold `needed`.
+    """Raises ClusterError at once when the cluster's nodes together cannot hold `needed`.
 
-    Ray itself would keep such work pending without a word. A cluster with an autoscaler may grow,
-    so there it is only the sum of what nodes hold now that is not enough to refuse.
+    Ray itself would keep such work pending without a word. Only nodes that are up now count: a
+    cluster that an autoscaler would grow must have its workers up already.
     """
     import ray
 
-    if os.environ.get("RAY_CLUSTER_AUTOSCALES") == "1":
-        return
     have = ray.cluster_resources()
     lacking = [
         f"{name}: {amount:g} needed, {have.get(name, 0):g} there"
