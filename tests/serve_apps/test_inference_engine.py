@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tuneyard.serve_config import EngineConfig
 
 PROMPT = tuple(range(20, 40))
 ENGINES = ["scripted", "transformers"]
-EngineFactory = Callable[[], InferenceEngine]
 
 
 def request(name: str = "r", max_tokens: int = 8, stop: tuple[int, ...] = (), **sampling: Any) -> GenerationRequest:
