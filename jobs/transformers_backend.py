@@ -119,6 +119,7 @@ def load_trainable_model(config: FinetuneConfig) -> Any:
             lora_dropout=lora.dropout,
             target_modules=ATTENTION_MODULES,
             target_parameters=EXPERT_PARAMETERS if lora.experts else None,
+            **_adapted_layers(model.config.num_hidden_layers, lora.last_layers),
             task_type="CAUSAL_LM",
         ),
     )
@@ -136,6 +137,13 @@ def label_logits(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> li
             ).logits
             result.append(logits[0].float().cpu().numpy())
     return result
+
+
+def _adapted_layers(layers: int, last: int | None) -> dict[str, Any]:
+    """PEFT's fields for adapters on the last layers only."""
+    if last is None or last >= layers:
+        return {}
+    return {"layers_to_transform": list(range(layers - last, layers)), "layers_pattern": "layers"}
 
 
 def _load_base(config: FinetuneConfig) -> Any:

@@ -55,7 +55,8 @@ class ChatRequest:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int | None = None
-    reasoning_effort: str = "medium"
+    reasoning_effort: str | None = None
+    """None leaves it to the server, which takes what the model was trained with."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,10 @@ class ChatClient:
             "messages": list(request.messages),
             "temperature": request.temperature,
             "top_p": request.top_p,
-            "reasoning_effort": request.reasoning_effort,
             "stream_options": {"include_usage": True},
         }
+        if request.reasoning_effort is not None:
+            body["reasoning_effort"] = request.reasoning_effort
         if request.max_tokens is not None:
             body["max_completion_tokens"] = request.max_tokens
         stream: openai.AsyncStream[ChatCompletionChunk] = await client.chat.completions.create(stream=True, **body)

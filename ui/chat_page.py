@@ -16,7 +16,8 @@ from ui.transcript import Turn, api_messages, display_messages, readable
 Values = dict[Any, Any]
 """What gradio hands to a handler, or takes from it, by component."""
 
-REASONING_EFFORTS = ("low", "medium", "high")
+REASONING_EFFORTS = (("as trained", ""), ("low", "low"), ("medium", "medium"), ("high", "high"))
+"""As trained: nothing is sent, and the server takes the effort that the checkpoint's manifest names."""
 LATEX_DELIMITERS = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
@@ -77,7 +78,7 @@ class ChatPage:
                 self.max_tokens = gr.Number(
                     0, label="Max tokens (0: the model's limit)", precision=0, minimum=0, min_width=300
                 )
-                self.effort = gr.Radio(REASONING_EFFORTS, value="medium", label="Reasoning effort", min_width=300)
+                self.effort = gr.Radio(REASONING_EFFORTS, value="", label="Reasoning effort", min_width=300)
 
     def _connect(self) -> None:
         settings = {self.system_prompt, self.temperature, self.top_p, self.max_tokens, self.effort}
@@ -163,7 +164,7 @@ class ChatPage:
             temperature=values[self.temperature],
             top_p=values[self.top_p],
             max_tokens=values[self.max_tokens] or None,  # gradio sends 0 for an empty box too
-            reasoning_effort=values[self.effort],
+            reasoning_effort=values[self.effort] or None,
         )
 
     async def stop(self, request: gr.Request) -> None:

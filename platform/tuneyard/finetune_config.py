@@ -46,6 +46,9 @@ class LoraConfig(StrictConfig):
     experts: bool = False
     """Adapters on the experts' projections too, besides attention q, k, v and o."""
 
+    last_layers: int | None = Field(default=None, ge=1)
+    """Adapters on the last so many layers only; null: on all. The backward pass stops below them, which is faster."""
+
 
 class TrainingConfig(StrictConfig):
     """How to train."""

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from jobs.build_base_model import main
+from jobs.smol_oss import distinct_rows
 from jobs.tiny_oss import SPECIAL_TOKENS, build_tiny_oss
 from tuneyard.checkpoint import read_manifest, validate_hf_checkpoint
 
@@ -114,3 +115,11 @@ def test_smol_is_smollm2(tmp_path: Path) -> None:
     assert abs(proof["nll_result"] - proof["nll_source"]) <= 0.01
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "smol")
     assert tokenizer.decode(tokenizer.encode(TEXT.replace("<|end|>", ""))) == TEXT.replace("<|end|>", "")
+
+
+def test_tokens_that_share_a_row_get_rows_of_their_own() -> None:
+    embedding = torch.randn(8, 16)
+    embedding[3] = embedding[5] = embedding[6]
+    found = distinct_rows(embedding, [3, 4, 5])
+    assert torch.equal(found[[0, 1, 2, 4, 6, 7]], embedding[[0, 1, 2, 4, 6, 7]])
+    assert torch.cdist(found, found).add(torch.eye(8)).min() > 0.1

@@ -160,3 +160,11 @@ def test_compare_logits_sees_a_difference() -> None:
     other = compare_logits(logits, [logits[0][:, ::-1]])
     assert other["mean_kl"] > 0.1
     assert other["top1_agreement"] == 0.0
+
+
+def test_adapters_on_the_last_layers_only(tiny_oss: Path) -> None:
+    model = load_trainable_model(config(tiny_oss, lora={"last_layers": 1}))
+    last = model.config.num_hidden_layers - 1
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert len(trained) == 8
+    assert all(f".layers.{last}." in name for name in trained)

@@ -114,7 +114,7 @@ def _deltas(script: str, body: dict[str, Any]) -> Iterator[dict[str, str]]:
     elif script == "silent":
         yield {"reasoning_content": "Nothing to say."}
     else:
-        if body["reasoning_effort"] != "low":
+        if body.get("reasoning_effort") != "low":
             yield {"reasoning_content": "Let me think."}
         yield from ({"content": piece} for piece in ("You ", "said: ", body["messages"][-1]["content"]))
 
