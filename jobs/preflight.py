@@ -12,7 +12,8 @@ from tuneyard.dataset import ChatDataset, load_chat_dataset
 from tuneyard.errors import CheckpointError, DatasetError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import HarmonyCodec
-from tuneyard.token_table import TokenTable, build_token_table
+from tuneyard.parity import ParityRow, freeze_parity_rows
+from tuneyard.token_table import TokenTable, build_token_table, pack_token_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class PreparedRun:
     heldout_tokens: TokenTable | None
     codec_fingerprint: str
     base_digest: str
+    parity_rows: tuple[ParityRow, ...]
 
     @property
     def dataset_fingerprint(self) -> str:
@@ -40,6 +42,8 @@ class PreparedRun:
             "base": self.base_digest,
             "training": config.training.model_dump(mode="json"),
             "max_length": config.data.max_length,
+            "packing": packs(config),
+            "train_on_reasoning": config.data.train_on_reasoning,
             "num_workers": config.workers.num_workers,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -51,21 +55,28 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
     Raises DatasetError or CheckpointError with what, where and the fix.
     """
     _check_base(config.model.base)
-    train = load_chat_dataset(config.data.train)
-    heldout = load_chat_dataset(config.data.heldout) if config.data.heldout else None
+    train = load_chat_dataset(config.data.train, config.data.format)
+    heldout = load_chat_dataset(config.data.heldout, config.data.format) if config.data.heldout else None
     if heldout is not None:
         _check_leakage(train, heldout)
     codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
     _check_max_length(config)
-    limits = (config.data.max_length, config.data.too_long)
+    limits = (config.data.max_length, config.data.too_long, config.data.train_on_reasoning)
+    train_tokens = build_token_table(train.examples, codec, *limits)
     return PreparedRun(
         train=train,
         heldout=heldout,
-        train_tokens=build_token_table(train.examples, codec, *limits),
+        train_tokens=pack_token_table(train_tokens, config.data.max_length) if packs(config) else train_tokens,
         heldout_tokens=build_token_table(heldout.examples, codec, *limits) if heldout else None,
         codec_fingerprint=codec.fingerprint,
         base_digest=weights_digest(config.model.base),
+        parity_rows=freeze_parity_rows((heldout or train).examples, codec),
     )
+
+
+def packs(config: FinetuneConfig) -> bool:
+    """Whether rows are packed: as the config says, or else where padding costs most, on GPUs."""
+    return config.workers.use_gpu if config.data.packing is None else config.data.packing
 
 
 def _check_base(base: Path) -> None:

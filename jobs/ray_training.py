@@ -82,6 +82,7 @@ def export_on_ray(
             files=tuple(str(path) for path in (config.data.train, config.data.heldout) if path),
         ),
         "codec": CodecReference(settings=config.codec.model_dump(mode="json"), fingerprint=prepared.codec_fingerprint),
+        "parity": [row.model_dump(mode="json", exclude_defaults=True) for row in prepared.parity_rows],
         "metrics": {k: v for k, v in outcome.metrics.items() if k in ("step", "epoch", "loss", "eval_loss")},
         "run_id": run_id,
     }

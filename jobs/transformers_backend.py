@@ -36,15 +36,21 @@ class TransformersBackend:
         model = load_trainable_model(config)
         train_rows = pq.read_table(tokens.train).to_pylist()
         heldout_rows = pq.read_table(tokens.heldout).to_pylist() if tokens.heldout else None
+        collator = create_collator(train_rows, model)
         callbacks: list[transformers.TrainerCallback] = [_ReportingCallback(context)]
         if config.training.early_stopping_patience is not None:
             callbacks.append(transformers.EarlyStoppingCallback(config.training.early_stopping_patience))
         trainer = transformers.Trainer(
             model=model,
-            args=_training_arguments(config, context, with_eval=heldout_rows is not None),
+            args=_training_arguments(
+                config,
+                context,
+                with_eval=heldout_rows is not None,
+                padded=isinstance(collator, LabelledPositionsCollator),
+            ),
             train_dataset=train_rows,
             eval_dataset=heldout_rows,
-            data_collator=LabelledPositionsCollator(int(model.config.pad_token_id or 0)),
+            data_collator=collator,
             callbacks=callbacks,
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -68,6 +74,52 @@ class TransformersBackend:
         transformers.AutoTokenizer.from_pretrained(config.model.base).save_pretrained(target)
         make_checkpoint_portable(target)
         return trained
+
+
+class PackedCollator:
+    """Packed rows to one sequence without padding: input_ids and position_ids [1, tokens].
+
+    attention_mask holds the additive masks [1, 1, tokens, tokens] of both kinds of layers, block-diagonal.
+    They are made here because transformers 5.24 makes none for GPT-OSS: other models find the segments by
+    their position_ids, GPT-OSS's forward does not hand those on, and every token would see all before it.
+    """
+
+    def __init__(self, sliding_window: int, dtype: torch.dtype) -> None:
+        self._sliding_window = sliding_window
+        self._dtype = dtype
+
+    def _masks(self, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        place = torch.arange(len(position_ids))
+        segment = (position_ids == 0).cumsum(0)
+        back = place[:, None] - place[None, :]
+        full = (segment[:, None] == segment[None, :]) & (back >= 0)
+        seen = {"full_attention": full, "sliding_attention": full & (back < self._sliding_window)}
+        lowest = torch.finfo(self._dtype).min
+        return {name: torch.where(may, 0.0, lowest).to(self._dtype)[None, None] for name, may in seen.items()}
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        def joined(name: str) -> torch.Tensor:
+            return torch.tensor([[value for row in rows for value in row[name]]])
+
+        labels = joined("labels")
+        shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
+        kept = (shifted[0] != IGNORED_LABEL).nonzero().squeeze(-1)
+        position_ids = joined("position_ids")
+        return {
+            "input_ids": joined("input_ids"),
+            "position_ids": position_ids,
+            "attention_mask": self._masks(position_ids[0]),
+            "labels": labels,
+            "logits_to_keep": kept,
+            "shift_labels": shifted[:, kept].contiguous(),
+        }
+
+
+def create_collator(rows: list[dict[str, Any]], model: Any) -> PackedCollator | LabelledPositionsCollator:
+    """The collator that the rows need for the model."""
+    if any(row["segment_ids"][-1] > 0 for row in rows):
+        return PackedCollator(model.config.sliding_window, model.dtype)
+    return LabelledPositionsCollator(int(model.config.pad_token_id or 0))
 
 
 class LabelledPositionsCollator:
@@ -163,7 +215,7 @@ def _load_pretrained(folder: Path, config: FinetuneConfig) -> Any:
 
 
 def _training_arguments(
-    config: FinetuneConfig, context: TrainContext, *, with_eval: bool
+    config: FinetuneConfig, context: TrainContext, *, with_eval: bool, padded: bool
 ) -> transformers.TrainingArguments:
     training = config.training
     save = training.checkpoint_every_steps
@@ -195,7 +247,7 @@ def _training_arguments(
         metric_for_best_model="eval_loss" if early else None,
         greater_is_better=False if early else None,
         prediction_loss_only=True,
-        include_num_input_tokens_seen="non_padding",
+        include_num_input_tokens_seen="non_padding" if padded else "all",
         remove_unused_columns=False,
         dataloader_pin_memory=config.workers.use_gpu,
         ddp_find_unused_parameters=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ from tuneyard.openai_api import (
     FinishReason,
     ModelCard,
     ModelList,
+    RenderedPrompt,
+    RenderRequest,
     ResponseMessage,
     Usage,
 )
@@ -117,15 +120,36 @@ class ChatService:
             last = self._chunk(answer, Delta())
             yield last.model_copy(update={"choices": [], "usage": _usage(answer)})
 
-    def _prepare(self, request: ChatCompletionRequest) -> tuple[_Answer, GenerationRequest]:
-        """Checks model and lengths, and renders the prompt."""
+    def render(self, request: RenderRequest) -> RenderedPrompt:
+        """The prompt that a completion of this request would start from, by the same code."""
+        self._check_model(request)
+        ids = self._render(request, request.today)
+        return RenderedPrompt(
+            model=self._model_id,
+            prompt_token_ids=ids,
+            text=self._codec.render_text(ids),
+            codec_fingerprint=self._codec.fingerprint,
+        )
+
+    def _check_model(self, request: ChatCompletionRequest) -> None:
         if request.model != self._model_id:
             raise ModelNotFoundError(
                 f"The model {request.model!r} does not exist here. Served: {self._model_id}.",
                 param="model",
                 code="model_not_found",
             )
-        prompt = self._codec.render([m.to_chat_message() for m in request.messages], request.reasoning_effort)
+
+    def _render(self, request: ChatCompletionRequest, today: datetime.date | None = None) -> list[int]:
+        """The only place where a request becomes a prompt."""
+        messages = [message.to_chat_message() for message in request.messages]
+        return self._codec.render(messages, request.tools, request.reasoning_effort, today)
+
+    def _prepare(self, request: ChatCompletionRequest) -> tuple[_Answer, GenerationRequest]:
+        """Checks model and lengths, and renders the prompt."""
+        self._check_model(request)
+        if request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages):
+            raise RequestError("'tools' is not supported by this server.", param="tools", code="unsupported")
+        prompt = self._render(request)
         room = self._engine.max_model_len - len(prompt)
         if room < 1:
             raise RequestError(

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tuneyard.admin_key import load_admin_key
 from tuneyard.checkpoint import validate_hf_checkpoint
 from tuneyard.cluster import check_resources, connect_ray
 from tuneyard.errors import CheckpointError, ConfigError
 from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
 from tuneyard.serve_config import ModelAppConfig, ServeConfig
@@ -28,6 +30,7 @@ class CheckedModel:
     config: ModelAppConfig
     checkpoint: Path
     codec: CodecSettings
+    parity: tuple[ParityRow, ...] = ()
 
 
 def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel:
@@ -52,7 +55,7 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
             f"{config.model_id}: prompts rendered here are not those of its training (codec fingerprint {here[:12]}, "
             f"trained with {manifest.codec.fingerprint[:12]}). Install the manifest's versions: {manifest.software}."
         )
-    return CheckedModel(config, checkpoint, trained)
+    return CheckedModel(config, checkpoint, trained, parse_parity_rows(manifest.parity))
 
 
 class Deployment:
@@ -122,11 +125,24 @@ class Deployment:
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
         serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
         self._stack.callback(self._take_down)
-        for model in models:
-            app = build_app(model.config, model.checkpoint, model.codec)
+        admin_key = load_admin_key()
+        for model, base_url in zip(models, self.base_urls, strict=True):
+            app = build_app(model.config, model.checkpoint, model.codec, admin_key)
             started = time.monotonic()
             serve.run(app, name=_app_name(model.config), route_prefix=model.config.route_prefix, blocking=False)
             self._say(f"{model.config.model_id}: up after {time.monotonic() - started:.1f} s")
+            self._check_parity(model, render_over_http(base_url, model.config.model_id, admin_key))
+
+    def _check_parity(self, model: CheckedModel, render: RenderRow) -> None:
+        """Raises ParityError when the replica, as it runs, makes another prompt than training did."""
+        if not model.parity:
+            return
+        codec = HarmonyCodec.from_checkpoint(model.checkpoint, model.codec)
+        tokens = check_parity(model.parity, render, codec, model.config.model_id)
+        self._say(
+            f"{model.config.model_id}: parity proved, {len(model.parity)} prompts of its training render "
+            f"to the same {tokens} tokens here"
+        )
 
     def _take_down(self) -> None:
         from ray import serve

@@ -23,8 +23,9 @@ class ModelReplica:
     """A replica: loads the checkpoint, owns the engine, answers the OpenAI API. Plain until build_app binds it."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it; the types know no async constructor
-        self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings
+        self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, admin_key: str | None
     ) -> None:
+        self._admin_key = admin_key
         self._engine = create_engine(config.engine, checkpoint)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         digest = read_manifest(checkpoint).digest
@@ -33,15 +34,17 @@ class ModelReplica:
         await self._engine.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(lambda: self._service, on_shutdown=self._engine.shutdown)
+        return create_api(lambda: self._service, on_shutdown=self._engine.shutdown, admin_key=self._admin_key)
 
     async def check_health(self) -> None:
         """Ray Serve restarts the replica when this raises."""
         await self._engine.check_health()
 
 
-def build_app(config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings) -> Application:
-    """The Serve application of one model; deploys nothing yet."""
+def build_app(
+    config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, admin_key: str | None = None
+) -> Application:
+    """The Serve application of one model; deploys nothing yet. Without a key its administrators' routes are closed."""
     replicas = config.replicas
     deployment = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="ModelReplica",
@@ -54,4 +57,4 @@ def build_app(config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSet
         health_check_timeout_s=replicas.health_check_timeout_s,
         ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
     )
-    return deployment.bind(config, checkpoint, codec_settings)
+    return deployment.bind(config, checkpoint, codec_settings, admin_key)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,16 +16,21 @@ from starlette.exceptions import HTTPException
 
 from serve_apps.chat_service import ChatService
 from tuneyard import __version__
-from tuneyard.errors import EngineError, RequestError
-from tuneyard.openai_api import ChatCompletionChunk, ChatCompletionRequest, error_body
+from tuneyard.errors import AdminKeyError, EngineError, RequestError
+from tuneyard.openai_api import ChatCompletionChunk, ChatCompletionRequest, RenderRequest, error_body
 
 logger = logging.getLogger(__name__)
 
 
 def create_api(
-    get_service: Callable[[], ChatService], on_shutdown: Callable[[], Awaitable[None]] | None = None
+    get_service: Callable[[], ChatService],
+    on_shutdown: Callable[[], Awaitable[None]] | None = None,
+    admin_key: str | None = None,
 ) -> FastAPI:
-    """The FastAPI application. `get_service` is called per request, `on_shutdown` once at the end."""
+    """The FastAPI application. `get_service` is called per request, `on_shutdown` once at the end.
+
+    Administrators' routes want `admin_key` as a bearer token; without a key they are closed.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +61,12 @@ def create_api(
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
 
+    @api.post("/v1/chat/completions/render")
+    async def render_prompt(request: Request) -> Response:
+        _check_admin(request, admin_key)
+        parsed = RenderRequest.parse(await _json_body(request))
+        return _json(get_service().render(parsed).model_dump())
+
     @api.get("/healthz")
     async def healthz() -> Response:
         try:
@@ -80,6 +92,17 @@ async def _server_sent_events(chunks: AsyncIterator[ChatCompletionChunk]) -> Asy
     finally:
         await chunks.aclose()  # type: ignore[attr-defined]
     yield "data: [DONE]\n\n"
+
+
+def _check_admin(request: Request, admin_key: str | None) -> None:
+    """Raises AdminKeyError unless the request carries the key."""
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if admin_key is None or not secrets.compare_digest(given.encode(), admin_key.encode()):
+        raise AdminKeyError(
+            f"{request.url.path} is for administrators: send the key as 'Authorization: Bearer …'. It is "
+            "TUNEYARD_ADMIN_KEY of the deployment, or lies in $TUNEYARD_HOME/admin_key.",
+            code="admin_key_required",
+        )
 
 
 async def _json_body(request: Request) -> Any:

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test fails for being slow: the machines are shared.
+settings.register_profile("tuneyard", deadline=None)
+settings.load_profile("tuneyard")
 
 # Before torch is imported anywhere: the machines that run tests share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

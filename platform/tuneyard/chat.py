@@ -2,52 +2,137 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Role = Literal["system", "developer", "user", "assistant"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-class ChatMessage(BaseModel):
-    """One message. `reasoning_content` is what harmony calls the analysis; only assistants have it."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class ToolFunction(_Strict):
+    """What a function is called with. `parameters` is a JSON schema."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+class ChatTool(_Strict):
+    """A function that the model may call."""
+
+    type: Literal["function"] = "function"
+    function: ToolFunction
+
+
+class FunctionCall(_Strict):
+    """Name and arguments of a call; `arguments` is a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Strict):
+    """One call by the assistant."""
+
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ChatMessage(_Strict):
+    """One message.
+
+    `reasoning_content` is what harmony calls the analysis; only assistants have it. An assistant's
+    `tool_calls` are answered by messages of role `tool`, with the call's id. `weight` 0 keeps an
+    assistant's turn out of the loss.
+    """
+
     role: Role
-    content: str
+    content: str = ""
     reasoning_content: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    weight: Literal[0, 1] | None = None
 
 
-class ChatExample(BaseModel):
+class ChatExample(_Strict):
     """One training or evaluation conversation; it ends with an assistant message.
 
     `source` is where it came from ("chats.jsonl:17"), for messages about it.
     `metadata` is carried along untouched and never rendered.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     messages: tuple[ChatMessage, ...]
+    tools: tuple[ChatTool, ...] = ()
     metadata: dict[str, Any] = Field(default_factory=dict)
     source: str = ""
 
 
-def message_order_problem(roles: list[str], *, for_completion: bool) -> str | None:
+def message_order_problem(roles: Sequence[str], *, for_completion: bool) -> str | None:
     """What is wrong with the order of roles, in words, or None.
 
     Right is: an optional first system or developer message, then user and assistant in turn,
-    starting with user. A prompt for completion ends with user, an example with assistant.
+    starting with user; after an assistant's call, tool messages and the assistant again. A prompt
+    for completion ends with user or tool, an example with assistant.
     """
-    turns = roles[1:] if roles and roles[0] in ("system", "developer") else roles
-    if not turns:
+    start = 1 if roles and roles[0] in ("system", "developer") else 0
+    if "user" not in roles:
         return "there is no user message"
-    for index, role in enumerate(turns):
-        expected = "user" if index % 2 == 0 else "assistant"
-        if role != expected:
-            position = index + 1 + len(roles) - len(turns)
-            return f"message {position} has role {role!r} where {expected!r} belongs"
-    last = "user" if for_completion else "assistant"
-    if turns[-1] != last:
-        return f"the last message has role {turns[-1]!r}, it must be {last!r}"
+    allowed: tuple[str, ...] = ("user",)
+    for position, role in enumerate(roles[start:], start=start + 1):
+        if role not in allowed:
+            return f"message {position} has role {role!r} where {' or '.join(map(repr, allowed))} belongs"
+        allowed = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant")}[role]
+    last = ("user", "tool") if for_completion else ("assistant",)
+    if roles[-1] not in last:
+        return f"the last message has role {roles[-1]!r}, it must be {' or '.join(map(repr, last))}"
     return None
+
+
+def tool_problems(messages: Sequence[ChatMessage], tools: Sequence[ChatTool]) -> list[str]:
+    """What is wrong with the calls and their results, in words; the order of roles is taken as right."""
+    problems = []
+    declared = {tool.function.name for tool in tools}
+    open_call: ToolCall | None = None
+    for position, message in enumerate(messages, start=1):
+        where = f"message {position}"
+        if message.tool_calls and message.role != "assistant":
+            problems.append(f"{where} ({message.role}) has tool_calls, which only assistants have")
+        elif len(message.tool_calls) > 1:
+            problems.append(
+                f"{where} calls {len(message.tool_calls)} tools at once; harmony calls one at a time: "
+                "write call, result, call, result"
+            )
+        for call in message.tool_calls:
+            name = call.function.name
+            if name not in declared:
+                known = ", ".join(sorted(declared)) or "none"
+                problems.append(f"{where} calls {name!r}, which `tools` does not declare (declared: {known})")
+            if not _is_json_object(call.function.arguments):
+                problems.append(
+                    f"{where}: the arguments of {name!r} are not a JSON object: {call.function.arguments!r}"
+                )
+        if message.role == "tool":
+            if open_call is None:
+                problems.append(f"{where} (tool) answers no call")
+            elif message.tool_call_id is not None and message.tool_call_id != open_call.id:
+                problems.append(f"{where} (tool) answers {message.tool_call_id!r}, the open call is {open_call.id!r}")
+        elif open_call is not None:
+            problems.append(
+                f"{where} ({message.role}) comes before the result of the call of {open_call.function.name!r}"
+            )
+        open_call = message.tool_calls[0] if message.tool_calls and message.role == "assistant" else None
+    return problems
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +65,8 @@ class CheckpointManifest(StrictConfig):
     codec: CodecReference | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     """The resolved config of the run that made it."""
+    parity: tuple[dict[str, Any], ...] = ()
+    """Prompts and their ids, frozen in training (tuneyard.parity.ParityRow); the deployment renders them again."""
     metrics: dict[str, float] = Field(default_factory=dict)
     proof: dict[str, float | str | int] = Field(default_factory=dict)
     """What was measured to show that the checkpoint is right."""
@@ -88,6 +90,7 @@ def write_manifest(
     dataset: DatasetReference | None = None,
     codec: CodecReference | None = None,
     config: Mapping[str, Any] | None = None,
+    parity: Sequence[Mapping[str, Any]] = (),
     metrics: Mapping[str, float] | None = None,
     proof: Mapping[str, float | str | int] | None = None,
     software: Mapping[str, str] | None = None,
@@ -108,6 +111,7 @@ def write_manifest(
         architecture=_architecture(folder),
         files=files,
         tensors=tensors,
+        parity=tuple(dict(row) for row in parity),
         base=base,
         dataset=dataset,
         codec=codec,

@@ -29,16 +29,18 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted.") -> int:
-    """Runs an entry point's action: 0, or 1 with a message for a user's mistake, or 130 on Ctrl-C or SIGTERM."""
+    """Runs an entry point's action. The exit code: the int that it returns, else 0; 1 with a message for a
+    user's mistake; 130 on Ctrl-C or SIGTERM.
+    """
     # Explicitly, because a shell starts background commands with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        action()
+        result = action()
     except TuneyardError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\n{on_interrupt}", file=sys.stderr)
         return 130
-    return 0
+    return result if type(result) is int else 0

@@ -37,6 +37,17 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 A `--set` path that starts with `./` or `../` is relative to the working directory.
 """
 
+
+def _location(value: object, info: ValidationInfo) -> object:
+    """A path made absolute; what names another place (`s3://…`, `hf:…`) is left as it is."""
+    if isinstance(value, str) and ("://" in value or value.startswith("hf:")):
+        return value
+    return _absolute(value, info)
+
+
+DataLocation = Annotated[str, BeforeValidator(_location)]
+"""A file or folder (see AbsolutePath), a URI that pyarrow.fs knows, or `hf:owner/name[:split]`."""
+
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 
 

@@ -4,116 +4,141 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from tuneyard.chat import ChatExample, message_order_problem
+from tuneyard.chat import ChatExample, message_order_problem, tool_problems
+from tuneyard.chat_formats import FORMATS, DatasetFormat, FormatProblem, detect_format, to_openai_row
 from tuneyard.errors import DatasetError
+from tuneyard.row_reader import RawRow, read_rows
 
 MAX_SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class ChatDataset:
-    """The examples of one file, in its order. `fingerprint` is sha256 over what was read, not over the bytes."""
+class RowProblem:
+    """What is wrong with a row: where, of which kind, and in words with the fix."""
 
-    path: Path
+    where: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDataset:
+    """The examples of a dataset, in its order. `fingerprint` is sha256 over what was read, not over the bytes."""
+
+    location: str
+    format: DatasetFormat
     examples: list[ChatExample]
     fingerprint: str
 
 
-def load_chat_dataset(path: Path) -> ChatDataset:
-    """The examples of an OpenAI chat JSONL file.
+class ChatRowReader:
+    """Iterates over a dataset: a ChatExample or a RowProblem per row, in order, one at a time.
+
+    `format` is the one given, or the one that the first readable row turned out to have.
+    """
+
+    def __init__(self, location: str, format: DatasetFormat | None = None) -> None:  # noqa: A002
+        self.location = location
+        self.format = format
+
+    def __iter__(self) -> Iterator[ChatExample | RowProblem]:
+        """Raises DatasetError when the location holds no dataset."""
+        for raw in read_rows(self.location):
+            yield self._parse(raw)
+
+    def _parse(self, raw: RawRow) -> ChatExample | RowProblem:
+        if raw.problem is not None:
+            return RowProblem(raw.where, "unreadable", raw.problem)
+        if self.format is None:
+            self.format = detect_format(raw.value)
+        if self.format is None:
+            known = "; ".join(f"{name}: {', '.join(keys)}" for name, (_, keys) in FORMATS.items())
+            text = f"expected an object with a list `messages`, or the keys of another format ({known}), found "
+            return RowProblem(raw.where, "unknown format", text + f"{_short(raw.value)}.")
+        return parse_chat_row(raw.value, raw.where, self.format)
+
+
+def load_chat_dataset(location: str, format: DatasetFormat | None = None) -> ChatDataset:  # noqa: A002
+    """The examples of a dataset in any format of chat_formats and any place of row_reader.
 
     Raises DatasetError that lists every broken row as `file:line`, what was found and the fix.
     """
-    path = Path(path)
+    location = str(location)
     examples: list[ChatExample] = []
-    problems: list[str] = []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}:{number}"
-        try:
-            examples.append(parse_chat_row(line, where))
-        except DatasetError as e:
-            problems.append(str(e))
+    problems: list[RowProblem] = []
+    digest = hashlib.sha256()
+    reader = ChatRowReader(location, format)
+    for row in reader:
+        if isinstance(row, RowProblem):
+            problems.append(row)
+        else:
+            examples.append(row)
+            digest.update(content_bytes(row) + b"\n")
     if problems:
-        raise DatasetError(_listed(path, problems))
+        raise DatasetError(_listed(location, problems))
     if not examples:
-        raise DatasetError(f"{path}: holds no rows. Expected one JSON object with `messages` per line.")
-    return ChatDataset(path, examples, _fingerprint(examples))
+        raise DatasetError(f"{location}: holds no rows. Expected one JSON object with `messages` per line.")
+    assert reader.format is not None
+    return ChatDataset(location, reader.format, examples, digest.hexdigest())
 
 
-def parse_chat_row(line: str, where: str) -> ChatExample:
-    """One JSONL line as a ChatExample. Raises DatasetError that starts with `where`."""
+def parse_chat_row(row: Any, where: str, format: DatasetFormat) -> ChatExample | RowProblem:  # noqa: A002
+    """One row as a ChatExample, or the first thing that is wrong with it."""
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as e:
-        raise DatasetError(f"{where}: not valid JSON at column {e.colno}: {e.msg}. One whole object per line.") from e
-    except RecursionError as e:
-        raise DatasetError(f"{where}: JSON nested too deeply to be a chat row.") from e
-    if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
-        raise DatasetError(f"{where}: expected an object with a list `messages`, found {_short(row)}.")
-    unknown = sorted(set(row) - {"messages", "metadata"})
-    if unknown:
-        raise DatasetError(f"{where}: unknown key {unknown[0]!r}. Known: messages, metadata.")
-    try:
-        example = ChatExample(messages=tuple(row["messages"]), metadata=row.get("metadata") or {}, source=where)
+        converted = to_openai_row(row, format)
+        example = ChatExample.model_validate(converted | {"source": where})
+    except FormatProblem as e:
+        return RowProblem(where, "not the format", f"{e}.")
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise DatasetError(f"{where}: {field}: {first['msg']} (found {_short(first['input'])}).") from e
-    _check_messages(example, where)
-    return example
+        return RowProblem(where, "wrong field", f"{field}: {first['msg']} (found {_short(first['input'])}).")
+    return _problem(example) or example
 
 
-def _check_messages(example: ChatExample, where: str) -> None:
-    problem = message_order_problem([m.role for m in example.messages], for_completion=False)
-    if problem:
-        raise DatasetError(f"{where}: {problem}. Expected an optional system message, then user and assistant in turn.")
-    for index, message in enumerate(example.messages, start=1):
-        if not message.content.strip():
-            raise DatasetError(f"{where}: message {index} ({message.role}) has empty content.")
+def _problem(example: ChatExample) -> RowProblem | None:
+    where, messages = example.source, example.messages
+    roles = [message.role for message in messages]
+    if roles and "assistant" not in roles:
+        return RowProblem(
+            where,
+            "no assistant turn",
+            f"no assistant turn to learn, the last message has role {roles[-1]!r}, it must be 'assistant'.",
+        )
+    if problem := message_order_problem(roles, for_completion=False):
+        expected = "Expected an optional system message, then user and assistant in turn, tool results after calls."
+        return RowProblem(where, "role order", f"{problem}. {expected}")
+    for index, message in enumerate(messages, start=1):
+        if not message.content.strip() and not message.tool_calls and message.role != "tool":
+            return RowProblem(where, "empty content", f"message {index} ({message.role}) has empty content.")
         if message.reasoning_content is not None and message.role != "assistant":
-            raise DatasetError(f"{where}: message {index} has reasoning_content, which only assistants have.")
+            text = f"message {index} has reasoning_content, which only assistants have."
+            return RowProblem(where, "wrong field", text)
+    if found := tool_problems(messages, example.tools):
+        return RowProblem(where, "tool calls", f"{found[0]}.")
+    return None
 
 
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as e:
-        raise DatasetError(f"{path}: no such dataset file.") from e
-    except OSError as e:
-        raise DatasetError(f"{path}: cannot be read: {e.strerror}.") from e
-    if not data.strip():
-        raise DatasetError(f"{path}: the file is empty. Expected one JSON object with `messages` per line.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = data.count(b"\n", 0, e.start) + 1
-        raise DatasetError(
-            f"{path.name}:{line}: not UTF-8: byte 0x{data[e.start]:02x}. "
-            f"Convert it: iconv -f latin1 -t utf-8 {path.name}"
-        ) from e
+def content_bytes(example: ChatExample) -> bytes:
+    """What makes an example what it is, without where it came from; for fingerprints."""
+    row = example.model_dump(mode="json", exclude={"source", "metadata"}, exclude_defaults=True)
+    return json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def _listed(path: Path, problems: list[str]) -> str:
-    head = f"{path}: {len(problems)} broken row{'s' if len(problems) > 1 else ''}"
-    shown = problems[:MAX_SHOWN_PROBLEMS]
+def _listed(location: str, problems: list[RowProblem]) -> str:
+    head = f"{location}: {len(problems)} broken row{'s' if len(problems) > 1 else ''}"
+    shown = [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]]
     rest = [f"… and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
     return "\n  ".join([head, *shown, *rest])
-
-
-def _fingerprint(examples: list[ChatExample]) -> str:
-    digest = hashlib.sha256()
-    for example in examples:
-        row = example.model_dump(mode="json", exclude={"source", "metadata"})
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
-    return digest.hexdigest()
 
 
 def _short(value: Any) -> str:

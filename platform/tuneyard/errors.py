@@ -4,6 +4,7 @@
     ├── ConfigError               a config file, field or `--set` option is wrong
     ├── DatasetError              a dataset file is missing, broken or unusable
     ├── CheckpointError           a checkpoint is missing, incomplete or not what it says
+    │   └── ParityError           a served prompt is not the one of training
     ├── RegistryError             a model name, version or alias is unknown
     ├── ClusterError              Ray cannot be reached or can never place the work
     ├── TrainingError             a training run failed or cannot be resumed
@@ -12,6 +13,7 @@
     ├── MissingDependencyError    an optional package is not installed
     └── RequestError              an API request is wrong (carries OpenAI's error fields)
         ├── ModelNotFoundError    no such model
+        ├── AdminKeyError         the route wants the admin key
         └── EngineError           the engine failed or is gone
 
 A message says what, where, what was found and the fix. All errors pickle: Ray carries them
@@ -35,6 +37,10 @@ class DatasetError(TuneyardError):
 
 class CheckpointError(TuneyardError):
     """A checkpoint is missing, incomplete or not what its manifest says."""
+
+
+class ParityError(CheckpointError):
+    """A prompt as served differs from the prompt as trained; the message shows the first differing token."""
 
 
 class RegistryError(TuneyardError):
@@ -85,6 +91,13 @@ class ModelNotFoundError(RequestError):
     """The request names a model that is not served here."""
 
     status_code = 404
+
+
+class AdminKeyError(RequestError):
+    """The route is for administrators, and the request does not carry their key."""
+
+    status_code = 403
+    error_type = "permission_error"
 
 
 class EngineError(RequestError):

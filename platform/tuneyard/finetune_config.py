@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tuneyard.config import AbsolutePath, StrictConfig
+from tuneyard.chat_formats import DatasetFormat
+from tuneyard.config import AbsolutePath, DataLocation, StrictConfig
 from tuneyard.harmony import CodecSettings
 from tuneyard.home import tuneyard_home
 
@@ -24,11 +25,20 @@ class ModelConfig(StrictConfig):
 class DataConfig(StrictConfig):
     """The chats."""
 
-    train: AbsolutePath
-    """OpenAI chat JSONL to train on."""
+    train: DataLocation
+    """Chats to train on: a file (JSONL, JSON, CSV, Parquet; .gz, .zst), a folder, a URI, `hf:owner/name[:split]`."""
 
-    heldout: AbsolutePath | None = None
-    """OpenAI chat JSONL never trained on: evaluation loss during training, and the export's proof."""
+    heldout: DataLocation | None = None
+    """Chats never trained on: evaluation loss during training, and the export's proof."""
+
+    format: DatasetFormat | None = None
+    """Format of both; null: detected by the first row's keys."""
+
+    packing: bool | None = None
+    """Several rows to a sequence of max_length, none attending to another; null: on GPUs only."""
+
+    train_on_reasoning: bool = True
+    """Whether reasoning carries loss; false: it is context of the answer only."""
 
     max_length: int = Field(default=2048, ge=16)
     """Longest row in tokens."""

@@ -19,12 +19,12 @@ from typing import Literal
 import openai_harmony as oh
 from pydantic import field_validator
 
-from tuneyard.chat import ChatExample, ChatMessage
+from tuneyard.chat import ChatExample, ChatMessage, ChatTool, FunctionCall, ToolCall
 from tuneyard.config import StrictConfig
 from tuneyard.harmony_parser import HarmonyStreamParser
 from tuneyard.harmony_vocabulary import SPECIAL_TOKENS, ModelVocabulary, load_harmony_encoding
 
-CODEC_VERSION = 1
+CODEC_VERSION = 2
 """Raise it with every change of this file that changes ids."""
 
 ReasoningEffort = Literal["low", "medium", "high"]
@@ -91,6 +91,8 @@ class HarmonyCodec:
         canary = [
             ChatMessage(role="system", content="Canary <|end|>\n\u00e9\U0001f389"),
             ChatMessage(role="user", content="1+1?"),
+            ChatMessage(role="assistant", reasoning_content="Add.", tool_calls=(_CANARY_CALL,)),
+            ChatMessage(role="tool", content="2"),
         ]
         pinned = self.settings.model_copy(
             update={"conversation_date": "2026-01-01"} if self.settings.conversation_date == "today" else {}
@@ -100,34 +102,53 @@ class HarmonyCodec:
             "openai_harmony": metadata.version("openai-harmony"),
             "tokenizer": self._vocabulary.sha256,
             "settings": self.settings.model_dump(),
-            "canary": HarmonyCodec(self._vocabulary, pinned).render(canary),
+            "canary": HarmonyCodec(self._vocabulary, pinned).render(canary, (_CANARY_TOOL,)),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def render(self, messages: Sequence[ChatMessage], reasoning_effort: ReasoningEffort | None = None) -> list[int]:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool] = (),
+        reasoning_effort: ReasoningEffort | None = None,
+        today: datetime.date | None = None,
+    ) -> list[int]:
         """Ids of the prompt for the next assistant message; they end with `<|start|>assistant`.
 
-        Reasoning of earlier turns is left out, as harmony's format demands.
+        Reasoning before the last user message is left out, as harmony's format demands. `today` is
+        what `conversation_date: today` means; None asks the clock.
         """
-        conversation = oh.Conversation.from_messages(
-            [self._system_message(reasoning_effort)]
-            + [harmony for message in messages for harmony in _to_harmony(message, with_reasoning=False)]
+        last_user = max((i for i, m in enumerate(messages) if m.role == "user"), default=0)
+        harmony = [self._system_message(reasoning_effort, today)]
+        if tools and not (messages and messages[0].role in ("system", "developer")):
+            harmony.append(_developer_message("", tools))
+        for index in range(len(messages)):
+            harmony += _to_harmony(messages, index, tools if index == 0 else (), with_reasoning=index > last_user)
+        ids = self._encoding.render_conversation_for_completion(
+            oh.Conversation.from_messages(harmony),
+            oh.Role.ASSISTANT,
+            oh.RenderConversationConfig(auto_drop_analysis=False),
         )
-        ids = self._encoding.render_conversation_for_completion(conversation, oh.Role.ASSISTANT)
         return self._bridge(ids)
 
-    def render_for_training(self, example: ChatExample) -> list[TrainingSample]:
+    def render_for_training(self, example: ChatExample, train_on_reasoning: bool = True) -> list[TrainingSample]:
         """One sample per assistant turn: the very ids of `render` for what precedes it, then the turn.
 
         A turn per sample, because harmony drops the reasoning of earlier turns: in one long sample
-        earlier answers would be learnt without the reasoning that must come before them.
+        earlier answers would be learnt without the reasoning that must come before them. A turn of
+        weight 0 gives none. Without `train_on_reasoning` the reasoning is context, without loss.
         """
         samples = []
         for index, message in enumerate(example.messages):
-            if message.role == "assistant":
-                prompt = self.render(example.messages[:index])
-                answer = self._render_answer(message)
-                samples.append(TrainingSample(prompt + answer, [False] * len(prompt) + [True] * len(answer)))
+            if message.role != "assistant" or message.weight == 0:
+                continue
+            prompt = self.render(example.messages[:index], example.tools)
+            parts = self._answer_parts(example.messages, index)
+            ids, mask = list(prompt), [False] * len(prompt)
+            for part, is_reasoning in parts:
+                ids += part
+                mask += [train_on_reasoning or not is_reasoning] * len(part)
+            samples.append(TrainingSample(ids, mask))
         return samples
 
     def stream_parser(self) -> HarmonyStreamParser:
@@ -142,22 +163,32 @@ class HarmonyCodec:
         )
         return data.decode(errors="replace")
 
-    def _render_answer(self, message: ChatMessage) -> list[int]:
-        """What the model must produce for this turn: from after `<|start|>assistant` to `<|return|>`."""
-        ids = [i for part in _to_harmony(message, with_reasoning=True) for i in self._encoding.render(part)]
-        opening = [self._o200k_id("<|start|>"), *self._encoding.encode("assistant")]
-        assert ids[: len(opening)] == opening
-        assert ids[-1] == self._o200k_id("<|end|>")
-        return self._bridge([*ids[len(opening) : -1], self._o200k_id("<|return|>")])
+    def _answer_parts(self, messages: Sequence[ChatMessage], index: int) -> list[tuple[list[int], bool]]:
+        """What the model must produce for a turn, from after `<|start|>assistant` to `<|return|>` or `<|call|>`.
 
-    def _system_message(self, reasoning_effort: ReasoningEffort | None) -> oh.Message:
+        Its harmony messages in order, each with whether it is reasoning. The opening of a message
+        counts to the one before, whose end decides that there is another.
+        """
+        opening = [self._o200k_id("<|start|>"), *self._encoding.encode("assistant")]
+        rendered = []
+        for harmony in _to_harmony(messages, index, (), with_reasoning=True):
+            ids = list(self._encoding.render(harmony))
+            assert ids[: len(opening)] == opening
+            rendered.append((ids[len(opening) :], harmony.channel == "analysis"))
+        parts = [(self._bridge(ids + opening), is_reasoning) for ids, is_reasoning in rendered[:-1]]
+        last, is_reasoning = rendered[-1]
+        if last[-1] == self._o200k_id("<|end|>"):
+            last[-1] = self._o200k_id("<|return|>")
+        return [*parts, (self._bridge(last), is_reasoning)]
+
+    def _system_message(self, reasoning_effort: ReasoningEffort | None, today: datetime.date | None) -> oh.Message:
         settings = self.settings
         date = settings.conversation_date
         content = oh.SystemContent(
             model_identity=settings.model_identity,
             reasoning_effort=oh.ReasoningEffort((reasoning_effort or settings.reasoning_effort).capitalize()),
             knowledge_cutoff=settings.knowledge_cutoff,
-            conversation_start_date=datetime.date.today().isoformat() if date == "today" else date,
+            conversation_start_date=(today or datetime.date.today()).isoformat() if date == "today" else date,
             **({} if settings.channels_line else {"channel_config": None}),
         )
         return oh.Message.from_role_and_content(oh.Role.SYSTEM, content)
@@ -181,17 +212,61 @@ class HarmonyCodec:
         return ids
 
 
-def _to_harmony(message: ChatMessage, *, with_reasoning: bool) -> list[oh.Message]:
+def _to_harmony(
+    messages: Sequence[ChatMessage], index: int, tools: Sequence[ChatTool], *, with_reasoning: bool
+) -> list[oh.Message]:
     """Harmony's messages for one of ours: system texts become developer instructions (OpenAI's mapping)."""
+    message = messages[index]
     match message.role:
         case "system" | "developer":
-            content = oh.DeveloperContent.new().with_instructions(message.content)
-            return [oh.Message.from_role_and_content(oh.Role.DEVELOPER, content)]
+            return [_developer_message(message.content, tools)]
         case "user":
             return [oh.Message.from_role_and_content(oh.Role.USER, message.content)]
+        case "tool":
+            author = oh.Author(role=oh.Role.TOOL, name=f"functions.{_called_name(messages, index)}")
+            result = oh.Message(author=author, content=[oh.TextContent(text=message.content)])
+            return [result.with_channel("commentary").with_recipient("assistant")]
         case "assistant":
-            final = oh.Message.from_role_and_content(oh.Role.ASSISTANT, message.content).with_channel("final")
-            if not (with_reasoning and message.reasoning_content):
-                return [final]
-            analysis = oh.Message.from_role_and_content(oh.Role.ASSISTANT, message.reasoning_content)
-            return [analysis.with_channel("analysis"), final]
+            return _assistant_messages(message, with_reasoning=with_reasoning)
+
+
+def _assistant_messages(message: ChatMessage, *, with_reasoning: bool) -> list[oh.Message]:
+    """Analysis, then the answer; or, before a call, what is said as commentary, then the call."""
+    texts = []
+    if with_reasoning and message.reasoning_content:
+        texts.append((message.reasoning_content, "analysis"))
+    if message.content or not message.tool_calls:
+        texts.append((message.content, "commentary" if message.tool_calls else "final"))
+    harmony = [oh.Message.from_role_and_content(oh.Role.ASSISTANT, t).with_channel(channel) for t, channel in texts]
+    for call in message.tool_calls:
+        sent = oh.Message.from_role_and_content(oh.Role.ASSISTANT, call.function.arguments).with_channel("commentary")
+        harmony.append(sent.with_recipient(f"functions.{call.function.name}").with_content_type("<|constrain|>json"))
+    return harmony
+
+
+def _developer_message(instructions: str, tools: Sequence[ChatTool]) -> oh.Message:
+    content = oh.DeveloperContent.new()
+    if instructions or not tools:
+        content = content.with_instructions(instructions)
+    if tools:
+        content = content.with_function_tools(
+            [
+                oh.ToolDescription.new(t.function.name, t.function.description, parameters=t.function.parameters)
+                for t in tools
+            ]
+        )
+    return oh.Message.from_role_and_content(oh.Role.DEVELOPER, content)
+
+
+def _called_name(messages: Sequence[ChatMessage], index: int) -> str:
+    """The function that the tool message at `index` answers for: the one called last before it."""
+    for message in reversed(messages[:index]):
+        if message.tool_calls:
+            return message.tool_calls[-1].function.name
+    return "unknown"
+
+
+_CANARY_TOOL = ChatTool.model_validate(
+    {"function": {"name": "add", "description": "Adds", "parameters": {"type": "object", "properties": {}}}}
+)
+_CANARY_CALL = ToolCall(function=FunctionCall(name="add", arguments="{}"))

@@ -6,11 +6,12 @@ and SGLang established for reasoning beside `content`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import datetime
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tuneyard.chat import ChatMessage, Role
+from tuneyard.chat import ChatMessage, ChatTool, Role, ToolCall
 from tuneyard.errors import RequestError
 from tuneyard.harmony import ReasoningEffort
 
@@ -32,7 +33,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "stop": ([],),
     "store": (False,),
     "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_logprobs": (0,),
     "verbosity": ("medium",),
     "web_search_options": (),
@@ -55,12 +55,20 @@ class RequestMessage(_Wire):
     role: Role
     content: str | list[TextPart] | None = None
     reasoning_content: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
     def to_chat_message(self) -> ChatMessage:
         """The message as the codec takes it."""
         content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return ChatMessage(role=self.role, content=text, reasoning_content=self.reasoning_content)
+        return ChatMessage(
+            role=self.role,
+            content=text,
+            reasoning_content=self.reasoning_content,
+            tool_calls=self.tool_calls,
+            tool_call_id=self.tool_call_id,
+        )
 
 
 class StreamOptions(_Wire):
@@ -72,6 +80,8 @@ class ChatCompletionRequest(_Wire):
 
     model: str
     messages: list[RequestMessage] = Field(min_length=1)
+    tools: tuple[ChatTool, ...] = ()
+    """Rendered into the prompt; completions refuse them until calls can be answered."""
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_completion_tokens: int | None = Field(default=None, ge=1)
@@ -86,7 +96,7 @@ class ChatCompletionRequest(_Wire):
     metadata: dict[str, str] | None = None
 
     @classmethod
-    def parse(cls, body: Any) -> ChatCompletionRequest:
+    def parse(cls, body: Any) -> Self:
         """The request in a JSON body. Raises RequestError that names the parameter at fault."""
         if not isinstance(body, dict):
             raise RequestError(f"The body must be a JSON object, found {type(body).__name__}.")
@@ -112,6 +122,23 @@ class ChatCompletionRequest(_Wire):
     def token_limit(self) -> int | None:
         """The asked-for limit, under either name."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+
+class RenderRequest(ChatCompletionRequest):
+    """POST /v1/chat/completions/render: the body of a completion, to be rendered and not answered."""
+
+    today: datetime.date | None = None
+    """What `conversation_date: today` means; null asks the clock."""
+
+
+class RenderedPrompt(_Wire):
+    """The prompt's ids exactly as a completion would feed them, and their text, special tokens spelled out."""
+
+    object: Literal["chat.completion.prompt"] = "chat.completion.prompt"
+    model: str
+    prompt_token_ids: list[int]
+    text: str
+    codec_fingerprint: str
 
 
 class CompletionTokensDetails(_Wire):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -153,3 +154,30 @@ def test_a_damaged_checkpoint_is_never_served(finetuned: Finetuned, tmp_path: Pa
     code, output = run(tmp_path, finetuned.home, *serve_command(path))
     assert code == 1
     assert "none@x is not in the registry" in output
+
+
+def test_the_replica_renders_the_prompts_of_training(served: Served, finetuned: Finetuned) -> None:
+    assert "tuned: parity proved, 6 prompts of its training render to the same" in served.command.output
+    arguments = ("-m", "tuneyard.cli", "data", "parity", "tiny-support@newest")
+    for where in ((), ("--base-url", f"{served.root}/v1")):
+        code, output = run(finetuned.folder, finetuned.home, *arguments, *where)
+        assert code == 0, output
+        assert "6 prompts of its training" in output
+    code, output = run(finetuned.folder, finetuned.home, *arguments, "--base-url", f"{served.root}/endless/v1")
+    assert code == 1
+    assert "the prompt is not the one of its training. Row 1, token" in output
+
+
+def test_a_skewed_checkpoint_is_refused_with_the_first_differing_token(finetuned: Finetuned, tmp_path: Path) -> None:
+    """Its manifest says that training saw another prompt than this installation renders."""
+    skewed = Path(shutil.copytree(finetuned.checkpoint, tmp_path / "skewed"))
+    manifest = json.loads((skewed / "manifest.json").read_text())
+    manifest["parity"][2]["token_ids"][5] += 1
+    (skewed / "manifest.json").write_text(json.dumps(manifest))
+    config = {"http": {"port": free_port()}, "models": [{"model_id": "skewed", "checkpoint": str(skewed)}]}
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    code, output = run(tmp_path, finetuned.home, *serve_command(tmp_path / "serve.yaml"))
+    assert code == 1
+    assert "skewed: the prompt is not the one of its training. Row 3, token 5, after" in output
+    assert "trained: " in output
+    assert "Traceback" not in output

@@ -13,12 +13,12 @@ import transformers
 
 from jobs.export_checkpoint import compare_logits
 from jobs.training_backend import TokenFiles, create_backend
-from jobs.transformers_backend import LabelledPositionsCollator, label_logits, load_trainable_model
+from jobs.transformers_backend import LabelledPositionsCollator, PackedCollator, label_logits, load_trainable_model
 from tuneyard.dataset import load_chat_dataset
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.token_table import build_token_table, write_token_table
+from tuneyard.token_table import TokenTable, build_token_table, pack_token_table, write_token_table
 
 STEPS = 6
 
@@ -168,3 +168,33 @@ def test_adapters_on_the_last_layers_only(tiny_oss: Path) -> None:
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert len(trained) == 8
     assert all(f".layers.{last}." in name for name in trained)
+
+
+def test_packed_rows_have_the_loss_and_gradients_of_unpacked_ones(tiny_oss: Path, rows: Any) -> None:
+    """fp32, live sinks, window 16 and sparse routing: equal to 1e-5, so no token sees another segment."""
+    few = TokenTable(rows.rows.slice(0, 6), [])
+    single, packed = few.rows.to_pylist(), pack_token_table(few, 4096).rows.to_pylist()
+    assert len(packed) == 1
+    results = []
+    for batch in (LabelledPositionsCollator(0)(single), PackedCollator(16, torch.float32)(packed)):
+        model = load_trainable_model(config(tiny_oss, method="full")).eval()
+        assert model.config.sliding_window == 16
+        loss = model(**batch).loss
+        loss.backward()
+        results.append((loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (loss, gradients), (packed_loss, packed_gradients) = results
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    assert gradients.keys() == packed_gradients.keys()
+    for name, gradient in gradients.items():
+        worst = (gradient - packed_gradients[name]).abs().max().item()
+        assert worst <= 1e-5 * max(1.0, gradient.abs().max().item()), name
+
+
+def test_a_packed_run_trains(tiny_oss: Path, rows: Any, tmp_path: Path) -> None:
+    packed = pack_token_table(rows, 1024)
+    assert packed.rows.num_rows < rows.rows.num_rows
+    write_token_table(packed, tmp_path / "p.parquet")
+    asked = config(tiny_oss, method="full")
+    context = RecordingContext(tmp_path / "run")
+    create_backend(asked).train(asked, TokenFiles(tmp_path / "p.parquet", tmp_path / "p.parquet"), context)
+    assert context.losses[-1] < context.losses[0]

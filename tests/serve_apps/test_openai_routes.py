@@ -110,7 +110,7 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
         ({"temperature": 3}, 400, "temperature", "less than or equal to 2"),
         ({"temperature": "hot"}, 400, "temperature", "valid number"),
         ({"stream_options": {"include_usage": True}}, 400, "stream_options", "only allowed with stream=true"),
-        ({"tools": [{"type": "function"}]}, 400, "tools", "'tools' is not supported"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools", "'tools' is not supported"),
         ({"n": 2}, 400, "n", "'n' is not supported"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported"),
         ({"logprobs": True}, 400, "logprobs", "not supported"),
@@ -203,3 +203,28 @@ def test_no_body_raises_anything_but_a_request_error(body: dict[str, Any]) -> No
     except RequestError as e:
         assert e.status_code == 400
         assert e.message
+
+
+async def test_render_gives_the_prompt_of_a_completion_to_administrators_only(make_service: ServiceFactory) -> None:
+    service = make_service(ANSWER)
+    api = create_api(lambda: service, admin_key="secret")
+    tool = {"type": "function", "function": {"name": "now"}}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
+        path = "/v1/chat/completions/render"
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}):
+            refused = await client.post(path, json=ASK, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "admin_key_required")
+        headers = {"Authorization": "Bearer secret"}
+        rendered = (await client.post(path, json=ASK, headers=headers)).json()
+        usage = (await client.post("/v1/chat/completions", json=ASK)).json()["usage"]
+        assert len(rendered["prompt_token_ids"]) == usage["prompt_tokens"]
+        assert rendered["text"].endswith("<|start|>user<|message|>hi<|end|><|start|>assistant")
+        with_tool = (await client.post(path, json=ASK | {"tools": [tool]}, headers=headers)).json()
+        assert "namespace functions" in with_tool["text"]
+        refused = await client.post("/v1/chat/completions", json=ASK | {"tools": [tool]})
+        assert refused.json()["error"]["param"] == "tools"
+
+
+async def test_without_a_key_the_administrators_route_is_closed(client: httpx.AsyncClient) -> None:
+    headers = {"Authorization": "Bearer None"}
+    assert (await client.post("/v1/chat/completions/render", json=ASK, headers=headers)).status_code == 403

@@ -1,0 +1,23 @@
+"""`tuneyard`: one command for what needs no Ray. Importing it loads neither torch nor ray."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tuneyard import __version__
+from tuneyard.command import run_command
+from tuneyard.data_command import add_data_command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tuneyard", description="Finetune GPT-OSS on your chats, and serve it.")
+    parser.add_argument("--version", action="version", version=__version__)
+    add_data_command(parser.add_subparsers(required=True, metavar="COMMAND"))
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: arguments.action(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Rendering, packing and validation: rows and tokens per second, share of places used, memory over a million rows."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from jobs.tiny_oss import build_tiny_oss
+from tuneyard.chat import ChatExample, ChatMessage
+from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.packing import packing_efficiency
+
+ROWS, MANY_ROWS, CAPACITY = 2000, 1_000_000, 2048
+WORDS = "the quick brown fox asks its handbook about filters, cables and Häuser in Zürich 3.7 metres away".split()
+
+
+def run() -> dict[str, Any]:
+    """Figures by name; memory in MiB, efficiency 0 to 1."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = folder / "tiny"
+        build_tiny_oss(base)
+        one = _render(base)
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            started = time.monotonic()
+            both = pool.map(_render, [base, base])
+            wall = time.monotonic() - started
+        lengths = one["lengths"]
+        return {
+            "rows_per_s_one_core": ROWS / one["seconds"],
+            "tokens_per_s_one_core": sum(lengths) / one["seconds"],
+            "two_cores_over_one": sum(ROWS / b["seconds"] for b in both) / (ROWS / one["seconds"]),
+            "wall_s_two_cores": wall,
+            "packing_efficiency": packing_efficiency(lengths, CAPACITY),
+            **_validate(folder),
+        }
+
+
+def long_tailed(rows: int, seed: int = 1) -> list[ChatExample]:
+    """Chats whose answers have log-normal lengths."""
+    rng = random.Random(seed)
+    examples = []
+    for number in range(rows):
+        answer = " ".join(rng.choices(WORDS, k=min(400, int(rng.lognormvariate(3.3, 1.0)) + 2)))
+        pair = (ChatMessage(role="user", content=f"Question {number}?"), ChatMessage(role="assistant", content=answer))
+        examples.append(ChatExample(messages=pair, source=f"row {number}"))
+    return examples
+
+
+def _render(base: Path) -> dict[str, Any]:
+    codec = HarmonyCodec.from_checkpoint(base, CodecSettings())
+    examples = long_tailed(ROWS)
+    started = time.perf_counter()
+    lengths = [len(sample.token_ids) for example in examples for sample in codec.render_for_training(example)]
+    return {"seconds": time.perf_counter() - started, "lengths": [n for n in lengths if n <= CAPACITY]}
+
+
+def _validate(folder: Path) -> dict[str, float]:
+    """A million short rows through `tuneyard data validate`, and a tenth of them, each in a process of its own."""
+    result = {}
+    for rows in (MANY_ROWS // 10, MANY_ROWS):
+        path = folder / f"{rows}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for number in range(rows):
+                messages = [{"role": "user", "content": f"q {number}"}, {"role": "assistant", "content": "a"}]
+                file.write(json.dumps({"messages": messages}) + "\n")
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-m", "tuneyard.cli", "data", "validate", str(path)], check=True)
+        seconds = time.monotonic() - started
+        result[f"validate_{rows}_rows_per_s"] = rows / seconds
+        result[f"validate_{rows}_peak_mib"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        path.unlink()
+    return result

@@ -1,0 +1,70 @@
+"""A Hugging Face tokenizer.json for o200k with harmony's special tokens, built from the ranks that tiktoken uses."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from tuneyard.harmony_vocabulary import load_harmony_encoding
+
+LETTERS = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"
+SMALL = r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+PATTERN = "|".join(
+    [
+        rf"[^\r\n\p{{L}}\p{{N}}]?[{LETTERS}]*[{SMALL}]+{ENDING}",
+        rf"[^\r\n\p{{L}}\p{{N}}]?[{LETTERS}]+[{SMALL}]*{ENDING}",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+)
+"""o200k's split (openai/tiktoken, tiktoken_ext/openai_public.py)."""
+
+SPECIAL = {
+    199998: "<|startoftext|>", 199999: "<|endoftext|>", 200002: "<|return|>", 200003: "<|constrain|>",
+    200005: "<|channel|>", 200006: "<|start|>", 200007: "<|end|>", 200008: "<|message|>", 200012: "<|call|>",
+}  # fmt: skip
+
+
+def write_o200k_tokenizer(folder: Path) -> None:
+    """Writes tokenizer.json into an existing folder."""
+    load_harmony_encoding()
+    lines = (Path(os.environ["TIKTOKEN_ENCODINGS_BASE"]) / "o200k_base.tiktoken").read_text().splitlines()
+    ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
+    letters = _byte_letters()
+    spelled = {token: "".join(letters[byte] for byte in token) for token in ranks}
+    merges = []
+    for token in ranks:
+        # Every split whose halves are tokens, in the order that BPE would meet them: as transformers converts tiktoken.
+        halves = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
+        merges += sorted(halves, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={spelled[token]: rank for token, rank in ranks.items()},
+            merges=[(spelled[left], spelled[right]) for left, right in merges],
+            ignore_merges=True,
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    names = [SPECIAL.get(i, f"<|reserved_{i}|>") for i in range(199998, 200013)]
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in names])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _byte_letters() -> dict[int, str]:
+    """GPT-2's byte-level alphabet (openai/gpt-2, src/encoder.py)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
