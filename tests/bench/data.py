@@ -19,7 +19,25 @@ from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.packing import packing_efficiency
 
 ROWS, MANY_ROWS, CAPACITY = 2000, 1_000_000, 2048
-WORDS = "the quick brown fox asks its handbook about filters, cables and Häuser in Zürich 3.7 metres away".split()
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "asks",
+    "its",
+    "handbook",
+    "about",
+    "filters,",
+    "cables",
+    "and",
+    "Häuser",
+    "in",
+    "Zürich",
+    "3.7",
+    "metres",
+    "away",
+]
 
 
 def run() -> dict[str, Any]:

@@ -46,6 +46,7 @@ def served(finetuned: Finetuned, tiny_oss: Path) -> Iterator[Served]:
                 "model_id": "endless",
                 "checkpoint": str(tiny_oss),
                 "route_prefix": "/endless",
+                "codec": {"reasoning_effort": "high"},
                 "engine": scripted,
                 "replicas": {"num_cpus": 0.5},
             },
