@@ -23,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 def test_paths_become_absolute_against_the_file(tmp_path: Path, tuneyard_home: Path) -> None:
     path = write(tmp_path, FINETUNE.replace("base: base", "base: $TUNEYARD_HOME/models/x"))
     config = load_config(FinetuneConfig, path)
-    assert config.data.train == tmp_path / "a.jsonl"
+    assert config.data.train == str(tmp_path / "a.jsonl")
     assert config.model.base == tuneyard_home / "models" / "x"
     assert config.run.storage == tuneyard_home
 
