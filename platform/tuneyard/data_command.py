@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tuneyard.chat_formats import FORMATS
 from tuneyard.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tuneyard.dataset_stats import DatasetStats
     from tuneyard.harmony import HarmonyCodec, TrainingSample
 
-FORMAT_NAMES = ("openai", "sharegpt", "alpaca", "prompt_completion", "squad")
 DEFAULT_MODEL = "$TUNEYARD_HOME/models/base/smol-oss-135m"
 TRAINED, SPECIAL, CONTEXT, PLAIN = "\x1b[32m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 EPILOG = """\
@@ -74,7 +73,7 @@ def add_data_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--format", choices=FORMAT_NAMES, help="default: detected")
+    parser.add_argument("--format", choices=tuple(FORMATS), help="default: detected")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +180,6 @@ def _parity(arguments: argparse.Namespace) -> int:
     from tuneyard.admin_key import load_admin_key
     from tuneyard.checkpoint import read_manifest
     from tuneyard.errors import CheckpointError
-    from tuneyard.harmony import CodecSettings, HarmonyCodec
     from tuneyard.parity import check_parity, parse_parity_rows, render_over_http, render_with
     from tuneyard.registry import ModelRegistry
 
@@ -192,7 +190,7 @@ def _parity(arguments: argparse.Namespace) -> int:
         raise CheckpointError(
             f"{folder}: its manifest holds no prompts of training to compare (a {manifest.kind} model)."
         )
-    codec = HarmonyCodec.from_checkpoint(folder, CodecSettings.model_validate(manifest.codec.settings))
+    codec = _codec(str(folder))
     if arguments.base_url:
         model_id = arguments.model_id or _first_model(arguments.base_url)
         where, render = arguments.base_url, render_over_http(arguments.base_url, model_id, load_admin_key())
@@ -219,6 +217,7 @@ def _first_model(base_url: str) -> str:
 def _codec(model: str) -> HarmonyCodec:
     """The codec of a checkpoint: its manifest's settings, or the defaults for a base."""
     from tuneyard.checkpoint import read_manifest
+    from tuneyard.checkpoint_manifest import MANIFEST_NAME
     from tuneyard.errors import CheckpointError
     from tuneyard.harmony import CodecSettings, HarmonyCodec
     from tuneyard.home import tuneyard_home
@@ -230,7 +229,7 @@ def _codec(model: str) -> HarmonyCodec:
             "Build the demo's with: python -m jobs.build_base_model smol-oss-135m"
         )
     settings = CodecSettings()
-    with contextlib.suppress(CheckpointError):
+    if (folder / MANIFEST_NAME).is_file():
         manifest = read_manifest(folder)
         if manifest.codec is not None:
             settings = CodecSettings.model_validate(manifest.codec.settings)
@@ -248,8 +247,6 @@ def _examples(reader: ChatRowReader) -> Iterator[ChatExample]:
 
 
 def _say_format(reader: ChatRowReader) -> None:
-    from tuneyard.chat_formats import FORMATS
-
     if reader.format is not None:
         print(f"{reader.location}: {FORMATS[reader.format][0]} ({reader.format})")
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuneyard.chat import ChatExample, message_order_problem, tool_problems
-from tuneyard.chat_formats import FORMATS, DatasetFormat, FormatProblem, detect_format, to_openai_row
+from tuneyard.chat_formats import FORMATS, DatasetFormat, FormatProblem, detect_format, short_repr, to_openai_row
 from tuneyard.errors import DatasetError
 from tuneyard.row_reader import RawRow, read_rows
 
@@ -43,12 +43,12 @@ class ChatDataset:
 class ChatRowReader:
     """Iterates over a dataset: a ChatExample or a RowProblem per row, in order, one at a time.
 
-    `format` is the one given, or the one that the first readable row turned out to have.
+    `format` is `dataset_format`, or the one that the first readable row turned out to have.
     """
 
-    def __init__(self, location: str, format: DatasetFormat | None = None) -> None:  # noqa: A002
+    def __init__(self, location: str, dataset_format: DatasetFormat | None = None) -> None:
         self.location = location
-        self.format = format
+        self.format = dataset_format
 
     def __iter__(self) -> Iterator[ChatExample | RowProblem]:
         """Raises DatasetError when the location holds no dataset."""
@@ -63,11 +63,11 @@ class ChatRowReader:
         if self.format is None:
             known = "; ".join(f"{name}: {', '.join(keys)}" for name, (_, keys) in FORMATS.items())
             text = f"expected an object with a list `messages`, or the keys of another format ({known}), found "
-            return RowProblem(raw.where, "unknown format", text + f"{_short(raw.value)}.")
+            return RowProblem(raw.where, "unknown format", text + f"{short_repr(raw.value)}.")
         return parse_chat_row(raw.value, raw.where, self.format)
 
 
-def load_chat_dataset(location: str, format: DatasetFormat | None = None) -> ChatDataset:  # noqa: A002
+def load_chat_dataset(location: str, dataset_format: DatasetFormat | None = None) -> ChatDataset:
     """The examples of a dataset in any format of chat_formats and any place of row_reader.
 
     Raises DatasetError that lists every broken row as `file:line`, what was found and the fix.
@@ -76,7 +76,7 @@ def load_chat_dataset(location: str, format: DatasetFormat | None = None) -> Cha
     examples: list[ChatExample] = []
     problems: list[RowProblem] = []
     digest = hashlib.sha256()
-    reader = ChatRowReader(location, format)
+    reader = ChatRowReader(location, dataset_format)
     for row in reader:
         if isinstance(row, RowProblem):
             problems.append(row)
@@ -91,17 +91,17 @@ def load_chat_dataset(location: str, format: DatasetFormat | None = None) -> Cha
     return ChatDataset(location, reader.format, examples, digest.hexdigest())
 
 
-def parse_chat_row(row: Any, where: str, format: DatasetFormat) -> ChatExample | RowProblem:  # noqa: A002
+def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat) -> ChatExample | RowProblem:
     """One row as a ChatExample, or the first thing that is wrong with it."""
     try:
-        converted = to_openai_row(row, format)
+        converted = to_openai_row(row, dataset_format)
         example = ChatExample.model_validate(converted | {"source": where})
     except FormatProblem as e:
         return RowProblem(where, "not the format", f"{e}.")
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        return RowProblem(where, "wrong field", f"{field}: {first['msg']} (found {_short(first['input'])}).")
+        return RowProblem(where, "wrong field", f"{field}: {first['msg']} (found {short_repr(first['input'])}).")
     return _problem(example) or example
 
 
@@ -139,8 +139,3 @@ def _listed(location: str, problems: list[RowProblem]) -> str:
     shown = [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]]
     rest = [f"… and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
     return "\n  ".join([head, *shown, *rest])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"

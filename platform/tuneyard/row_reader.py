@@ -59,7 +59,8 @@ def read_rows(location: str) -> Iterator[RawRow]:
 def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     try:
         if "://" in location:
-            return pafs.FileSystem.from_uri(location)  # type: ignore[no-any-return]
+            found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(location)
+            return found
         return pafs.LocalFileSystem(), str(Path(location).absolute())
     except (pa.ArrowInvalid, OSError) as e:
         raise DatasetError(f"{location}: not a location that pyarrow.fs knows (s3://, gs://, file://): {e}") from e
