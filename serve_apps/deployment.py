@@ -136,6 +136,7 @@ class Deployment:
     def _check_parity(self, model: CheckedModel, render: RenderRow) -> None:
         """Raises ParityError when the replica, as it runs, makes another prompt than training did."""
         if not model.parity:
+            self._say(f"{model.config.model_id}: no prompts of its training in the manifest, parity not proved")
             return
         codec = HarmonyCodec.from_checkpoint(model.checkpoint, model.codec)
         tokens = check_parity(model.parity, render, codec, model.config.model_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneyard.chat import ChatExample
 from tuneyard.harmony import HarmonyCodec
-from tuneyard.packing import pack_best_fit
+from tuneyard.packing import pack_best_fit, packing_efficiency
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def collect_stats(
         max_length=max_length,
         histogram=_histogram(lengths),
         packs=len(packs),
-        packing_efficiency=sum(fitting) / (len(packs) * max_length) if packs else 1.0,
+        packing_efficiency=packing_efficiency(fitting, max_length),
         padding_efficiency=sum(fitting) / padded if padded else 1.0,
         steps_per_epoch=math.ceil(len(fitting) / batch_size),
         steps_per_epoch_packed=math.ceil(len(packs) / batch_size),
