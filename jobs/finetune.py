@@ -62,7 +62,7 @@ def finetune(
     """The registered model version of a run, trained if need be; None for a dry run.
 
     Raises a TuneyardError with the fix for everything that a user can mend; before training starts
-    nothing has been written but the run's folder.
+    nothing has been written but the rendered tokens and the run's folder.
     """
     from jobs.preflight import prepare_run
 
@@ -167,17 +167,20 @@ def _run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]
 
 
 def _say_prepared(prepared: PreparedRun, config: FinetuneConfig) -> None:
-    table = prepared.train_tokens
-    heldout = f", {len(prepared.heldout.examples)} held out" if prepared.heldout else ""
-    say(
-        f"{len(prepared.train.examples)} chats{heldout}; {table.rows.num_rows} training rows, {table.num_tokens} tokens"
-    )
-    for name, tokens in (("training", table), ("held-out", prepared.heldout_tokens)):
-        if tokens is not None and tokens.too_long:
-            listed = "; ".join(tokens.too_long[:5]) + ("; …" if len(tokens.too_long) > 5 else "")
-            say(
-                f"left out {len(tokens.too_long)} {name} row(s) over data.max_length={config.data.max_length}: {listed}"
-            )
+    tokens = prepared.train_tokens
+    heldout = f", {prepared.heldout.rows} held out" if prepared.heldout else ""
+    rows = "packs of training rows" if config.batching == "packed" else "training rows"
+    say(f"{prepared.train.rows} chats{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, {config.batching}")
+    for name, checked, store in (
+        ("training", prepared.train, tokens),
+        ("held-out", prepared.heldout, prepared.heldout_tokens),
+    ):
+        if checked is not None and checked.notes:
+            found = ", ".join(f"{count} × {kind}" for kind, count in checked.notes.most_common())
+            say(f"to look at in the {name} data: {found}. Each with its line: tuneyard data validate")
+        if store is not None and store.too_long:
+            listed = "; ".join(store.too_long_named[:5]) + ("; …" if store.too_long > 5 else "")
+            say(f"left out {store.too_long} {name} row(s) over data.max_length={config.data.max_length}: {listed}")
 
 
 def say(text: str) -> None:

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
+from tuneyard.chat import ChatExample
 from tuneyard.checkpoint import weights_digest
-from tuneyard.dataset import ChatDataset, load_chat_dataset
+from tuneyard.dataset import MAX_SHOWN_PROBLEMS, DatasetScan
+from tuneyard.dataset_checks import RowChecker
 from tuneyard.errors import CheckpointError, DatasetError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import HarmonyCodec
-from tuneyard.parity import ParityRow, freeze_parity_rows
-from tuneyard.token_table import TokenTable, build_token_table, pack_token_table
+from tuneyard.parity import ParityRow, ParitySample
+from tuneyard.token_store import ChatSource, TokenSettings, TokenStore, build_token_store
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDataset:
+    """A dataset that was read to its end and found right. `notes` counts what is odd and no error."""
+
+    rows: int
+    fingerprint: str
+    notes: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
     """What a run trains on, validated and rendered."""
 
-    train: ChatDataset
-    heldout: ChatDataset | None
-    train_tokens: TokenTable
-    heldout_tokens: TokenTable | None
+    train: CheckedDataset
+    heldout: CheckedDataset | None
+    train_tokens: TokenStore
+    heldout_tokens: TokenStore | None
     codec_fingerprint: str
     base_digest: str
     parity_rows: tuple[ParityRow, ...]
@@ -42,7 +58,7 @@ class PreparedRun:
             "base": self.base_digest,
             "training": config.training.model_dump(mode="json"),
             "max_length": config.data.max_length,
-            "packing": packs(config),
+            "batching": config.batching,
             "train_on_reasoning": config.data.train_on_reasoning,
             "num_workers": config.workers.num_workers,
         }
@@ -50,33 +66,73 @@ class PreparedRun:
 
 
 def prepare_run(config: FinetuneConfig) -> PreparedRun:
-    """Validates base, data and their fit, and renders the tokens.
+    """Validates base, data and their fit, and renders the tokens into `<storage>/tokens`, or finds them there.
 
-    Raises DatasetError or CheckpointError with what, where and the fix.
+    Memory does not grow with the data. Raises DatasetError or CheckpointError with what, where and the fix.
     """
     _check_base(config.model.base)
-    train = load_chat_dataset(config.data.train, config.data.format)
-    heldout = load_chat_dataset(config.data.heldout, config.data.format) if config.data.heldout else None
-    if heldout is not None:
-        _check_leakage(train, heldout)
-    codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
     _check_max_length(config)
-    limits = (config.data.max_length, config.data.too_long, config.data.train_on_reasoning)
-    train_tokens = build_token_table(train.examples, codec, *limits)
+    codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
+    checker, sample = RowChecker(), ParitySample()
+    train = _check_dataset(config.data.train, config, checker, sample, is_heldout=False)
+    heldout = None
+    if config.data.heldout is not None:
+        heldout = _check_dataset(config.data.heldout, config, checker, sample, is_heldout=True)
     return PreparedRun(
         train=train,
         heldout=heldout,
-        train_tokens=pack_token_table(train_tokens, config.data.max_length) if packs(config) else train_tokens,
-        heldout_tokens=build_token_table(heldout.examples, codec, *limits) if heldout else None,
+        train_tokens=_render(config.data.train, train, config, packed=config.batching == "packed"),
+        heldout_tokens=_render(config.data.heldout, heldout, config, packed=False)
+        if config.data.heldout is not None and heldout is not None
+        else None,
         codec_fingerprint=codec.fingerprint,
         base_digest=weights_digest(config.model.base),
-        parity_rows=freeze_parity_rows((heldout or train).examples, codec),
+        parity_rows=sample.freeze(codec),
     )
 
 
-def packs(config: FinetuneConfig) -> bool:
-    """Whether rows are packed: as the config says, or else where padding costs most, on GPUs."""
-    return config.workers.use_gpu if config.data.packing is None else config.data.packing
+def _check_dataset(
+    location: str, config: FinetuneConfig, checker: RowChecker, sample: ParitySample, *, is_heldout: bool
+) -> CheckedDataset:
+    scan = DatasetScan(location, config.data.format)
+    notes: Counter[str] = Counter()
+    leaked: list[str] = []
+    for example in tqdm(scan, desc=f"checking {location}", unit=" chats", disable=not sys.stderr.isatty(), leave=False):
+        sample.add(example)
+        for problem in checker.problems(example, is_heldout=is_heldout):
+            notes[problem.kind] += 1
+            if problem.kind == "leakage" and len(leaked) < MAX_SHOWN_PROBLEMS:
+                leaked.append(str(problem))
+    if leaked:
+        # A result on rows that were trained on would mean nothing.
+        listed = "\n  ".join(leaked)
+        raise DatasetError(f"{notes['leakage']} held-out row(s) are in the training data too:\n  {listed}")
+    return CheckedDataset(scan.rows, scan.fingerprint, notes)
+
+
+def _render(location: str, checked: CheckedDataset, config: FinetuneConfig, *, packed: bool) -> TokenStore:
+    def read() -> Iterator[ChatExample]:
+        scan = DatasetScan(location, config.data.format)
+        yield from scan
+        if scan.fingerprint != checked.fingerprint:
+            raise DatasetError(f"{location}: changed while it was read. Start again when nobody writes to it.")
+
+    data = config.data
+    settings = TokenSettings(config.model.base, config.codec, data.max_length, data.train_on_reasoning, packed)
+    source = ChatSource(read, checked.rows, checked.fingerprint, location)
+    store = build_token_store(source, settings, config.run.storage / "tokens")
+    if store.too_long and (data.too_long == "error" or not store.rows):
+        raise DatasetError(_too_long_message(store, data.max_length))
+    return store
+
+
+def _too_long_message(store: TokenStore, max_length: int) -> str:
+    count, more = store.too_long, store.too_long - len(store.too_long_named)
+    shown = "\n  ".join([*store.too_long_named, *([f"… and {more} more"] if more else [])])
+    return (
+        f"{count} row{'s are' if count > 1 else ' is'} longer than data.max_length={max_length}:\n  {shown}\n"
+        "Raise data.max_length, shorten the rows, or set data.too_long=drop to train without them."
+    )
 
 
 def _check_base(base: Path) -> None:
@@ -102,15 +158,4 @@ def _check_max_length(config: FinetuneConfig) -> None:
         raise CheckpointError(
             f"data.max_length={config.data.max_length} is over the base's max_position_embeddings={limit}. "
             f"Set data.max_length={limit} or less."
-        )
-
-
-def _check_leakage(train: ChatDataset, heldout: ChatDataset) -> None:
-    """Held-out rows must not be trained on: a result on them would mean nothing."""
-    trained = {example.messages: example.source for example in train.examples}
-    leaked = [f"{e.source} = {trained[e.messages]}" for e in heldout.examples if e.messages in trained]
-    if leaked:
-        raise DatasetError(
-            f"{len(leaked)} held-out row(s) are in the training file too: {', '.join(leaked[:5])}. "
-            "Remove them from one of the files."
         )

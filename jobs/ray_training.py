@@ -24,7 +24,7 @@ from jobs.train_loop import train_loop_per_worker
 from tuneyard.checkpoint import BaseReference, CheckpointManifest, CodecReference, DatasetReference
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.token_table import write_token_table
+from tuneyard.token_store import open_token_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,6 @@ def train_on_ray(
 
     Raises TrainingError when the workers fail more often than `workers.max_failures`.
     """
-    write_token_table(prepared.train_tokens, folder.train_tokens)
-    if prepared.heldout_tokens is not None:
-        write_token_table(prepared.heldout_tokens, folder.heldout_tokens)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     in_main_thread = threading.current_thread() is threading.main_thread()
     on_interrupt = signal.getsignal(signal.SIGINT) if in_main_thread else None
@@ -73,12 +70,12 @@ def export_on_ray(
 ) -> tuple[CheckpointManifest, Path]:
     """Exports in a Ray task, with a worker's resources; returns the manifest and the published folder."""
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
-    rows = probes.rows.slice(0, PROBE_ROWS).select(["input_ids", "labels"]).to_pylist()
+    rows = open_token_rows(probes.path).select_columns(["input_ids", "labels"])[:PROBE_ROWS]
     lineage: dict[str, Any] = {
         "base": BaseReference(name=config.model.base.name, digest=prepared.base_digest),
         "dataset": DatasetReference(
             fingerprint=prepared.dataset_fingerprint,
-            rows=len(prepared.train.examples),
+            rows=prepared.train.rows,
             files=tuple(str(path) for path in (config.data.train, config.data.heldout) if path),
         ),
         "codec": CodecReference(settings=config.codec.model_dump(mode="json"), fingerprint=prepared.codec_fingerprint),
@@ -116,8 +113,8 @@ def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, e
         train_loop_per_worker,
         train_loop_config={
             "config": config.model_dump_json(),
-            "train": str(folder.train_tokens),
-            "heldout": str(folder.heldout_tokens) if prepared.heldout_tokens is not None else None,
+            "train": str(prepared.train_tokens.path),
+            "heldout": str(prepared.heldout_tokens.path) if prepared.heldout_tokens is not None else None,
             "events": events,
         },
         torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),

@@ -1,4 +1,4 @@
-"""A run's own folder: its record (run.json), its tokens, Ray Train's state."""
+"""A run's own folder: its record (run.json), Ray Train's state."""
 
 from __future__ import annotations
 
@@ -29,8 +29,6 @@ class RunFolder:
 
     def __init__(self, config: FinetuneConfig) -> None:
         self.path = config.run.storage / "runs" / config.run.name
-        self.train_tokens = self.path / "tokens" / "train.parquet"
-        self.heldout_tokens = self.path / "tokens" / "heldout.parquet"
         self.resolved_config = self.path / "config.json"
         self._record_path = self.path / "run.json"
 

@@ -17,8 +17,8 @@ from tuneyard.finetune_config import FinetuneConfig
 def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
     """Entry point for TorchTrainer.
 
-    `loop_config` holds `config` (FinetuneConfig as JSON), `train` and `heldout` (paths of Parquet
-    files) and `events` (a ray.util.queue.Queue that the driver reads).
+    `loop_config` holds `config` (FinetuneConfig as JSON), `train` and `heldout` (folders of
+    token stores) and `events` (a ray.util.queue.Queue that the driver reads).
     """
     config = FinetuneConfig.model_validate_json(loop_config["config"])
     heldout = loop_config["heldout"]

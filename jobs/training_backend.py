@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenFiles:
-    """The token table's Parquet files (tuneyard.token_table), on storage that every worker sees."""
+    """Folders of token stores (tuneyard.token_store), on storage that every worker sees."""
 
     train: Path
     heldout: Path | None

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import peft
-import pyarrow.parquet as pq
 import torch
 import transformers
 
+from jobs.row_order import EpochOrder, row_lengths, with_filler
+from jobs.token_collator import TokenCollator
 from jobs.training_backend import TokenFiles, TrainContext
 from tuneyard.checkpoint import make_checkpoint_portable
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.token_store import open_token_rows
 from tuneyard.token_table import IGNORED_LABEL
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -34,25 +36,22 @@ class TransformersBackend:
             torch.set_num_threads(workers.threads_per_worker)
         transformers.set_seed(config.training.seed)
         model = load_trainable_model(config)
-        train_rows = pq.read_table(tokens.train).to_pylist()
-        heldout_rows = pq.read_table(tokens.heldout).to_pylist() if tokens.heldout else None
-        collator = create_collator(train_rows, model)
+        training = config.training
+        step_rows = training.batch_size_per_worker * training.gradient_accumulation_steps * context.world_size
+        train_rows = with_filler(open_token_rows(tokens.train), step_rows)
+        lengths = row_lengths(train_rows) if config.batching == "grouped" else None
         callbacks: list[transformers.TrainerCallback] = [_ReportingCallback(context)]
-        if config.training.early_stopping_patience is not None:
-            callbacks.append(transformers.EarlyStoppingCallback(config.training.early_stopping_patience))
-        trainer = transformers.Trainer(
+        if training.early_stopping_patience is not None:
+            callbacks.append(transformers.EarlyStoppingCallback(training.early_stopping_patience))
+        trainer = _OrderedTrainer(
             model=model,
-            args=_training_arguments(
-                config,
-                context,
-                with_eval=heldout_rows is not None,
-                padded=isinstance(collator, LabelledPositionsCollator),
-            ),
+            args=_training_arguments(config, context, with_eval=tokens.heldout is not None),
             train_dataset=train_rows,
-            eval_dataset=heldout_rows,
-            data_collator=collator,
+            eval_dataset=open_token_rows(tokens.heldout) if tokens.heldout else None,
+            data_collator=create_collator(model),
             callbacks=callbacks,
         )
+        trainer.order = EpochOrder(train_rows, training.seed, step_rows, lengths)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
 
@@ -76,82 +75,18 @@ class TransformersBackend:
         return trained
 
 
-class PackedCollator:
-    """Packed rows to one sequence without padding: input_ids and position_ids [1, tokens].
+class _OrderedTrainer(transformers.Trainer):
+    """The Trainer, with our order of rows: its own grouped one differs between workers and after a resume."""
 
-    attention_mask holds the additive masks [1, 1, tokens, tokens] of both kinds of layers, block-diagonal.
-    They are made here because transformers 5.24 makes none for GPT-OSS: other models find the segments by
-    their position_ids, GPT-OSS's forward does not hand those on, and every token would see all before it.
-    """
+    order: EpochOrder
 
-    def __init__(self, sliding_window: int, dtype: torch.dtype) -> None:
-        self._sliding_window = sliding_window
-        self._dtype = dtype
-
-    def _masks(self, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        place = torch.arange(len(position_ids))
-        segment = (position_ids == 0).cumsum(0)
-        back = place[:, None] - place[None, :]
-        full = (segment[:, None] == segment[None, :]) & (back >= 0)
-        seen = {"full_attention": full, "sliding_attention": full & (back < self._sliding_window)}
-        lowest = torch.finfo(self._dtype).min
-        return {name: torch.where(may, 0.0, lowest).to(self._dtype)[None, None] for name, may in seen.items()}
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        def joined(name: str) -> torch.Tensor:
-            return torch.tensor([[value for row in rows for value in row[name]]])
-
-        labels = joined("labels")
-        shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
-        kept = (shifted[0] != IGNORED_LABEL).nonzero().squeeze(-1)
-        position_ids = joined("position_ids")
-        return {
-            "input_ids": joined("input_ids"),
-            "position_ids": position_ids,
-            "attention_mask": self._masks(position_ids[0]),
-            "labels": labels,
-            "logits_to_keep": kept,
-            "shift_labels": shifted[:, kept].contiguous(),
-        }
+    def _get_train_sampler(self, _train_dataset: Any = None) -> EpochOrder:
+        return self.order
 
 
-def create_collator(rows: list[dict[str, Any]], model: Any) -> PackedCollator | LabelledPositionsCollator:
-    """The collator that the rows need for the model."""
-    if any(row["segment_ids"][-1] > 0 for row in rows):
-        return PackedCollator(model.config.sliding_window, model.dtype)
-    return LabelledPositionsCollator(int(model.config.pad_token_id or 0))
-
-
-class LabelledPositionsCollator:
-    """Rows to a right-padded batch whose logits are computed only where some row has a label.
-
-    Gives input_ids, attention_mask and labels [rows, longest], and, for the model, logits_to_keep
-    [kept] with shift_labels [rows, kept]. The loss is the same to the last bit of rounding; with
-    GPT-OSS's vocabulary the logits of prompt tokens would be most of the memory.
-    """
-
-    def __init__(self, pad_token_id: int) -> None:
-        self._pad_token_id = pad_token_id
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        input_ids = torch.full((len(rows), longest), self._pad_token_id)
-        attention_mask = torch.zeros_like(input_ids)
-        labels = torch.full_like(input_ids, IGNORED_LABEL)
-        for index, row in enumerate(rows):
-            length = len(row["input_ids"])
-            input_ids[index, :length] = torch.tensor(row["input_ids"])
-            labels[index, :length] = torch.tensor(row["labels"])
-            attention_mask[index, :length] = 1
-        shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
-        kept = (shifted != IGNORED_LABEL).any(dim=0).nonzero().squeeze(-1)
-        return {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": labels,
-            "logits_to_keep": kept,
-            "shift_labels": shifted[:, kept].contiguous(),
-        }
+def create_collator(model: Any) -> TokenCollator:
+    """The collator for a model."""
+    return TokenCollator(int(model.config.pad_token_id or 0), model.config.sliding_window, model.dtype)
 
 
 def load_trainable_model(config: FinetuneConfig) -> Any:
@@ -182,11 +117,10 @@ def label_logits(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> li
     result = []
     with torch.inference_mode():
         for row in rows:
-            batch = LabelledPositionsCollator(pad_token_id=0)([row])
+            labels = torch.tensor(row["labels"])
+            kept = (labels[1:] != IGNORED_LABEL).nonzero().squeeze(-1)
             device = next(model.parameters()).device
-            logits = model(
-                input_ids=batch["input_ids"].to(device), logits_to_keep=batch["logits_to_keep"].to(device)
-            ).logits
+            logits = model(input_ids=torch.tensor([row["input_ids"]]).to(device), logits_to_keep=kept.to(device)).logits
             result.append(logits[0].float().cpu().numpy())
     return result
 
@@ -215,7 +149,7 @@ def _load_pretrained(folder: Path, config: FinetuneConfig) -> Any:
 
 
 def _training_arguments(
-    config: FinetuneConfig, context: TrainContext, *, with_eval: bool, padded: bool
+    config: FinetuneConfig, context: TrainContext, *, with_eval: bool
 ) -> transformers.TrainingArguments:
     training = config.training
     save = training.checkpoint_every_steps
@@ -247,7 +181,8 @@ def _training_arguments(
         metric_for_best_model="eval_loss" if early else None,
         greater_is_better=False if early else None,
         prediction_loss_only=True,
-        include_num_input_tokens_seen="non_padding" if padded else "all",
+        # A packed batch's masks cannot be counted so, and its padding is next to nothing.
+        include_num_input_tokens_seen="all" if config.batching == "packed" else "non_padding",
         remove_unused_columns=False,
         dataloader_pin_memory=config.workers.use_gpu,
         ddp_find_unused_parameters=False,

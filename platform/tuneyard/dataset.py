@@ -67,28 +67,59 @@ class ChatRowReader:
         return parse_chat_row(raw.value, raw.where, self.format)
 
 
-def load_chat_dataset(location: str, dataset_format: DatasetFormat | None = None) -> ChatDataset:
-    """The examples of a dataset in any format of chat_formats and any place of row_reader.
+class DatasetScan:
+    """One pass over the examples of a dataset, in bounded memory; it must go to the end.
 
-    Raises DatasetError that lists every broken row as `file:line`, what was found and the fix.
+    After it, `rows` counts them and `fingerprint` is sha256 over what was read, not over the bytes.
     """
-    location = str(location)
-    examples: list[ChatExample] = []
-    problems: list[RowProblem] = []
-    digest = hashlib.sha256()
-    reader = ChatRowReader(location, dataset_format)
-    for row in reader:
-        if isinstance(row, RowProblem):
-            problems.append(row)
-        else:
-            examples.append(row)
-            digest.update(content_bytes(row) + b"\n")
-    if problems:
-        raise DatasetError(_listed(location, problems))
-    if not examples:
-        raise DatasetError(f"{location}: holds no rows. Expected one JSON object with `messages` per line.")
-    assert reader.format is not None
-    return ChatDataset(location, reader.format, examples, digest.hexdigest())
+
+    def __init__(self, location: str, dataset_format: DatasetFormat | None = None) -> None:
+        self._reader = ChatRowReader(str(location), dataset_format)
+        self._digest = hashlib.sha256()
+        self.rows = 0
+
+    @property
+    def format(self) -> DatasetFormat | None:
+        """As asked for, or as detected at the first row."""
+        return self._reader.format
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __iter__(self) -> Iterator[ChatExample]:
+        """Raises DatasetError that lists the first broken rows as `file:line`, what was found and the fix."""
+        broken = 0
+        named: list[RowProblem] = []
+        for row in self._reader:
+            if isinstance(row, RowProblem):
+                broken += 1
+                named += [row] if broken <= MAX_SHOWN_PROBLEMS else []
+            else:
+                self.rows += 1
+                self._digest.update(content_bytes(row) + b"\n")
+                yield row
+        if broken:
+            raise DatasetError(_listed(self._reader.location, broken, named))
+        if not self.rows:
+            raise no_rows(self._reader.location)
+
+
+def no_rows(location: str) -> DatasetError:
+    """The error for a dataset without rows."""
+    return DatasetError(f"{location}: holds no rows. Expected one JSON object with `messages` per line.")
+
+
+def load_chat_dataset(location: str, dataset_format: DatasetFormat | None = None) -> ChatDataset:
+    """The examples of a dataset in any format of chat_formats and any place of row_reader, in memory.
+
+    Raises DatasetError as DatasetScan does.
+    """
+    scan = DatasetScan(location, dataset_format)
+    examples = list(scan)
+    assert scan.format is not None
+    return ChatDataset(str(location), scan.format, examples, scan.fingerprint)
 
 
 def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat) -> ChatExample | RowProblem:
@@ -134,8 +165,7 @@ def content_bytes(example: ChatExample) -> bytes:
     return json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def _listed(location: str, problems: list[RowProblem]) -> str:
-    head = f"{location}: {len(problems)} broken row{'s' if len(problems) > 1 else ''}"
-    shown = [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]]
-    rest = [f"… and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-    return "\n  ".join([head, *shown, *rest])
+def _listed(location: str, broken: int, named: list[RowProblem]) -> str:
+    head = f"{location}: {broken} broken row{'s' if broken > 1 else ''}"
+    rest = [f"… and {broken - len(named)} more"] if broken > len(named) else []
+    return "\n  ".join([head, *map(str, named), *rest])

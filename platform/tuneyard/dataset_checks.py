@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tuneyard.chat import ChatExample
-from tuneyard.dataset import ChatRowReader, RowProblem, content_bytes
-from tuneyard.errors import DatasetError
+from tuneyard.dataset import ChatRowReader, RowProblem, content_bytes, no_rows
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.harmony_vocabulary import SPECIAL_TOKENS
 
@@ -94,7 +93,7 @@ def validate_dataset(
             counts.by_kind[problem.kind] += 1
             yield problem
     if counts.rows == before:
-        raise DatasetError(f"{reader.location}: holds no rows. Expected one JSON object with `messages` per line.")
+        raise no_rows(reader.location)
 
 
 def _text_problems(example: ChatExample) -> Iterator[RowProblem]:

@@ -34,8 +34,9 @@ class DataConfig(StrictConfig):
     format: DatasetFormat | None = None
     """Format of both; null: detected by the first row's keys."""
 
-    packing: bool | None = None
-    """Several rows to a sequence of max_length, none attending to another; null: on GPUs only."""
+    batching: Literal["padded", "grouped", "packed"] | None = None
+    """How rows become batches: `padded` to the longest of a random batch; `grouped`, rows of like length together;
+    `packed`, several to a sequence of max_length, none attending to another. null: grouped on CPUs, packed on GPUs."""
 
     train_on_reasoning: bool = True
     """Whether reasoning carries loss; false: it is context of the answer only."""
@@ -138,6 +139,11 @@ class FinetuneConfig(StrictConfig):
     codec: CodecSettings = CodecSettings()
     training: TrainingConfig = TrainingConfig()
     workers: WorkersConfig = WorkersConfig()
+
+    @property
+    def batching(self) -> Literal["padded", "grouped", "packed"]:
+        """`data.batching`, or the fastest of the device (README, Decisions)."""
+        return self.data.batching or ("packed" if self.workers.use_gpu else "grouped")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -7,6 +7,7 @@ trained on answers worse, and nothing else ever says so.
 from __future__ import annotations
 
 import datetime
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,21 +58,38 @@ class TokenDifference:
     served: int | None
 
 
-def freeze_parity_rows(
-    examples: Sequence[ChatExample], codec: HarmonyCodec, count: int = PARITY_ROWS
-) -> tuple[ParityRow, ...]:
-    """Prompts of up to `count` examples: those with tools and with many turns first, the rest spread over the file."""
-    today = datetime.date.today()
-    telling = sorted(examples, key=lambda e: (-len(e.tools), -len(e.messages)))[: count // 2]
-    rest = [e for e in examples if e not in telling]
-    spread = rest[:: max(1, len(rest) // max(1, count - len(telling)))][: count - len(telling)]
-    rows = []
-    for example in [*telling, *spread]:
-        last = max(i for i, m in enumerate(example.messages) if m.role == "assistant")
-        prompt = example.messages[:last]
-        ids = codec.render(prompt, example.tools, today=today)
-        rows.append(ParityRow(messages=prompt, tools=example.tools, today=today.isoformat(), token_ids=tuple(ids)))
-    return tuple(rows)
+class ParitySample:
+    """Up to `count` examples out of a stream: half those with most tools and turns, half spread over all."""
+
+    def __init__(self, count: int = PARITY_ROWS) -> None:
+        self._telling: list[ChatExample] = []
+        self._spread: list[ChatExample] = []
+        self._half = count // 2
+        self._seen = 0
+        self._random = random.Random(0)  # the same rows for the same data
+
+    def add(self, example: ChatExample) -> None:
+        """The next one of the stream."""
+        self._telling = sorted([*self._telling, example], key=lambda e: (-len(e.tools), -len(e.messages)))
+        if len(self._telling) <= self._half:
+            return
+        rest = self._telling.pop()
+        self._seen += 1
+        if len(self._spread) < self._half:
+            self._spread.append(rest)
+        elif (place := self._random.randrange(self._seen)) < self._half:
+            self._spread[place] = rest
+
+    def freeze(self, codec: HarmonyCodec) -> tuple[ParityRow, ...]:
+        """The prompts of the examples' last assistant turns, as rendered today."""
+        today = datetime.date.today()
+        rows = []
+        for example in [*self._telling, *self._spread]:
+            last = max(i for i, m in enumerate(example.messages) if m.role == "assistant")
+            prompt = example.messages[:last]
+            ids = codec.render(prompt, example.tools, today=today)
+            rows.append(ParityRow(messages=prompt, tools=example.tools, today=today.isoformat(), token_ids=tuple(ids)))
+        return tuple(rows)
 
 
 def check_parity(rows: Sequence[ParityRow], render: RenderRow, codec: HarmonyCodec, where: str) -> int:

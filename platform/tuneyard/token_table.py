@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tuneyard.chat import ChatExample
-from tuneyard.errors import DatasetError
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.packing import pack_best_fit
 
@@ -27,6 +25,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
+TOKEN_COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class TokenTable:
 
     `labels[i]` is `input_ids[i]` where the model must produce it, else -100. `position_ids` start at
     0 with every turn, `segment_ids` count the turns of a row: a token attends to its own segment only.
-    `too_long` names turns over the maximum length, which were left out.
+    `too_long` names turns over the maximum length, which were left out, never cut.
     """
 
     rows: pa.Table
@@ -48,60 +47,46 @@ class TokenTable:
 
 
 def build_token_table(
-    examples: Iterable[ChatExample],
-    codec: HarmonyCodec,
-    max_length: int,
-    too_long: str = "error",
-    train_on_reasoning: bool = True,
+    examples: Iterable[ChatExample], codec: HarmonyCodec, max_length: int, train_on_reasoning: bool = True
 ) -> TokenTable:
-    """The token table of examples, in their order, unpacked.
-
-    Rows over max_length are never cut: `too_long="error"` raises DatasetError that counts and
-    names them, `"drop"` leaves them out and lists them in the result.
-    """
+    """The token table of examples, in their order, unpacked."""
     columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
     over: list[str] = []
     for example in examples:
         for turn, sample in enumerate(codec.render_for_training(example, train_on_reasoning), start=1):
-            if len(sample.token_ids) > max_length:
-                over.append(f"{example.source} turn {turn}: {len(sample.token_ids)} tokens")
+            length = len(sample.token_ids)
+            if length > max_length:
+                over.append(f"{example.source} turn {turn}: {length} tokens")
                 continue
             pairs = zip(sample.token_ids, sample.loss_mask, strict=True)
             columns["input_ids"].append(sample.token_ids)
             columns["labels"].append([token if trained else IGNORED_LABEL for token, trained in pairs])
-            columns["position_ids"].append(range(len(sample.token_ids)))
-            columns["segment_ids"].append([0] * len(sample.token_ids))
+            columns["position_ids"].append(range(length))
+            columns["segment_ids"].append([0] * length)
             columns["source"].append(example.source)
-    if over and (too_long == "error" or not columns["input_ids"]):
-        raise DatasetError(_too_long_message(over, max_length))
     return TokenTable(pa.table(columns, schema=SCHEMA), over)
 
 
-def pack_token_table(table: TokenTable, capacity: int) -> TokenTable:
+def pack_rows(rows: pa.Table, capacity: int) -> pa.Table:
     """The same turns, several to a row of at most `capacity` tokens; no turn is cut and none sees another."""
-    rows = table.rows.to_pylist()
-    packs = pack_best_fit([len(row["input_ids"]) for row in rows], capacity)
-    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
-    for pack in packs:
-        members = [rows[index] for index in pack]
-        for name in ("input_ids", "labels", "position_ids"):
-            columns[name].append([value for member in members for value in member[name]])
-        columns["segment_ids"].append([s for s, member in enumerate(members) for _ in member["input_ids"]])
-        columns["source"].append(" ".join(member["source"] for member in members))
-    return replace(table, rows=pa.table(columns, schema=SCHEMA))
+    lengths = pc.list_value_length(rows["input_ids"]).to_numpy()
+    packs = pack_best_fit(lengths.tolist(), capacity)
+    order = [index for pack in packs for index in pack]
+    ordered = rows.take(pa.array(order, pa.int64())).combine_chunks()
+    of_pack = [lengths[pack].sum() for pack in packs]
+    offsets = pa.array(np.concatenate(([0], np.cumsum(of_pack, dtype=np.int64))), pa.int32())
+    columns = {name: pa.ListArray.from_arrays(offsets, _flat(ordered[name])) for name in TOKEN_COLUMNS}
+    place_in_pack = np.array([place for pack in packs for place in range(len(pack))], dtype=np.int32)
+    segments = np.repeat(place_in_pack, lengths[order])
+    columns["segment_ids"] = pa.ListArray.from_arrays(offsets, pa.array(segments, pa.int32()))
+    sources = rows["source"].to_pylist()
+    columns["source"] = pa.array([" ".join(sources[index] for index in pack) for pack in packs], pa.string())
+    return pa.table(columns, schema=SCHEMA)
 
 
-def write_token_table(table: TokenTable, path: Path) -> None:
-    """Writes the rows as Parquet, visible only when whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    pq.write_table(table.rows, partial)
-    partial.replace(path)
-
-
-def _too_long_message(over: list[str], max_length: int) -> str:
-    shown = "\n  ".join(over[:20] + ([f"… and {len(over) - 20} more"] if len(over) > 20 else []))
+def _flat(column: pa.ChunkedArray) -> pa.Array:
     return (
-        f"{len(over)} row{'s are' if len(over) > 1 else ' is'} longer than data.max_length={max_length}:\n  {shown}\n"
-        "Raise data.max_length, shorten the rows, or set data.too_long=drop to train without them."
+        pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
+        if column.num_chunks
+        else pa.array([], pa.int32())
     )

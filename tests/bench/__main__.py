@@ -8,10 +8,16 @@ import platform
 import sys
 import time
 
-from tests.bench import accuracy, data, serve_throughput, train_throughput
+from tests.bench import accuracy, batching, data, serve_throughput, train_throughput
 from tuneyard.home import tuneyard_home
 
-BENCHMARKS = {"train": train_throughput.run, "serve": serve_throughput.run, "accuracy": accuracy.run, "data": data.run}
+BENCHMARKS = {
+    "train": train_throughput.run,
+    "serve": serve_throughput.run,
+    "accuracy": accuracy.run,
+    "data": data.run,
+    "batching": batching.run,
+}
 
 
 def main() -> int:

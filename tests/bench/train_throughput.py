@@ -15,7 +15,6 @@ from tuneyard.cluster import CHECKOUT
 from tuneyard.config import load_config
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.home import tuneyard_home
-from tuneyard.token_table import write_token_table
 
 STEPS, SKIPPED, ROUNDS = 30, 5, 2
 CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"
@@ -41,8 +40,7 @@ def run() -> dict[str, Any]:
 
 def _torchrun(folder: Path, overrides: list[str]) -> float:
     config = load_config(FinetuneConfig, CONFIG, overrides)
-    tokens = folder / "train.parquet"
-    write_token_table(prepare_run(config).train_tokens, tokens)
+    tokens = prepare_run(config).train_tokens.path
     log = folder / "torchrun.log"
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(config.workers.num_workers)]
     command += ["-m", "tests.bench.torchrun_worker", str(CONFIG), str(tokens), str(log), *overrides]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.preflight import prepare_run
+from jobs.preflight import _check_dataset, _render, prepare_run
+from tuneyard.dataset_checks import RowChecker
 from tuneyard.errors import CheckpointError, DatasetError
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.parity import ParitySample
 
 
 def config(
@@ -33,7 +35,7 @@ ROWS = [("q1", "a1"), ("q2", "a2")]
 def test_prepares_tokens_and_a_fingerprint_of_all_inputs(tiny_oss: Path, tmp_path: Path) -> None:
     one = config(tmp_path, tiny_oss, ROWS, [("q3", "a3")])
     prepared = prepare_run(one)
-    assert prepared.train_tokens.rows.num_rows == 2
+    assert prepared.train_tokens.rows == 2
     assert prepared.heldout_tokens is not None
     same = prepare_run(one).inputs_fingerprint(one)
     assert prepared.inputs_fingerprint(one) == same
@@ -44,8 +46,31 @@ def test_prepares_tokens_and_a_fingerprint_of_all_inputs(tiny_oss: Path, tmp_pat
 
 
 def test_held_out_rows_that_are_trained_on_are_refused(tiny_oss: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"1 held-out row.*heldout.jsonl:2 = train.jsonl:1"):
+    with pytest.raises(DatasetError, match=r"1 held-out row.*\n  heldout.jsonl:2: is a training row \(row or line 1\)"):
         prepare_run(config(tmp_path, tiny_oss, ROWS, [("q3", "a3"), ("q1", "a1")]))
+
+
+def test_so_are_those_that_differ_in_case_and_punctuation_only(tiny_oss: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"heldout.jsonl:1: is, but for case, spaces and punctuation, a training"):
+        prepare_run(config(tmp_path, tiny_oss, ROWS, [("Q1!", "a1")]))
+
+
+def test_the_prompts_for_the_parity_gate_come_from_both_files(tiny_oss: Path, tmp_path: Path) -> None:
+    rows = prepare_run(config(tmp_path, tiny_oss, ROWS, [("q3", "a3")])).parity_rows
+    assert sorted(row.messages[-1].content for row in rows) == ["q1", "q2", "q3"]
+
+
+def test_data_that_changes_while_it_is_read_is_refused(tiny_oss: Path, tmp_path: Path) -> None:
+    asked = config(tmp_path, tiny_oss, [("q0", "a0"), *ROWS], [("q3", "a3")])
+    checked = _check_dataset(asked.data.train, asked, RowChecker(), ParitySample(), is_heldout=False)
+    config(tmp_path, tiny_oss, [*ROWS, ("q4", "a4")], [("q3", "a3")])
+    with pytest.raises(DatasetError, match=r"train.jsonl: changed while it was read"):
+        _render(asked.data.train, checked, asked, packed=False)
+
+
+def test_dropping_everything_is_an_error(tiny_oss: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"2 rows are longer than data.max_length=16"):
+        prepare_run(config(tmp_path, tiny_oss, ROWS, [("q3", "a3")], max_length=16, too_long="drop"))
 
 
 def test_a_row_that_is_too_long_is_named(tiny_oss: Path, tmp_path: Path) -> None:
@@ -55,7 +80,7 @@ def test_a_row_that_is_too_long_is_named(tiny_oss: Path, tmp_path: Path) -> None
     ):
         prepare_run(asked)
     dropped = config(tmp_path, tiny_oss, [*ROWS, ("long " * 300, "a")], [("q3", "a3")], max_length=256, too_long="drop")
-    assert prepare_run(dropped).train_tokens.rows.num_rows == 2
+    assert prepare_run(dropped).train_tokens.rows == 2
 
 
 def test_a_missing_or_foreign_base_is_named(tiny_oss_copy: Path, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import transformers
 
 from jobs.export_checkpoint import compare_logits
 from jobs.training_backend import TokenFiles, create_backend
-from jobs.transformers_backend import LabelledPositionsCollator, PackedCollator, label_logits, load_trainable_model
+from jobs.transformers_backend import create_collator, label_logits, load_trainable_model
 from tuneyard.dataset import load_chat_dataset
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.token_table import TokenTable, build_token_table, pack_token_table, write_token_table
+from tuneyard.token_store import part_path, write_part
+from tuneyard.token_table import TokenTable, build_token_table, pack_rows
 
 STEPS = 6
 
@@ -56,8 +57,13 @@ def rows(tiny_oss: Path) -> Any:
 
 @pytest.fixture
 def tokens(rows: Any, tmp_path: Path) -> TokenFiles:
-    write_token_table(rows, tmp_path / "train.parquet")
-    return TokenFiles(tmp_path / "train.parquet", tmp_path / "train.parquet")
+    return stored(rows, tmp_path / "tokens")
+
+
+def stored(table: TokenTable, folder: Path) -> TokenFiles:
+    folder.mkdir()
+    write_part(table, part_path(folder, 0))
+    return TokenFiles(folder, folder)
 
 
 def config(base: Path, **training: Any) -> FinetuneConfig:
@@ -112,7 +118,7 @@ def test_contract(
 
 def test_logits_only_where_labels_are_change_nothing(tiny_oss: Path, rows: Any) -> None:
     model = load_trainable_model(config(tiny_oss, method="full")).eval()
-    batch = LabelledPositionsCollator(0)(rows.rows.slice(0, 4).to_pylist())
+    batch = create_collator(model)(rows.rows.slice(0, 4).to_pylist())
     with torch.inference_mode():
         kept = model(**batch).loss
         whole = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "labels")}).loss
@@ -122,12 +128,12 @@ def test_logits_only_where_labels_are_change_nothing(tiny_oss: Path, rows: Any) 
 
 def test_the_router_loss_of_the_config_does_not_blow_up_the_loss(tiny_oss: Path, rows: Any) -> None:
     """GPT-OSS's own config asks for 0.9 of it; the default is none, and it is there when asked for."""
-    batch = LabelledPositionsCollator(0)(rows.rows.slice(0, 2).to_pylist())
-    with torch.inference_mode():
-        plain, weighted = (
-            load_trainable_model(config(tiny_oss, method="full", router_aux_loss_coef=c)).eval()(**batch).loss.item()
-            for c in (0.0, 0.9)
-        )
+    losses = []
+    for coefficient in (0.0, 0.9):
+        model = load_trainable_model(config(tiny_oss, method="full", router_aux_loss_coef=coefficient)).eval()
+        with torch.inference_mode():
+            losses.append(model(**create_collator(model)(rows.rows.slice(0, 2).to_pylist())).loss.item())
+    plain, weighted = losses
     assert weighted > plain + 0.5
 
 
@@ -172,14 +178,14 @@ def test_adapters_on_the_last_layers_only(tiny_oss: Path) -> None:
 
 def test_packed_rows_have_the_loss_and_gradients_of_unpacked_ones(tiny_oss: Path, rows: Any) -> None:
     """fp32, live sinks, window 16 and sparse routing: equal to 1e-5, so no token sees another segment."""
-    few = TokenTable(rows.rows.slice(0, 6), [])
-    single, packed = few.rows.to_pylist(), pack_token_table(few, 4096).rows.to_pylist()
-    assert len(packed) == 1
+    single = rows.rows.slice(0, 6)
+    packed = pack_rows(single, max(map(len, single["input_ids"].to_pylist())) * 2)
+    assert 1 < packed.num_rows < 6
     results = []
-    for batch in (LabelledPositionsCollator(0)(single), PackedCollator(16, torch.float32)(packed)):
+    for table in (single, packed):
         model = load_trainable_model(config(tiny_oss, method="full")).eval()
         assert model.config.sliding_window == 16
-        loss = model(**batch).loss
+        loss = model(**create_collator(model)(table.to_pylist())).loss
         loss.backward()
         results.append((loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
     (loss, gradients), (packed_loss, packed_gradients) = results
@@ -190,11 +196,12 @@ def test_packed_rows_have_the_loss_and_gradients_of_unpacked_ones(tiny_oss: Path
         assert worst <= 1e-5 * max(1.0, gradient.abs().max().item()), name
 
 
-def test_a_packed_run_trains(tiny_oss: Path, rows: Any, tmp_path: Path) -> None:
-    packed = pack_token_table(rows, 1024)
-    assert packed.rows.num_rows < rows.rows.num_rows
-    write_token_table(packed, tmp_path / "p.parquet")
+@pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
+def test_every_way_of_batching_trains(tiny_oss: Path, rows: Any, tmp_path: Path, batching: str) -> None:
+    table = TokenTable(pack_rows(rows.rows, 1024), []) if batching == "packed" else rows
+    assert table.num_tokens == rows.num_tokens
     asked = config(tiny_oss, method="full")
+    asked = asked.model_copy(update={"data": asked.data.model_copy(update={"batching": batching})})
     context = RecordingContext(tmp_path / "run")
-    create_backend(asked).train(asked, TokenFiles(tmp_path / "p.parquet", tmp_path / "p.parquet"), context)
+    create_backend(asked).train(asked, stored(table, tmp_path / "t"), context)
     assert context.losses[-1] < context.losses[0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tuneyard.chat import ChatExample, ChatMessage
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.packing import pack_best_fit, packing_efficiency
-from tuneyard.token_table import IGNORED_LABEL, build_token_table, pack_token_table
+from tuneyard.token_table import IGNORED_LABEL, build_token_table, pack_rows
 
 lengths_strategy = st.lists(st.integers(1, 100), max_size=60)
 
@@ -48,7 +48,7 @@ def test_packed_tables_keep_every_token(tiny_oss: Path, texts: list[str]) -> Non
     ]
     table = build_token_table(examples, codec, 1024)
     segments = []
-    for row in pack_token_table(table, 1024).rows.to_pylist():
+    for row in pack_rows(table.rows, 1024).to_pylist():
         assert len({len(row[name]) for name in ("input_ids", "labels", "position_ids", "segment_ids")}) == 1
         starts = [i for i, position in enumerate(row["position_ids"]) if position == 0]
         for start, end in zip(starts, [*starts[1:], len(row["input_ids"])], strict=True):

@@ -18,12 +18,19 @@ from tuneyard.openai_api import RenderRequest
 from tuneyard.parity import (
     PARITY_ROWS,
     ParityRow,
+    ParitySample,
     check_parity,
     first_difference,
-    freeze_parity_rows,
     parse_parity_rows,
     render_with,
 )
+
+
+def sampled(examples: Sequence[ChatExample]) -> ParitySample:
+    sample = ParitySample()
+    for example in examples:
+        sample.add(example)
+    return sample
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,7 @@ def codec(tiny_oss: Path) -> HarmonyCodec:
 
 @pytest.fixture(scope="module")
 def rows(codec: HarmonyCodec) -> tuple[ParityRow, ...]:
-    return freeze_parity_rows(load_chat_dataset("jobs/data/brindle_train.jsonl").examples, codec)
+    return sampled(load_chat_dataset("jobs/data/brindle_train.jsonl").examples).freeze(codec)
 
 
 def test_frozen_rows_render_the_same_again_on_any_day(codec: HarmonyCodec, rows: tuple[ParityRow, ...]) -> None:
@@ -86,7 +93,7 @@ def test_a_damaged_row_is_refused() -> None:
 
 def test_few_examples_are_all_frozen(codec: HarmonyCodec) -> None:
     one = ChatExample(messages=(ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="a")))
-    assert len(freeze_parity_rows([one], codec)) == 1
+    assert len(sampled([one]).freeze(codec)) == 1
 
 
 def test_the_admin_key_is_made_once_for_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
