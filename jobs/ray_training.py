@@ -70,7 +70,8 @@ def export_on_ray(
 ) -> tuple[CheckpointManifest, Path]:
     """Exports in a Ray task, with a worker's resources; returns the manifest and the published folder."""
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
-    rows = open_token_rows(probes.path).select_columns(["input_ids", "labels"])[:PROBE_ROWS]
+    stored = open_token_rows(probes.path).select_columns(["input_ids", "labels"])
+    rows = stored.select(range(min(PROBE_ROWS, len(stored)))).to_list()
     lineage: dict[str, Any] = {
         "base": BaseReference(name=config.model.base.name, digest=prepared.base_digest),
         "dataset": DatasetReference(

@@ -62,8 +62,9 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(finetu
 
 
 def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path) -> None:
-    """Killed after the first checkpoint, interrupted after the second, finished by the same command."""
-    config = write_finetune_config(tmp_path, tiny_oss, max_steps=40, checkpoint_every_steps=5)
+    """Killed after the first checkpoint, interrupted after the second, finished by the same command; packed rows."""
+    config = write_finetune_config(tmp_path, tiny_oss, max_steps=40, checkpoint_every_steps=5, batch_size_per_worker=1)
+    config.write_text(config.read_text().replace("max_length: 1024", "max_length: 512\n  batching: packed"))
     home = tmp_path / "home"
     state = home / "runs" / "tiny" / "ray_train"
 

@@ -51,7 +51,7 @@ def test_nothing_half_written_is_left(finetuned: Finetuned, tmp_path: Path) -> N
     if shutil.which("unshare") is None or on_a_small_disk(tmp_path / "probe", "true").returncode:
         pytest.skip("mounting a small disk needs Linux with user namespaces")
     run = finetuned.home / "runs" / "tiny"
-    trained = max(run.glob("ray_train/checkpoint_*"))
+    trained = max(path for path in run.glob("ray_train/checkpoint_*") if path.is_dir())
     disk = tmp_path / "disk"
     ended = on_a_small_disk(disk, sys.executable, "-c", EXPORT, str(run), str(trained), str(disk / "1"))
     assert ended.returncode == 1, ended
