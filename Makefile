@@ -21,6 +21,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"Tuneyard needs Python 3.11 or 3.12, found {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 
+# Where it is set, each of the many processes would compile torch and the rest anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Without --no-compile pip would byte-compile every package, a minute for files that are mostly never imported.
 $(STAMP): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[gguf]'

@@ -91,11 +91,13 @@ def _validate(arguments: argparse.Namespace) -> int:
     shown = 0
     for location in filter(None, (arguments.file, arguments.heldout)):
         reader = ChatRowReader(location, arguments.format)
-        found = validate_dataset(reader, checker, counts, is_heldout=location == arguments.heldout)
+        found = validate_dataset(
+            _progress(reader, "rows"), checker, counts, location, is_heldout=location == arguments.heldout
+        )
         for problem in found:
             shown += 1
             if not arguments.show or shown <= arguments.show:
-                print(f"{problem}{' (note)' if problem.kind in NOTES else ''}")
+                _print_above_bar(f"{problem}{' (note)' if problem.kind in NOTES else ''}")
         _say_format(reader)
     if arguments.show and shown > arguments.show:
         print(f"… and {shown - arguments.show} more; --show 0 prints all")
@@ -256,6 +258,12 @@ def _progress(items: Iterable[Item], unit: str) -> Iterable[Item]:
 
     bar: Iterable[Item] = tqdm(items, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False)
     return bar
+
+
+def _print_above_bar(text: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(text)
 
 
 def _check_positive(arguments: argparse.Namespace, *names: str) -> None:

@@ -6,11 +6,11 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tuneyard.chat import ChatExample
-from tuneyard.dataset import ChatRowReader, RowProblem, content_bytes, no_rows
+from tuneyard.dataset import RowProblem, content_bytes, no_rows
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.harmony_vocabulary import SPECIAL_TOKENS
 
@@ -82,18 +82,23 @@ class RowChecker:
 
 
 def validate_dataset(
-    reader: ChatRowReader, checker: RowChecker, counts: ValidationCounts, *, is_heldout: bool = False
+    rows: Iterable[ChatExample | RowProblem],
+    checker: RowChecker,
+    counts: ValidationCounts,
+    location: str,
+    *,
+    is_heldout: bool = False,
 ) -> Iterator[RowProblem]:
-    """Every problem in the order of the rows, counted as they come. Raises DatasetError if there is no dataset."""
+    """Every problem in the order of the rows, counted as they come. Raises DatasetError if there are no rows."""
     before = counts.rows
-    for row in reader:
+    for row in rows:
         counts.rows += 1
         found = [row] if isinstance(row, RowProblem) else checker.problems(row, is_heldout=is_heldout)
         for problem in found:
             counts.by_kind[problem.kind] += 1
             yield problem
     if counts.rows == before:
-        raise no_rows(reader.location)
+        raise no_rows(location)
 
 
 def _text_problems(example: ChatExample) -> Iterator[RowProblem]:

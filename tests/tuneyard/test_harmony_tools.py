@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import openai_harmony as oh
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tuneyard.chat import ChatExample, ChatMessage, ChatTool, FunctionCall, ToolCall
 from tuneyard.harmony import CodecSettings, HarmonyCodec
@@ -102,6 +105,66 @@ def test_weights_and_reasoning_out_of_the_loss(codec: HarmonyCodec) -> None:
     trained = [t for t, m in zip(sample.token_ids, sample.loss_mask, strict=True) if m]
     assert codec.render_text(trained) == "<|channel|>final<|message|>Noon.<|return|>"
     assert "It is twelve." in codec.render_text(sample.token_ids)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
+answers = st.builds(
+    lambda content, reasoning, said, arguments: ChatMessage(
+        role="assistant",
+        content=content if arguments is None else said,
+        reasoning_content=reasoning,
+        tool_calls=()
+        if arguments is None
+        else (ToolCall(function=FunctionCall(name="now", arguments=json.dumps({"zone": arguments}))),),
+    ),
+    texts,
+    st.none() | texts,
+    st.just("") | texts,
+    st.none() | texts,
+)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[ChatMessage, ...]:
+    """An optional system message, then turns; calls are answered by the tool."""
+    messages = [ChatMessage(role="system", content=draw(texts))] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        messages.append(ChatMessage(role="user", content=draw(texts)))
+        answer = draw(answers)
+        while answer.tool_calls:
+            messages += [answer, ChatMessage(role="tool", content=draw(texts))]
+            answer = draw(answers)
+        messages.append(answer)
+    return tuple(messages)
+
+
+@given(messages=conversations(), cut=st.integers(0, 80))
+@settings(max_examples=60)
+def test_every_turn_is_masked_exactly_and_parses_back(
+    codec: HarmonyCodec, messages: tuple[ChatMessage, ...], cut: int
+) -> None:
+    """Any Unicode, calls, results and several turns; the answer's tokens cut anywhere."""
+    samples = codec.render_for_training(ChatExample(messages=messages, tools=(TOOL,)))
+    turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    for index, sample in zip(turns, samples, strict=True):
+        prompt = codec.render(messages[:index], (TOOL,))
+        assert sample.token_ids[: len(prompt)] == prompt
+        assert sample.loss_mask == [False] * len(prompt) + [True] * (len(sample.token_ids) - len(prompt))
+        answer = sample.token_ids[len(prompt) :]
+        parser = codec.stream_parser()
+        deltas = [*parser.feed(answer[:cut]), *parser.feed(answer[cut:]), *parser.finish()]
+        found: dict[tuple[str, str | None], str] = {}
+        for delta in deltas:
+            key = (delta.channel, delta.recipient)
+            found[key] = found.get(key, "") + delta.text
+        turn = messages[index]
+        expected = {("analysis", None): turn.reasoning_content or ""}
+        expected["commentary" if turn.tool_calls else "final", None] = turn.content
+        if turn.tool_calls:
+            expected["commentary", "functions.now"] = turn.tool_calls[0].function.arguments
+        assert found == {key: text for key, text in expected.items() if text}
+        assert parser.complete
+        assert not parser.malformed
 
 
 def test_ids_of_a_real_o200k_tokenizer_are_openai_harmonys(tmp_path: Path) -> None:
