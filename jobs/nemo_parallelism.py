@@ -1,0 +1,129 @@
+"""How a NeMo run is spread over GPUs, and everything that cannot work, found before a GPU is asked for.
+
+Plain arithmetic, without NeMo: the driver needs none. Defaults are those of the recipes in
+nemo/collections/llm/recipes/gpt_oss_20b.py and gpt_oss_120b.py (2.7.3); tests/nemo holds them against the real ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tuneyard.errors import ConfigError
+
+RecipeName = Literal["gpt_oss_20b", "gpt_oss_120b"]
+Method = Literal["lora", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parallelism:
+    """Ranks per model copy along each axis; expert parallelism shares the data-parallel ranks."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    expert: int = 1
+    context: int = 1
+
+    @property
+    def model_ranks(self) -> int:
+        """Ranks that hold one copy of all but the experts."""
+        return self.tensor * self.pipeline * self.context
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """What parallelism must divide."""
+
+    layers: int
+    experts: int
+    query_groups: int
+    max_length: int
+
+
+RECIPE_PARALLELISM: dict[tuple[RecipeName, Method], Parallelism] = {
+    ("gpt_oss_20b", "lora"): Parallelism(),
+    ("gpt_oss_20b", "full"): Parallelism(pipeline=2, expert=4),
+    ("gpt_oss_120b", "lora"): Parallelism(expert=8),
+    ("gpt_oss_120b", "full"): Parallelism(pipeline=4, expert=8),
+}
+RECIPE_SIZES: dict[RecipeName, ModelSizes] = {
+    "gpt_oss_20b": ModelSizes(layers=24, experts=32, query_groups=8, max_length=131072),
+    "gpt_oss_120b": ModelSizes(layers=36, experts=128, query_groups=8, max_length=131072),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """Rows per forward pass and rank, and rows per optimizer step over all ranks."""
+
+    micro: int
+    global_: int
+
+
+def check_parallelism(
+    parallelism: Parallelism, sizes: ModelSizes, world_size: int, batch: BatchPlan, max_length: int, *, packed: bool
+) -> None:
+    """Raises ConfigError that lists, each with both numbers and the fix, all that Megatron could not run."""
+    problems = [
+        *_rank_problems(parallelism, world_size),
+        *_model_problems(parallelism, sizes),
+        *_batch_problems(parallelism, world_size, batch, packed=packed),
+    ]
+    if max_length > sizes.max_length:
+        problems.append(
+            f"data.max_length={max_length} is over the model's {sizes.max_length}. Set {sizes.max_length} or less."
+        )
+    if problems:
+        raise ConfigError("\n  ".join(["NeMo cannot run this config:", *problems]))
+
+
+def _rank_problems(parallelism: Parallelism, world_size: int) -> list[str]:
+    problems = []
+    model, p = parallelism.model_ranks, parallelism
+    if world_size % model:
+        problems.append(
+            f"{world_size} workers are no multiple of tensor {p.tensor} × pipeline {p.pipeline} × context {p.context} "
+            f"= {model} ranks of one model copy. Set workers.num_workers to a multiple of {model}."
+        )
+    # Megatron lays expert ranks out over everything but the pipeline; expert tensor parallelism is 1 for GPT-OSS.
+    if world_size % (p.expert * p.pipeline):
+        needed = p.expert * p.pipeline
+        problems.append(
+            f"{world_size} workers are no multiple of expert {p.expert} × pipeline {p.pipeline} = {needed}. Set "
+            f"workers.num_workers to a multiple of {needed}, or lower the expert parallelism."
+        )
+    if p.tensor > 1 and p.expert == 1:
+        problems.append(
+            f"tensor parallelism {p.tensor} with expert parallelism 1 trains wrongly: Megatron-Core 0.15 does not keep "
+            "the experts equal between tensor ranks (off by up to 2e-2 after one step). Set tensor parallelism 1."
+        )
+    return problems
+
+
+def _model_problems(parallelism: Parallelism, sizes: ModelSizes) -> list[str]:
+    pairs = (
+        ("pipeline", parallelism.pipeline, "layers", sizes.layers),
+        ("expert", parallelism.expert, "experts", sizes.experts),
+        ("tensor", parallelism.tensor, "key-value heads", sizes.query_groups),
+    )
+    return [
+        f"the model's {count} {what} cannot be shared by {axis} parallelism {ranks}. Choose a divisor of {count}."
+        for axis, ranks, what, count in pairs
+        if count % ranks
+    ]
+
+
+def _batch_problems(parallelism: Parallelism, world_size: int, batch: BatchPlan, *, packed: bool) -> list[str]:
+    problems = []
+    data_ranks = max(1, world_size // parallelism.model_ranks)
+    step = batch.micro * data_ranks
+    if batch.global_ % step:
+        problems.append(
+            f"global batch {batch.global_} is no multiple of micro batch {batch.micro} × {data_ranks} data-parallel "
+            f"ranks = {step}. Set it to {-(-batch.global_ // step) * step}."
+        )
+    if packed and batch.micro > 1:
+        problems.append(
+            f"packed rows need micro batch 1, found {batch.micro}. Set 1: a pack holds several rows already."
+        )
+    return problems

@@ -1,0 +1,53 @@
+"""NeMo in this process: the CPU shim where there is no GPU, then the product's own fixes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+collect_ignore_glob = [] if importlib.util.find_spec("nemo") else ["test_*.py"]
+"""Without NeMo nothing here can be imported: `make test-nemo` runs these in their own environment."""
+
+
+@pytest.fixture(scope="session")
+def nemo_fixes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names of the fixes applied; from here on NeMo runs on this machine."""
+    import torch
+
+    from jobs.nemo_fixes import apply_fixes
+    from tests.nemo import cpu_shim
+
+    os.environ["NEMO_HOME"] = str(tmp_path_factory.mktemp("nemo_home"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if not torch.cuda.is_available():
+        cpu_shim.install()
+    return apply_fixes()
+
+
+@pytest.fixture(scope="session")
+def tiny_fp32(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny-oss-random in fp32, so that arithmetic can be compared and not rounding."""
+    import shutil
+
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-fp32"
+    transformers.GptOssForCausalLM.from_pretrained(tiny_oss, dtype=torch.float32).save_pretrained(folder)
+    for path in tiny_oss.glob("*token*.json"):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imported(nemo_fixes: list[str], tiny_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny_fp32 in NeMo 2 format."""
+    assert nemo_fixes
+    from jobs.import_checkpoint import import_checkpoint
+
+    target = tmp_path_factory.mktemp("nemo") / "tiny"
+    import_checkpoint(f"hf://{tiny_fp32}", target)
+    return target

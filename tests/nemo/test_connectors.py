@@ -1,0 +1,98 @@
+"""Import and export: the logits are transformers' and OpenAI's own, the tensors come back bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from jobs.import_checkpoint import import_checkpoint, parse_source
+from tests.nemo.original_format import write_original
+from tuneyard.errors import CheckpointError
+
+pytestmark = pytest.mark.nemo
+
+LENGTH = 96
+"""Six windows: what lies behind one must be forgotten in one layer and remembered in the other."""
+
+
+def prompt(seed: int = 0) -> torch.Tensor:
+    return torch.randint(9, 1024, (1, LENGTH), generator=torch.Generator().manual_seed(seed))
+
+
+def nemo_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
+    """fp32 logits [tokens, vocabulary] of a NeMo 2 checkpoint, through Megatron's own forward."""
+    from jobs.nemo_connectors import HFExporter
+
+    model, _ = HFExporter(str(folder)).nemo_load(str(folder))
+    module = model.float().eval()
+    with torch.inference_mode():
+        logits = module(tokens, torch.arange(tokens.shape[1])[None], attention_mask=None)
+    return logits[0].float()
+
+
+def hf_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
+    model = transformers.GptOssForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    with torch.inference_mode():
+        return model.eval()(tokens).logits[0]
+
+
+def test_imported_logits_are_transformers(imported: Path, tiny_fp32: Path) -> None:
+    """Sinks, YaRN, both windows and sparse routing live, prompts longer than the window."""
+    for seed in range(3):
+        ours, theirs = nemo_logits(imported, prompt(seed)), hf_logits(tiny_fp32, prompt(seed))
+        assert theirs.std() > 0.5
+        assert (ours - theirs).abs().max() <= 1e-4
+
+
+def test_export_gives_every_tensor_back(imported: Path, tiny_fp32: Path, tmp_path: Path) -> None:
+    from nemo.collections import llm
+
+    llm.export_ckpt(path=imported, target="hf", output_path=tmp_path / "hf")
+    exported, base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "hf", tiny_fp32))
+    assert exported.keys() == base.keys()
+    assert all(torch.equal(exported[name], base[name]) for name in base)
+    assert (hf_logits(tmp_path / "hf", prompt()) - hf_logits(tiny_fp32, prompt())).abs().max() <= 1e-6
+
+
+@pytest.mark.usefixtures("nemo_fixes")
+def test_original_mxfp4_weights_are_the_dequantised_model(tiny_fp32: Path, tmp_path: Path) -> None:
+    """Against transformers, and against OpenAI's reference implementation (package gpt-oss)."""
+    original, dequantised = tmp_path / "original", tmp_path / "dequantised"
+    write_original(tiny_fp32, original, dequantised)
+    import_checkpoint(f"openai://{original}", tmp_path / "nemo")
+    ours = nemo_logits(tmp_path / "nemo", prompt())
+    assert (ours - hf_logits(dequantised, prompt())).abs().max() <= 1e-4
+    reference = reference_logits(original, prompt())
+    assert reference.std() > 0.5
+    assert (ours - reference).abs().max() <= 1e-3
+
+
+def reference_logits(original: Path, tokens: torch.Tensor) -> torch.Tensor:
+    from gpt_oss.torch.model import Transformer
+
+    model: Any = Transformer.from_checkpoint(str(original), device="cpu")
+    with torch.inference_mode():
+        logits: torch.Tensor = model.float()(tokens[0])
+    return logits.float()
+
+
+def test_weights_are_not_copied_into_the_context(imported: Path) -> None:
+    assert not list((imported / "context").rglob("*.safetensors"))
+    assert list((imported / "context").rglob("tokenizer.json"))
+
+
+def test_an_import_never_overwrites_and_leaves_no_half(imported: Path, tiny_fp32: Path) -> None:
+    with pytest.raises(CheckpointError, match="already there, and checkpoints are never overwritten"):
+        import_checkpoint(f"hf://{tiny_fp32}", imported)
+    assert [path.name for path in imported.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/x", "/plain/folder", "hf:///nowhere"])
+def test_a_source_that_is_none_is_refused(source: str) -> None:
+    with pytest.raises(CheckpointError, match=r"expected hf://FOLDER|holds no config\.json"):
+        parse_source(source)
