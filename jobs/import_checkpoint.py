@@ -6,10 +6,10 @@ python -m jobs.import_checkpoint hf:///models/gpt-oss-20b /models/nemo/gpt-oss-2
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
+from tuneyard.checkpoint import staging_folder
 from tuneyard.command import run_command
 from tuneyard.errors import CheckpointError, ClusterError
 
@@ -42,11 +42,10 @@ def main(argv: list[str] | None = None) -> int:
 def import_checkpoint(source: str, target: Path) -> None:
     """Writes `source` to `target`, which appears whole or not at all.
 
-    Raises CheckpointError for a source that is none or a target that exists, MissingDependencyError without NeMo.
+    Raises CheckpointError for a source that is none or a target that exists, StorageFullError when the disk is
+    full, MissingDependencyError without NeMo.
     """
     scheme, folder = parse_source(source)
-    if target.exists():
-        raise CheckpointError(f"{target}: already there, and checkpoints are never overwritten. Choose another folder.")
     from jobs.nemo_fixes import apply_fixes
 
     apply_fixes()
@@ -55,17 +54,14 @@ def import_checkpoint(source: str, target: Path) -> None:
     from jobs.nemo_connectors import IMPORTERS, register
 
     register()
-    staging = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
+    with staging_folder(target) as staging:
+        written = staging / "checkpoint"  # NeMo imports into a folder that does not exist
         llm.import_ckpt(
             model=llm.GPTOSSModel(IMPORTERS[scheme](str(folder)).config),
             source=f"{scheme}://{folder}",
-            output_path=staging,
+            output_path=written,
         )
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        written.rename(target)
 
 
 def parse_source(source: str) -> tuple[str, Path]:

@@ -114,18 +114,7 @@ class HFImporter(_AnySource, gpt_oss.HFGPTOSSImporter):
         # BF16 experts are [expert, in, out]; dequantised MXFP4 ones, like NeMo's, [expert, out, in].
         turned = (lambda w: w) if is_quantised else (lambda w: w.transpose(-1, -2).contiguous())
         names = _target_names(target)
-        mapping = {
-            "model.embed_tokens.weight": "embedding.word_embeddings.weight",
-            "model.norm.weight": "decoder.final_layernorm.weight",
-            "lm_head.weight": "output_layer.weight",
-            "**.input_layernorm.weight": f"**.{names['input_norm']}",
-            "**.self_attn.o_proj.weight": "**.self_attention.linear_proj.weight",
-            "**.self_attn.o_proj.bias": "**.self_attention.linear_proj.bias",
-            "**.self_attn.sinks": "**.self_attention.core_attention.softmax_offset",
-            "**.post_attention_layernorm.weight": "**.pre_mlp_layernorm.weight",
-            "**.mlp.router.weight": "**.mlp.router.weight",
-            "**.mlp.router.bias": "**.mlp.router.bias",
-        }
+        mapping = _hf_to_nemo(names)
         transforms = [
             io.state_transform(
                 source_key=tuple(f"**.self_attn.{name}_proj.{kind}" for name in "qkv"),
@@ -223,18 +212,7 @@ class HFExporter(gpt_oss.HFGPTOSSExporter):
     def convert_state(self, source: Any, target: Any) -> Any:
         """Renames and reshapes all weights of `source` into `target`."""
         names = _target_names(source)
-        mapping = {
-            "embedding.word_embeddings.weight": "model.embed_tokens.weight",
-            "decoder.final_layernorm.weight": "model.norm.weight",
-            "output_layer.weight": "lm_head.weight",
-            f"**.{names['input_norm']}": "**.input_layernorm.weight",
-            "**.self_attention.linear_proj.weight": "**.self_attn.o_proj.weight",
-            "**.self_attention.linear_proj.bias": "**.self_attn.o_proj.bias",
-            "**.self_attention.core_attention.softmax_offset": "**.self_attn.sinks",
-            "**.pre_mlp_layernorm.weight": "**.post_attention_layernorm.weight",
-            "**.mlp.router.weight": "**.mlp.router.weight",
-            "**.mlp.router.bias": "**.mlp.router.bias",
-        }
+        mapping = {nemo: hf for hf, nemo in _hf_to_nemo(names).items()}
         transforms = [
             io.state_transform(
                 source_key=f"**.self_attention.linear_qkv.{kind}",
@@ -278,6 +256,22 @@ _SAME_IN_BOTH = (
     "num_key_value_heads",
     "sliding_window",
 )
+
+
+def _hf_to_nemo(names: dict[str, Any]) -> dict[str, str]:
+    """Tensors that only change their name, read from left to right by the importer and back by the exporter."""
+    return {
+        "model.embed_tokens.weight": "embedding.word_embeddings.weight",
+        "model.norm.weight": "decoder.final_layernorm.weight",
+        "lm_head.weight": "output_layer.weight",
+        "**.input_layernorm.weight": f"**.{names['input_norm']}",
+        "**.self_attn.o_proj.weight": "**.self_attention.linear_proj.weight",
+        "**.self_attn.o_proj.bias": "**.self_attention.linear_proj.bias",
+        "**.self_attn.sinks": "**.self_attention.core_attention.softmax_offset",
+        "**.post_attention_layernorm.weight": "**.pre_mlp_layernorm.weight",
+        "**.mlp.router.weight": "**.mlp.router.weight",
+        "**.mlp.router.bias": "**.mlp.router.bias",
+    }
 
 
 def _target_names(model: Any) -> dict[str, Any]:

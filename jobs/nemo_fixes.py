@@ -52,7 +52,7 @@ def check_versions() -> None:
             found = metadata.version(package)
         except metadata.PackageNotFoundError as e:
             raise MissingDependencyError(
-                f"training.backend=nemo needs the package {package}. Make its environment: make nemo-env"
+                f"NeMo needs the package {package}. Make its environment: make nemo-env"
             ) from e
         if not found.startswith(known):
             wanted = " or ".join(f"{prefix}x" for prefix in known)

@@ -37,7 +37,6 @@ class ModelSizes:
     layers: int
     experts: int
     query_groups: int
-    max_length: int
 
 
 RECIPE_PARALLELISM: dict[tuple[RecipeName, Method], Parallelism] = {
@@ -47,8 +46,8 @@ RECIPE_PARALLELISM: dict[tuple[RecipeName, Method], Parallelism] = {
     ("gpt_oss_120b", "full"): Parallelism(pipeline=4, expert=8),
 }
 RECIPE_SIZES: dict[RecipeName, ModelSizes] = {
-    "gpt_oss_20b": ModelSizes(layers=24, experts=32, query_groups=8, max_length=131072),
-    "gpt_oss_120b": ModelSizes(layers=36, experts=128, query_groups=8, max_length=131072),
+    "gpt_oss_20b": ModelSizes(layers=24, experts=32, query_groups=8),
+    "gpt_oss_120b": ModelSizes(layers=36, experts=128, query_groups=8),
 }
 
 
@@ -61,7 +60,7 @@ class BatchPlan:
 
 
 def check_parallelism(
-    parallelism: Parallelism, sizes: ModelSizes, world_size: int, batch: BatchPlan, max_length: int, *, packed: bool
+    parallelism: Parallelism, sizes: ModelSizes, world_size: int, batch: BatchPlan, *, packed: bool
 ) -> None:
     """Raises ConfigError that lists, each with both numbers and the fix, all that Megatron could not run."""
     problems = [
@@ -69,10 +68,6 @@ def check_parallelism(
         *_model_problems(parallelism, sizes),
         *_batch_problems(parallelism, world_size, batch, packed=packed),
     ]
-    if max_length > sizes.max_length:
-        problems.append(
-            f"data.max_length={max_length} is over the model's {sizes.max_length}. Set {sizes.max_length} or less."
-        )
     if problems:
         raise ConfigError("\n  ".join(["NeMo cannot run this config:", *problems]))
 

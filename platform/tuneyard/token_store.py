@@ -6,6 +6,7 @@ so many chats, each visible only when whole, and index.json, written last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tuneyard.chat import ChatExample
-from tuneyard.dataset import content_bytes
+from tuneyard.dataset import MAX_SHOWN_PROBLEMS, content_bytes
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.token_table import TokenTable, build_token_table, pack_rows
 
@@ -38,7 +39,6 @@ PART_CHATS = 1024
 """Chats to a part: what an interruption may cost, and what is packed together."""
 
 MAX_PROCESSES = 16
-MAX_NAMED = 20
 INDEX_NAME = "index.json"
 SUMMARY_KEY = b"tuneyard"
 
@@ -75,10 +75,6 @@ class TokenStore:
     too_long: int
     too_long_named: tuple[str, ...]
 
-    def open_rows(self) -> datasets.Dataset:
-        """See open_token_rows."""
-        return open_token_rows(self.path)
-
 
 def build_token_store(
     source: ChatSource, settings: TokenSettings, root: Path, processes: int | None = None
@@ -94,7 +90,7 @@ def build_token_store(
         folder.mkdir(parents=True, exist_ok=True)
         parts = list(_rendered_parts(source, settings, folder, processes or _default_processes()))
         summary = {name: sum(part[name] for part in parts) for name in ("rows", "tokens", "too_long")}
-        named = [name for part in parts for name in part["too_long_named"]][:MAX_NAMED]
+        named = [name for part in parts for name in part["too_long_named"]][:MAX_SHOWN_PROBLEMS]
         _write_whole(index, json.dumps(summary | {"too_long_named": named}).encode())
     found = json.loads(index.read_text(encoding="utf-8"))
     return TokenStore(folder, **(found | {"too_long_named": tuple(found["too_long_named"])}))
@@ -115,7 +111,7 @@ def write_part(table: TokenTable, path: Path, chats_digest: str = "") -> dict[st
         "rows": table.rows.num_rows,
         "tokens": table.num_tokens,
         "too_long": len(table.too_long),
-        "too_long_named": table.too_long[:MAX_NAMED],
+        "too_long_named": table.too_long[:MAX_SHOWN_PROBLEMS],
     }
     rows = table.rows.replace_schema_metadata({SUMMARY_KEY: json.dumps(summary)})
     sink = pa.BufferOutputStream()
@@ -179,14 +175,20 @@ class _InlineExecutor(Executor):
         return future
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    # A Ctrl-C of the terminal reaches the processes too: they end at once and without a word, parts are whole.
-    return ProcessPoolExecutor(
+@contextlib.contextmanager
+def _pool(processes: int) -> Iterator[Executor]:
+    pool = ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
+        # A Ctrl-C of the terminal reaches the processes too: they end at once and without a word, parts are whole.
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_DFL),
     )
+    try:
+        yield pool
+    finally:
+        # After an error nobody waits for parts that were not begun.
+        pool.shutdown(cancel_futures=True)
 
 
 def _default_processes() -> int:

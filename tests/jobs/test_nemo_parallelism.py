@@ -16,7 +16,7 @@ from jobs.nemo_parallelism import (
 )
 from tuneyard.errors import ConfigError
 
-SMALL = ModelSizes(layers=24, experts=32, query_groups=8, max_length=4096)
+SMALL = ModelSizes(layers=24, experts=32, query_groups=8)
 
 
 @pytest.mark.parametrize(
@@ -30,33 +30,32 @@ SMALL = ModelSizes(layers=24, experts=32, query_groups=8, max_length=4096)
 )
 def test_the_recipes_run_where_they_can(recipe: tuple[str, str], world_size: int) -> None:
     parallelism, sizes = RECIPE_PARALLELISM[recipe], RECIPE_SIZES[recipe[0]]  # type: ignore[index]
-    check_parallelism(parallelism, sizes, world_size, BatchPlan(1, 128), 2048, packed=False)
+    check_parallelism(parallelism, sizes, world_size, BatchPlan(1, 128), packed=False)
 
 
 def test_the_stock_120b_recipe_for_8_gpus_is_refused() -> None:
     """NeMo builds it without a word; it needs 32."""
     parallelism = RECIPE_PARALLELISM["gpt_oss_120b", "full"]
     with pytest.raises(ConfigError, match=r"8 workers are no multiple of expert 8 × pipeline 4 = 32"):
-        check_parallelism(parallelism, RECIPE_SIZES["gpt_oss_120b"], 8, BatchPlan(1, 128), 2048, packed=False)
+        check_parallelism(parallelism, RECIPE_SIZES["gpt_oss_120b"], 8, BatchPlan(1, 128), packed=False)
 
 
 @pytest.mark.parametrize(
-    ("parallelism", "world_size", "batch", "max_length", "packed", "message"),
+    ("parallelism", "world_size", "batch", "packed", "message"),
     [
-        (Parallelism(pipeline=3), 8, BatchPlan(1, 8), 64, False, r"8 workers are no multiple of .* = 3 ranks"),
-        (Parallelism(pipeline=5), 5, BatchPlan(1, 8), 64, False, r"24 layers cannot be shared by pipeline parallel"),
-        (Parallelism(expert=7), 7, BatchPlan(1, 7), 64, False, r"32 experts cannot be shared by expert parallelism 7"),
-        (Parallelism(tensor=2), 2, BatchPlan(1, 8), 64, False, r"tensor parallelism 2 with expert .* trains wrongly"),
-        (Parallelism(), 4, BatchPlan(2, 12), 64, False, r"global batch 12 is no multiple of .* = 8. Set it to 16"),
-        (Parallelism(), 1, BatchPlan(2, 2), 64, True, r"packed rows need micro batch 1, found 2"),
-        (Parallelism(), 1, BatchPlan(1, 1), 9000, False, r"data.max_length=9000 is over the model's 4096"),
+        (Parallelism(pipeline=3), 8, BatchPlan(1, 8), False, r"8 workers are no multiple of .* = 3 ranks"),
+        (Parallelism(pipeline=5), 5, BatchPlan(1, 8), False, r"24 layers cannot be shared by pipeline parallel"),
+        (Parallelism(expert=7), 7, BatchPlan(1, 7), False, r"32 experts cannot be shared by expert parallelism 7"),
+        (Parallelism(tensor=2), 2, BatchPlan(1, 8), False, r"tensor parallelism 2 with expert .* trains wrongly"),
+        (Parallelism(), 4, BatchPlan(2, 12), False, r"global batch 12 is no multiple of .* = 8. Set it to 16"),
+        (Parallelism(), 1, BatchPlan(2, 2), True, r"packed rows need micro batch 1, found 2"),
     ],
 )
 def test_what_cannot_run_is_named(
-    parallelism: Parallelism, world_size: int, batch: BatchPlan, max_length: int, packed: bool, message: str
+    parallelism: Parallelism, world_size: int, batch: BatchPlan, packed: bool, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_parallelism(parallelism, SMALL, world_size, batch, max_length, packed=packed)
+        check_parallelism(parallelism, SMALL, world_size, batch, packed=packed)
 
 
 @given(
@@ -70,7 +69,7 @@ def test_whatever_passes_divides_evenly(pipeline: int, expert: int, world_size: 
     parallelism = Parallelism(pipeline=pipeline, expert=expert)
     batch = BatchPlan(micro, micro * steps * max(1, world_size // pipeline))
     try:
-        check_parallelism(parallelism, SMALL, world_size, batch, 2048, packed=False)
+        check_parallelism(parallelism, SMALL, world_size, batch, packed=False)
     except ConfigError as e:
         assert str(world_size) in str(e)
         return

@@ -25,5 +25,5 @@ def test_defaults(name: str, method: str) -> None:
     )
     assert found == RECIPE_PARALLELISM[name, method]  # type: ignore[index]
     config = recipe.model.config
-    sizes = ModelSizes(config.num_layers, config.num_moe_experts, config.num_query_groups, config.seq_length)
+    sizes = ModelSizes(config.num_layers, config.num_moe_experts, config.num_query_groups)
     assert sizes == RECIPE_SIZES[name]  # type: ignore[index]
