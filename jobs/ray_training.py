@@ -25,6 +25,7 @@ from tuneyard.checkpoint import BaseReference, CheckpointManifest, CodecReferenc
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.token_store import open_token_rows
+from tuneyard.token_table import TOKEN_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def export_on_ray(
 ) -> tuple[CheckpointManifest, Path]:
     """Exports in a Ray task, with a worker's resources; returns the manifest and the published folder."""
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
-    stored = open_token_rows(probes.path).select_columns(["input_ids", "labels"])
+    stored = open_token_rows(probes.path).select_columns(list(TOKEN_COLUMNS))
     rows = stored.select(range(min(PROBE_ROWS, len(stored)))).to_list()
     lineage: dict[str, Any] = {
         "base": BaseReference(name=config.model.base.name, digest=prepared.base_digest),

@@ -58,8 +58,8 @@ class TrainingBackend(Protocol):
     `export_hf` runs in one process, later, perhaps on another node. It writes config, tokenizer
     and weights in the base's dtype under the base's tensor names into the existing folder
     `target`, adapters merged in fp32, and returns the trained model's own fp32 logits, taken
-    before merging: one float32 array [positions, vocabulary] per probe row, at the positions
-    that predict labelled tokens. It leaves the manifest to the caller.
+    before merging: one float32 array [positions, vocabulary] per probe row (all of
+    token_table.TOKEN_COLUMNS), at the positions that predict labelled tokens. It leaves the manifest to the caller.
     """
 
     def train(self, config: FinetuneConfig, tokens: TokenFiles, context: TrainContext) -> None: ...

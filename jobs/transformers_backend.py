@@ -11,6 +11,7 @@ import numpy as np
 import peft
 import torch
 import transformers
+from accelerate.utils import send_to_device
 
 from jobs.row_order import EpochOrder, row_lengths, with_filler
 from jobs.token_collator import TokenCollator
@@ -19,7 +20,6 @@ from tuneyard.checkpoint import make_checkpoint_portable
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.token_store import open_token_rows
-from tuneyard.token_table import IGNORED_LABEL
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 EXPERT_PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
@@ -113,14 +113,14 @@ def load_trainable_model(config: FinetuneConfig) -> Any:
 
 
 def label_logits(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
-    """fp32 logits [positions, vocabulary] per row, at the positions that predict labelled tokens."""
+    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens."""
     result = []
+    collator = create_collator(model)
     with torch.inference_mode():
         for row in rows:
-            labels = torch.tensor(row["labels"])
-            kept = (labels[1:] != IGNORED_LABEL).nonzero().squeeze(-1)
-            device = next(model.parameters()).device
-            logits = model(input_ids=torch.tensor([row["input_ids"]]).to(device), logits_to_keep=kept.to(device)).logits
+            batch = send_to_device(collator([row]), next(model.parameters()).device)
+            names = ("input_ids", "position_ids", "attention_mask", "logits_to_keep")
+            logits = model(**{name: batch[name] for name in names}).logits
             result.append(logits[0].float().cpu().numpy())
     return result
 

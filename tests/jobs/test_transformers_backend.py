@@ -19,7 +19,7 @@ from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.token_store import part_path, write_part
-from tuneyard.token_table import TokenTable, build_token_table, pack_rows
+from tuneyard.token_table import TOKEN_COLUMNS, TokenTable, build_token_table, pack_rows
 
 STEPS = 6
 
@@ -101,7 +101,7 @@ def test_contract(
     # Exports the base's names, dtype and shapes, and gives the trained model's own logits.
     target = tmp_path / "export"
     target.mkdir()
-    probes = rows.rows.slice(0, 3).select(["input_ids", "labels"]).to_pylist()
+    probes = rows.rows.slice(0, 3).select(list(TOKEN_COLUMNS)).to_pylist()
     logits = create_backend(asked).export_hf(asked, context.checkpoints[-1], target, probes)
     exported = transformers.AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
     proof = compare_logits(logits, label_logits(exported, probes))
