@@ -15,9 +15,9 @@ from typing import Self
 from tuneyard.admin_key import load_admin_key
 from tuneyard.checkpoint import validate_hf_checkpoint
 from tuneyard.cluster import check_resources, connect_ray
-from tuneyard.errors import CheckpointError, ConfigError
+from tuneyard.errors import CheckpointError, ClusterError, ConfigError
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http
+from tuneyard.parity import check_parity, parse_parity_rows, render_with
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
 from tuneyard.serve_config import ModelAppConfig, ServeConfig
@@ -30,14 +30,15 @@ class CheckedModel:
     config: ModelAppConfig
     checkpoint: Path
     codec: CodecSettings
-    parity: tuple[ParityRow, ...] = ()
+    parity_rows: int = 0
+    """Prompts of its training that render here to the same tokens."""
 
 
 def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel:
     """The model with its checkpoint resolved and proved, and the codec that it must be served with.
 
-    Raises CheckpointError for a checkpoint that is not what its manifest says, or whose prompt format would
-    not be the one that it was trained on; RegistryError for an unknown reference.
+    Raises CheckpointError for a checkpoint that is not what its manifest says, ParityError or CheckpointError when
+    its prompts would not be those that it was trained on, RegistryError for an unknown reference.
     """
     checkpoint = registry.resolve_checkpoint(os.path.expandvars(config.checkpoint))
     manifest = validate_hf_checkpoint(checkpoint)
@@ -49,19 +50,23 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
             f"{config.model_id}: the config's codec {config.codec.model_dump()} is not the one that the checkpoint was "
             f"trained with, {trained.model_dump()}. Remove `codec` from the config: the manifest brings it."
         )
-    here = HarmonyCodec.from_checkpoint(checkpoint, trained).fingerprint
-    if here != manifest.codec.fingerprint:
+    codec = HarmonyCodec.from_checkpoint(checkpoint, trained)
+    if codec.fingerprint != manifest.codec.fingerprint:
         raise CheckpointError(
-            f"{config.model_id}: prompts rendered here are not those of its training (codec fingerprint {here[:12]}, "
-            f"trained with {manifest.codec.fingerprint[:12]}). Install the manifest's versions: {manifest.software}."
+            f"{config.model_id}: prompts rendered here are not those of its training (codec fingerprint "
+            f"{codec.fingerprint[:12]}, trained with {manifest.codec.fingerprint[:12]}). Install the manifest's "
+            f"versions: {manifest.software}."
         )
-    return CheckedModel(config, checkpoint, trained, parse_parity_rows(manifest.parity))
+    rows = parse_parity_rows(manifest.parity)
+    check_parity(rows, render_with(codec), codec, config.model_id)
+    return CheckedModel(config, checkpoint, trained, len(rows))
 
 
 class Deployment:
     """Context manager: inside it, all models of the config answer over HTTP.
 
-    Raises before anything starts: PortInUseError, CheckpointError, RegistryError, ConfigError, ClusterError.
+    Raises before anything starts: PortInUseError, CheckpointError, ParityError, RegistryError, ConfigError,
+    ClusterError. ClusterError too when no replica comes up, with what Serve says of it.
     On leaving, what it deployed is gone; a private Ray too.
     """
 
@@ -110,7 +115,11 @@ class Deployment:
         registry = ModelRegistry()
         models = [check_model(model, registry) for model in self._config.models]
         for model in models:
-            self._say(f"{model.config.model_id}: checkpoint proved, {model.checkpoint}")
+            parity = f"{model.parity_rows} prompts of its training render to the same tokens"
+            self._say(
+                f"{model.config.model_id}: checkpoint proved, {model.checkpoint}; "
+                f"{parity if model.parity_rows else 'no prompts of its training in the manifest, parity not proved'}"
+            )
         import ray
         from ray import serve
         from ray.serve.config import HTTPOptions
@@ -126,24 +135,17 @@ class Deployment:
         serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
         self._stack.callback(self._take_down)
         admin_key = load_admin_key()
-        for model, base_url in zip(models, self.base_urls, strict=True):
+        for model in models:
             app = build_app(model.config, model.checkpoint, model.codec, admin_key)
             started = time.monotonic()
-            serve.run(app, name=_app_name(model.config), route_prefix=model.config.route_prefix, blocking=False)
+            name = _app_name(model.config)
+            try:
+                serve.run(app, name=name, route_prefix=model.config.route_prefix, blocking=False)
+            except RuntimeError as e:
+                raise ClusterError(
+                    f"{model.config.model_id}: no replica came up.\n{_deployment_messages(name) or e}"
+                ) from e
             self._say(f"{model.config.model_id}: up after {time.monotonic() - started:.1f} s")
-            self._check_parity(model, render_over_http(base_url, model.config.model_id, admin_key))
-
-    def _check_parity(self, model: CheckedModel, render: RenderRow) -> None:
-        """Raises ParityError when the replica, as it runs, makes another prompt than training did."""
-        if not model.parity:
-            self._say(f"{model.config.model_id}: no prompts of its training in the manifest, parity not proved")
-            return
-        codec = HarmonyCodec.from_checkpoint(model.checkpoint, model.codec)
-        tokens = check_parity(model.parity, render, codec, model.config.model_id)
-        self._say(
-            f"{model.config.model_id}: parity proved, {len(model.parity)} prompts of its training render "
-            f"to the same {tokens} tokens here"
-        )
 
     def _take_down(self) -> None:
         from ray import serve
@@ -156,6 +158,14 @@ class Deployment:
 
 def _app_name(model: ModelAppConfig) -> str:
     return model.model_id.replace("/", "-").replace(":", "-")
+
+
+def _deployment_messages(app_name: str) -> str:
+    """What Serve says about an application's deployments: the constructor's error is in it."""
+    from ray import serve
+
+    app = serve.status().applications.get(app_name)
+    return "\n".join(d.message for d in app.deployments.values() if d.message) if app else ""
 
 
 def _check_replicas(models: list[CheckedModel]) -> None:

@@ -5,6 +5,7 @@ One hop: a token lags 5 to 10 times less than through a second deployment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -16,6 +17,8 @@ from serve_apps.inference_engine import create_engine
 from serve_apps.openai_routes import create_api
 from tuneyard.checkpoint import read_manifest
 from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.openai_api import RenderRequest
+from tuneyard.parity import ParityRow, check_parity, parse_parity_rows
 from tuneyard.serve_config import ModelAppConfig
 
 
@@ -26,15 +29,22 @@ class ModelReplica:
         self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, admin_key: str | None
     ) -> None:
         self._admin_key = admin_key
+        self._model_id = config.model_id
         self._engine = create_engine(config.engine, checkpoint)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
-        digest = read_manifest(checkpoint).digest
-        self._service = ChatService(self._engine, codec, config.model_id, digest)
+        manifest = read_manifest(checkpoint)
+        self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)
+        # In every replica, where it runs, before it takes a request.
+        check_parity(parse_parity_rows(manifest.parity), self._render, codec, config.model_id)
         # Here and not in the ASGI lifespan: Serve shows what a constructor raises, a lifespan's error stays in a log.
         await self._engine.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(lambda: self._service, on_shutdown=self._engine.shutdown, admin_key=self._admin_key)
+
+    def _render(self, row: ParityRow) -> Sequence[int]:
+        request = RenderRequest.model_validate(row.request_body(self._model_id))
+        return self._service.render(request).prompt_token_ids
 
     async def check_health(self) -> None:
         """Ray Serve restarts the replica when this raises."""
