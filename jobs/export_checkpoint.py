@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.logit_proof import check_proof, compare_logits
 from jobs.training_backend import create_backend
 from tuneyard.checkpoint import (
     CheckpointManifest,
@@ -16,17 +17,10 @@ from tuneyard.checkpoint import (
     write_manifest,
 )
 from tuneyard.cluster import CHECKOUT
-from tuneyard.errors import CheckpointError
 from tuneyard.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
     import numpy as np
-
-MAX_MEAN_KL = 0.01
-"""nats per token, trained model against reloaded export. Rounding the weights to bf16 costs about 1e-4."""
-
-MIN_TOP1_AGREEMENT = 0.97
-"""Share of positions at which both put the same token first; near-ties may flip when rounding to bf16."""
 
 PROBE_ROWS = 8
 
@@ -47,7 +41,7 @@ def export_and_prove(
     with staging_folder(target) as staging:
         expected = create_backend(config).export_hf(config, trained, staging, probe_rows)
         proof = compare_logits(expected, _reloaded_logits(staging, probe_rows))
-        _check_proof(proof)
+        check_proof(proof)
         write_manifest(
             staging,
             kind="finetuned",
@@ -64,30 +58,6 @@ def export_and_prove(
     return manifest
 
 
-def compare_logits(expected: list[np.ndarray], found: list[np.ndarray]) -> dict[str, float]:
-    """Mean KL divergence (nats per token), top-1 agreement and worst logit difference over all positions."""
-    import numpy as np
-
-    left, right = np.concatenate(expected), np.concatenate(found)
-    log_p, log_q = _log_softmax(left), _log_softmax(right)
-    return {
-        "mean_kl": float((np.exp(log_p) * (log_p - log_q)).sum(-1).mean()),
-        "top1_agreement": float((left.argmax(-1) == right.argmax(-1)).mean()),
-        "max_logit_difference": float(np.abs(left - right).max()),
-        "positions": float(len(left)),
-    }
-
-
-def _check_proof(proof: dict[str, float]) -> None:
-    # Written so that a NaN fails.
-    if not (proof["mean_kl"] <= MAX_MEAN_KL and proof["top1_agreement"] >= MIN_TOP1_AGREEMENT):
-        raise CheckpointError(
-            "The reloaded export is not the trained model: mean KL "
-            f"{proof['mean_kl']:.4f} nats (allowed {MAX_MEAN_KL}), top-1 agreement {proof['top1_agreement']:.3f} "
-            f"(needed {MIN_TOP1_AGREEMENT}). Nothing was published."
-        )
-
-
 def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
     """The export as a stranger loads it: plain transformers, dtype from its config, then fp32 arithmetic."""
     import torch
@@ -98,14 +68,6 @@ def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     # fp32 arithmetic on the rounded weights: what is compared is the checkpoint, not a kernel.
     return label_logits(model.to(torch.float32).eval(), rows)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    shifted = logits - logits.max(-1, keepdims=True)
-    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return result
 
 
 def _git_commit() -> str | None:

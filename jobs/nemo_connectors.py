@@ -25,8 +25,18 @@ from nemo.lightning.io.state import TransformFns
 
 from tuneyard.errors import CheckpointError
 
+
+def forward_without_mask(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """A forward step whose masks Megatron makes itself: causal, and the window's. NeMo's own insists on a mask."""
+    result: torch.Tensor = model(
+        input_ids=batch["tokens"], position_ids=batch["position_ids"], labels=batch["labels"], attention_mask=None
+    )
+    return result
+
+
 WITHOUT_TRANSFORMER_ENGINE: dict[str, Any] = {
     "transformer_layer_spec": local_layer_spec,
+    "forward_step_fn": forward_without_mask,
     "moe_grouped_gemm": False,
     "moe_permute_fusion": False,
     "masked_softmax_fusion": False,
@@ -39,7 +49,12 @@ WITHOUT_TRANSFORMER_ENGINE: dict[str, Any] = {
 
 
 def model_config(source: dict[str, Any], **overrides: Any) -> GPTOSSConfig:
-    """NeMo's config for a Hugging Face config.json: every size from the source, none from the recipe."""
+    """NeMo's config for a Hugging Face config.json."""
+    return GPTOSSConfig(**model_fields(source) | overrides)
+
+
+def model_fields(source: dict[str, Any]) -> dict[str, Any]:
+    """GPTOSSConfig's fields for a Hugging Face config.json: every size from the source, none from the recipe."""
     rope = source.get("rope_scaling") or source["rope_parameters"]
     theta = source.get("rope_theta") or source["rope_parameters"]["rope_theta"]
     fields: dict[str, Any] = {
@@ -68,7 +83,7 @@ def model_config(source: dict[str, Any], **overrides: Any) -> GPTOSSConfig:
         "yarn_mscale": 1.0,
         "yarn_mscale_all_dim": 0.0,
     }
-    return GPTOSSConfig(**fields | ({} if HAVE_TE else WITHOUT_TRANSFORMER_ENGINE) | overrides)
+    return fields | ({} if HAVE_TE else WITHOUT_TRANSFORMER_ENGINE)
 
 
 class _AnySource:

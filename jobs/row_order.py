@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sized
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -68,3 +70,17 @@ def with_filler(rows: datasets.Dataset, multiple: int) -> datasets.Dataset:
     empty = {"input_ids": [0], "labels": [IGNORED_LABEL], "position_ids": [0], "segment_ids": [0], "source": ""}
     filler = datasets.Dataset.from_list([empty] * missing, features=rows.features)
     return datasets.concatenate_datasets([rows, filler])
+
+
+@dataclass(frozen=True, slots=True)
+class RunSteps:
+    """Optimizer steps of a run."""
+
+    per_epoch: int
+    total: int
+
+
+def steps_of_run(rows: int, step_rows: int, epochs: float, max_steps: int | None) -> RunSteps:
+    """As transformers.Trainer counts them, for `rows` filled up to whole steps."""
+    per_epoch = math.ceil(rows / step_rows)
+    return RunSteps(per_epoch, max_steps or math.ceil(epochs * per_epoch))

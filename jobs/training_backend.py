@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tuneyard.errors import MissingDependencyError
 from tuneyard.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -76,3 +77,13 @@ def create_backend(config: FinetuneConfig) -> TrainingBackend:
             from jobs.transformers_backend import TransformersBackend
 
             return TransformersBackend()
+        case "nemo":
+            try:
+                from jobs.nemo_backend import NemoBackend
+            except ModuleNotFoundError as e:
+                if e.name not in ("nemo", "nemo_run", "megatron"):
+                    raise
+                raise MissingDependencyError(
+                    "training.backend=nemo needs NeMo, which is not installed here. Make its environment: make nemo-env"
+                ) from e
+            return NemoBackend()

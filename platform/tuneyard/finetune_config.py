@@ -64,8 +64,8 @@ class LoraConfig(StrictConfig):
 class TrainingConfig(StrictConfig):
     """How to train."""
 
-    backend: Literal["transformers"] = "transformers"
-    """The TrainingBackend."""
+    backend: Literal["transformers", "nemo"] = "transformers"
+    """The TrainingBackend: `transformers` anywhere, `nemo` (NeMo 2, Megatron-Core) on GPUs, in its own environment."""
 
     method: Literal["lora", "full"] = "lora"
     """`lora` trains adapters and merges them at export; `full` trains every weight."""
@@ -79,6 +79,7 @@ class TrainingConfig(StrictConfig):
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     batch_size_per_worker: int = Field(default=4, ge=1)
     """Rows per worker and forward pass."""
@@ -99,6 +100,19 @@ class TrainingConfig(StrictConfig):
 
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Stops after so many evaluations without a better held-out loss, and exports the best checkpoint."""
+
+
+class NemoConfig(StrictConfig):
+    """What only NeMo has; read when `training.backend` is `nemo`. Parallelism of null is the recipe's."""
+
+    recipe: Literal["gpt_oss_20b", "gpt_oss_120b"] = "gpt_oss_20b"
+    """The NeMo recipe that everything here overrides; sizes come from the base, whichever recipe is named."""
+
+    tensor_parallel: int | None = Field(default=None, ge=1)
+    pipeline_parallel: int | None = Field(default=None, ge=1)
+    expert_parallel: int | None = Field(default=None, ge=1)
+    context_parallel: int | None = Field(default=None, ge=1)
+    gpus_per_node: int = Field(default=8, ge=1)
 
 
 class WorkersConfig(StrictConfig):
@@ -139,11 +153,13 @@ class FinetuneConfig(StrictConfig):
     codec: CodecSettings = CodecSettings()
     training: TrainingConfig = TrainingConfig()
     workers: WorkersConfig = WorkersConfig()
+    nemo: NemoConfig = NemoConfig()
 
     @property
     def batching(self) -> Literal["padded", "grouped", "packed"]:
-        """`data.batching`, or the fastest of the device (README, Decisions)."""
-        return self.data.batching or ("packed" if self.workers.use_gpu else "grouped")
+        """`data.batching`, or the fastest of the device and backend (README, Decisions)."""
+        packs = self.workers.use_gpu and self.training.backend != "nemo"
+        return self.data.batching or ("packed" if packs else "grouped")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,4 +168,23 @@ class FinetuneConfig(StrictConfig):
             raise ValueError(f"training.early_stopping_patience={patience} needs data.heldout, which is not set")
         if self.data.heldout is not None and self.data.heldout == self.data.train:
             raise ValueError(f"data.heldout and data.train are the same file: {self.data.train}")
+        return self
+
+    @model_validator(mode="after")
+    def _within_the_backend(self) -> Self:
+        if self.training.backend != "nemo":
+            return self
+        training = self.training
+        lacking = {
+            "data.batching: packed": self.data.batching == "packed",
+            "training.lora.experts": training.method == "lora" and training.lora.experts,
+            "training.early_stopping_patience": training.early_stopping_patience is not None,
+            "training.router_aux_loss_coef over 0": training.router_aux_loss_coef > 0,
+            "model.experts_implementation": self.model.experts_implementation is not None,
+        }
+        asked = [name for name, is_asked in lacking.items() if is_asked]
+        if asked:
+            raise ValueError(
+                f"training.backend=nemo cannot do {', '.join(asked)}. Remove that, or use training.backend=transformers"
+            )
         return self

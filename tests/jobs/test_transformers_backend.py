@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from jobs.export_checkpoint import compare_logits
+from jobs.logit_proof import compare_logits
 from jobs.training_backend import TokenFiles, create_backend
 from jobs.transformers_backend import create_collator, label_logits, load_trainable_model
 from tuneyard.dataset import load_chat_dataset

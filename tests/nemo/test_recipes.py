@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.nemo_parallelism import RECIPE_PARALLELISM, RECIPE_SIZES, ModelSizes, Parallelism
+from tuneyard.nemo_parallelism import RECIPE_PARALLELISM, RECIPE_SIZES, ModelSizes, Parallelism
 
 pytestmark = pytest.mark.nemo
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.nemo_parallelism import (
+from tuneyard.nemo_parallelism import (
     RECIPE_PARALLELISM,
     RECIPE_SIZES,
     BatchPlan,

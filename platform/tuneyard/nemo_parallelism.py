@@ -7,9 +7,10 @@ nemo/collections/llm/recipes/gpt_oss_20b.py and gpt_oss_120b.py (2.7.3); tests/n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tuneyard.errors import ConfigError
+from tuneyard.finetune_config import FinetuneConfig
 
 RecipeName = Literal["gpt_oss_20b", "gpt_oss_120b"]
 Method = Literal["lora", "full"]
@@ -57,6 +58,35 @@ class BatchPlan:
 
     micro: int
     global_: int
+
+
+def resolve_parallelism(config: FinetuneConfig) -> Parallelism:
+    """The config's, with the recipe's where the config says null."""
+    nemo = config.nemo
+    stock = RECIPE_PARALLELISM[nemo.recipe, config.training.method]
+    return Parallelism(
+        tensor=nemo.tensor_parallel or stock.tensor,
+        pipeline=nemo.pipeline_parallel or stock.pipeline,
+        expert=nemo.expert_parallel or stock.expert,
+        context=nemo.context_parallel or stock.context,
+    )
+
+
+def plan_batch(config: FinetuneConfig) -> BatchPlan:
+    """Rows per micro batch and per step: `batch_size_per_worker` is one data-parallel rank's micro batch."""
+    training = config.training
+    data_ranks = max(1, config.workers.num_workers // resolve_parallelism(config).model_ranks)
+    micro = training.batch_size_per_worker
+    return BatchPlan(micro, micro * training.gradient_accumulation_steps * data_ranks)
+
+
+def check_nemo_config(config: FinetuneConfig, base: dict[str, Any] | None = None) -> None:
+    """check_parallelism of a config; sizes from `base`, a config.json's content, else those of the recipe."""
+    sizes = RECIPE_SIZES[config.nemo.recipe]
+    if base is not None:
+        sizes = ModelSizes(base["num_hidden_layers"], base["num_local_experts"], base["num_key_value_heads"])
+    parallelism = resolve_parallelism(config)
+    check_parallelism(parallelism, sizes, config.workers.num_workers, plan_batch(config), packed=False)
 
 
 def check_parallelism(

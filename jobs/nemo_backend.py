@@ -1,0 +1,90 @@
+"""The NeMo TrainingBackend: NeMo's GPT-OSS recipes on Megatron-Core, inside a process group that already exists.
+
+Its checkpoints stay where NeMo writes them, on the run's storage; what it reports to the context is a pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from jobs.nemo_recipe import build_recipe, checkpoint_folder, nemo_base  # before nemo: applies the fixes
+
+# isort: split
+import fiddle
+import lightning.pytorch as pl
+import numpy as np
+from nemo import lightning as nl
+
+from jobs.nemo_callbacks import POINTER, CheckpointReporter, ExactResume, MetricsReporter
+from jobs.nemo_process_group import keep_process_group
+from jobs.training_backend import TokenFiles, TrainContext
+from tuneyard.finetune_config import FinetuneConfig
+
+BASE_POLL_S = 1.0
+
+
+class NemoBackend:
+    """See TrainingBackend."""
+
+    def train(self, config: FinetuneConfig, tokens: TokenFiles, context: TrainContext) -> None:
+        _import_base_once(config, context)
+        recipe = build_recipe(config, tokens)
+        # Ray Train may spread the workers other than `gpus_per_node` says; they are what there is.
+        recipe.trainer.devices = int(os.environ.get("LOCAL_WORLD_SIZE", context.world_size))
+        recipe.trainer.num_nodes = context.world_size // recipe.trainer.devices
+        recipe.log.log_dir = str(context.work_dir)
+        finetune = fiddle.build(recipe)
+        parts = finetune.keywords
+        trainer: pl.Trainer = parts["trainer"]
+        keep_process_group(trainer.strategy)
+        metrics = MetricsReporter(context, parts["data"])
+        trainer.callbacks[:0] = [metrics, ExactResume()]  # before the checkpoint, which takes the metrics along
+        parts["log"].ckpt = CheckpointReporter(
+            context, metrics, checkpoint_folder(config), every=recipe.log.ckpt.every_n_train_steps
+        )
+        if context.resume_from is not None:
+            parts["resume"] = nl.AutoResume(resume_from_path=str(read_pointer(context.resume_from)))
+        finetune()
+
+    def export_hf(
+        self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+    ) -> list[np.ndarray]:
+        from jobs.nemo_export import export_hf
+
+        return export_hf(config, read_pointer(checkpoint), nemo_base(config), target, probe_rows)
+
+
+def read_pointer(folder: Path) -> Path:
+    """The NeMo checkpoint that a reported folder points to."""
+    found: dict[str, str] = json.loads((folder / POINTER).read_text(encoding="utf-8"))
+    return Path(found["path"])
+
+
+def _import_base_once(config: FinetuneConfig, context: TrainContext) -> None:
+    """Leaves the base in NeMo 2 format at nemo_base(config). Rank 0 imports, in a process outside the group."""
+    target = nemo_base(config)
+    if context.rank == 0 and not target.exists():
+        import_in_its_own_process(config.model.base, target)
+    # No barrier: an import of 120B takes longer than a collective may. When rank 0 fails, the group is torn down.
+    while not target.exists():
+        time.sleep(BASE_POLL_S)
+
+
+def import_in_its_own_process(base: Path, target: Path) -> None:
+    """import_checkpoint, away from this process's group and Megatron state; its errors are raised here."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    from jobs.import_checkpoint import import_checkpoint
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_leave_the_group) as pool:
+        pool.submit(import_checkpoint, f"hf://{base}", target).result()
+
+
+def _leave_the_group() -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)

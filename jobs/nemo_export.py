@@ -1,0 +1,92 @@
+"""A trained NeMo checkpoint -> Hugging Face files, adapters merged in fp32."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jobs.nemo_fixes import apply_fixes
+
+apply_fixes()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from nemo.collections.llm.peft.lora import LoRA, LoRAMerge  # noqa: E402
+from nemo.lightning.io import load_context  # noqa: E402
+from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
+
+from jobs.logit_proof import check_merge  # noqa: E402
+from jobs.nemo_connectors import HFExporter  # noqa: E402
+from tuneyard.checkpoint import make_checkpoint_portable  # noqa: E402
+from tuneyard.finetune_config import FinetuneConfig  # noqa: E402
+from tuneyard.token_table import IGNORED_LABEL  # noqa: E402
+
+
+def export_hf(
+    config: FinetuneConfig, checkpoint: Path, base: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+) -> list[np.ndarray]:
+    """See TrainingBackend.export_hf; `checkpoint` and `base` are folders in NeMo 2 format."""
+    if config.training.method == "lora":
+        model = load_with_adapters(checkpoint, base)
+        trained = label_logits(model, probe_rows)
+        LoRAMerge()(model)
+        model.walk(_unwrapped)
+        check_merge(trained, label_logits(model, probe_rows))
+    else:
+        model = _load(checkpoint)
+        trained = label_logits(model, probe_rows)
+    exporter = HFExporter(str(checkpoint))
+    with transformers.modeling_utils.no_init_weights():
+        exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
+    exported = exporter.convert_state(model, exported)
+    exported.config = transformers.AutoConfig.from_pretrained(config.model.base)
+    dtype = json.loads((config.model.base / "config.json").read_text(encoding="utf-8")).get("dtype", "float32")
+    exported.to(getattr(torch, dtype)).save_pretrained(target, max_shard_size="5GB")
+    transformers.AutoTokenizer.from_pretrained(config.model.base).save_pretrained(target)
+    make_checkpoint_portable(target)
+    return trained
+
+
+def load_with_adapters(checkpoint: Path, base: Path) -> Any:
+    """The base with a LoRA checkpoint's adapters put on, fp32."""
+    lora: LoRA = load_context(checkpoint, "model.model_transform")
+    model, trainer = HFExporter(str(base)).nemo_load(base)
+    model.trainer = trainer
+    lora(model)
+    model.float()
+    weights = ckpt_to_weights_subdir(checkpoint, is_saving=False)
+    strategy = trainer.strategy
+    metadata = strategy.unwrapped_checkpoint_io.load_content_metadata(weights)
+    adapters = {
+        name: value
+        for name, value in strategy.megatron_parallel.sharded_state_dict(metadata=metadata).items()
+        if ".adapter." in name
+    }
+    strategy.load_model_state_dict(
+        strategy.checkpoint_io.load_checkpoint(weights, sharded_state_dict=adapters), strict=False
+    )
+    return model.eval()
+
+
+def label_logits(model: Any, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
+    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens."""
+    result = []
+    with torch.inference_mode():
+        for row in rows:
+            tokens = torch.tensor([row["input_ids"]])
+            logits = model(tokens, torch.arange(tokens.shape[1])[None], attention_mask=None)[0].float()
+            kept = [place - 1 for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL and place]
+            result.append(logits[kept].cpu().numpy())
+    return result
+
+
+def _load(checkpoint: Path) -> Any:
+    model, _ = HFExporter(str(checkpoint)).nemo_load(checkpoint)
+    return model.float().eval()
+
+
+def _unwrapped(module: Any, name: str | None = None, prefix: str | None = None) -> Any:
+    """The linear layer that an adapter was put on."""
+    return module.to_wrap if hasattr(module, "to_wrap") else module

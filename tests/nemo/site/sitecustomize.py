@@ -1,0 +1,28 @@
+"""With this folder on PYTHONPATH, every Python process gets the CPU shim just before it imports Megatron or NeMo.
+
+Workers that Ray starts, and processes that they start, cannot be handed a fixture. Where a GPU exists it does nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class _ShimBeforeNemo(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> None:
+        if fullname.partition(".")[0] not in ("megatron", "nemo"):
+            return
+        sys.meta_path.remove(self)
+        import torch
+
+        if not torch.cuda.is_available():
+            sys.path.append(str(Path(__file__).resolve().parents[3]))
+            from tests.nemo import cpu_shim
+
+            cpu_shim.install()
+
+
+sys.meta_path.insert(0, _ShimBeforeNemo())
