@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PROBE_ROWS = 8
+SOFTWARE = ("tuneyard", "ray", "torch", "transformers", "peft", "openai-harmony")
+NEMO_SOFTWARE = ("nemo-toolkit", "megatron-core", "transformer-engine")
 
 
 def export_and_prove(
@@ -49,7 +51,7 @@ def export_and_prove(
             version=target.name,
             config=config.model_dump(mode="json"),
             proof=proof,
-            software=software_versions("tuneyard", "ray", "torch", "transformers", "peft", "openai-harmony"),
+            software=software_versions(*SOFTWARE, *(NEMO_SOFTWARE if config.training.backend == "nemo" else ())),
             git_commit=_git_commit(),
             **lineage,
         )

@@ -95,6 +95,9 @@ class CheckpointReporter(nl.ModelCheckpoint):  # type: ignore[misc]
         if step % self._every and step != trainer.max_steps:
             return
         path = self._folder / f"step-{step:07d}"
+        if self._context.rank == 0:
+            # One that was written and not reported, before a worker died. NeMo waits for rank 0 before it writes.
+            shutil.rmtree(path, ignore_errors=True)
         self._save_checkpoint(trainer, str(path))
         pointer = self._context.work_dir / f"pointer-{step}"
         if self._context.rank == 0:
@@ -102,7 +105,8 @@ class CheckpointReporter(nl.ModelCheckpoint):  # type: ignore[misc]
             (pointer / POINTER).write_text(json.dumps({"path": str(path)}), encoding="utf-8")
         self._context.report_checkpoint(dict(self._metrics.last), pointer)
         if self._context.rank == 0:
-            for old in sorted(self._folder.glob("step-*"))[:-KEPT_CHECKPOINTS]:
+            written = sorted(path for path in self._folder.glob("step-*") if path.is_dir())
+            for old in written[:-KEPT_CHECKPOINTS]:
                 shutil.rmtree(old, ignore_errors=True)
         self._metrics.restart_clock()
 

@@ -13,7 +13,7 @@ apply_fixes()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from nemo.collections.llm.peft.lora import LoRA, LoRAMerge  # noqa: E402
+from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge  # noqa: E402
 from nemo.lightning.io import load_context  # noqa: E402
 from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
 
@@ -32,7 +32,7 @@ def export_hf(
         model = load_with_adapters(checkpoint, base)
         trained = label_logits(model, probe_rows)
         LoRAMerge()(model)
-        model.walk(_unwrapped)
+        _take_adapters_off(model)
         check_merge(trained, label_logits(model, probe_rows))
     else:
         model = _load(checkpoint)
@@ -87,6 +87,9 @@ def _load(checkpoint: Path) -> Any:
     return model.float().eval()
 
 
-def _unwrapped(module: Any, name: str | None = None, prefix: str | None = None) -> Any:
-    """The linear layer that an adapter was put on."""
-    return module.to_wrap if hasattr(module, "to_wrap") else module
+def _take_adapters_off(model: Any) -> None:
+    """Leaves the linear layers that adapters were put on, with the weights that they have."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoRALinear):
+                setattr(parent, name, child.to_wrap)

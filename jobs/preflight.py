@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,9 +17,11 @@ from tuneyard.chat import ChatExample
 from tuneyard.checkpoint import weights_digest
 from tuneyard.dataset import MAX_SHOWN_PROBLEMS, DatasetScan
 from tuneyard.dataset_checks import RowChecker
+from tuneyard.disk_space import check_disk_space
 from tuneyard.errors import CheckpointError, DatasetError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import HarmonyCodec
+from tuneyard.nemo_parallelism import check_nemo_config
 from tuneyard.parity import ParityRow, ParitySample
 from tuneyard.token_store import ChatSource, TokenSettings, TokenStore, build_token_store
 
@@ -57,6 +60,7 @@ class PreparedRun:
             "codec": self.codec_fingerprint,
             "base": self.base_digest,
             "training": config.training.model_dump(mode="json"),
+            "nemo": config.nemo.model_dump(mode="json") if config.training.backend == "nemo" else None,
             "max_length": config.data.max_length,
             "batching": config.batching,
             "train_on_reasoning": config.data.train_on_reasoning,
@@ -70,8 +74,11 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
 
     Memory does not grow with the data. Raises DatasetError or CheckpointError with what, where and the fix.
     """
-    _check_base(config.model.base)
-    _check_max_length(config)
+    base = _read_base_config(config.model.base)
+    _check_max_length(config, base)
+    if config.training.backend == "nemo":
+        check_nemo_config(config, base)
+    check_disk_space(config, base)
     codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
     checker, sample = RowChecker(), ParitySample()
     train = _check_dataset(config.data.train, config, checker, sample, is_heldout=False)
@@ -135,7 +142,7 @@ def _too_long_message(store: TokenStore, max_length: int) -> str:
     )
 
 
-def _check_base(base: Path) -> None:
+def _read_base_config(base: Path) -> dict[str, Any]:
     config_path = base / "config.json"
     if not config_path.is_file():
         raise CheckpointError(
@@ -143,17 +150,19 @@ def _check_base(base: Path) -> None:
             "Build the demo's with: python -m jobs.build_base_model smol-oss-135m"
         )
     try:
-        architectures = json.loads(config_path.read_text(encoding="utf-8")).get("architectures")
+        found: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise CheckpointError(f"model.base: {config_path} is not valid JSON: {e}") from e
+    architectures = found.get("architectures")
     if architectures != ["GptOssForCausalLM"]:
         raise CheckpointError(
             f"model.base: {base} is {architectures}; Tuneyard finetunes GPT-OSS (['GptOssForCausalLM'])."
         )
+    return found
 
 
-def _check_max_length(config: FinetuneConfig) -> None:
-    limit = json.loads((config.model.base / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+def _check_max_length(config: FinetuneConfig, base: dict[str, Any]) -> None:
+    limit = base["max_position_embeddings"]
     if config.data.max_length > limit:
         raise CheckpointError(
             f"data.max_length={config.data.max_length} is over the base's max_position_embeddings={limit}. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -33,14 +34,14 @@ class Finetuned:
         return read_manifest(self.checkpoint)
 
 
-def write_finetune_config(folder: Path, base: Path, **training: object) -> Path:
+def write_finetune_config(folder: Path, base: Path, sections: dict[str, Any] | None = None, **training: Any) -> Path:
     """A run of STEPS steps with a checkpoint every 4, in a folder with a space in its name."""
     folder = folder / "a run"
     folder.mkdir(parents=True)
     for name, rows in (("train", 30), ("heldout", 6)):
         lines = (DATA / f"brindle_{name}.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    config = {
+    config: dict[str, Any] = {
         "run": {"name": "tiny", "model_name": "tiny-support"},
         "model": {"base": str(base)},
         "data": {"train": "train.jsonl", "heldout": "heldout.jsonl", "max_length": 1024},
@@ -54,6 +55,7 @@ def write_finetune_config(folder: Path, base: Path, **training: object) -> Path:
         },
         "workers": {"num_workers": 2},
     }
+    config |= sections or {}
     path = folder / "finetune.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path

@@ -57,7 +57,8 @@ def running(folder: Path, home: Path, *arguments: str) -> Iterator[Command]:
     """Runs `python <arguments>` from the checkout; whatever is left of it at the end is killed."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"command-{time.time_ns()}.log"
-    environment = os.environ | {"TUNEYARD_HOME": str(home), "PYTHONPATH": f"platform{os.pathsep}."}
+    python_path = os.pathsep.join(["platform", ".", *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"TUNEYARD_HOME": str(home), "PYTHONPATH": python_path}
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", *arguments], cwd=CHECKOUT, env=environment, stdout=file, stderr=file
