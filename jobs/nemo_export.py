@@ -73,7 +73,8 @@ def load_with_adapters(checkpoint: Path, base: Path) -> Any:
 def label_logits(model: Any, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
     """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens."""
     result = []
-    with torch.inference_mode():
+    # Not inference_mode: Megatron keeps the masks that it makes, and later training could not use them.
+    with torch.no_grad():
         for row in rows:
             tokens = torch.tensor([row["input_ids"]])
             logits = model(tokens, torch.arange(tokens.shape[1])[None], attention_mask=None)[0].float()

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 collect_ignore_glob = [] if importlib.util.find_spec("nemo") else ["test_*.py"]
 """Without NeMo nothing here can be imported: `make test-nemo` runs these in their own environment."""
+
+
+SITE = Path(__file__).parent / "site"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shim_in_other_processes() -> Iterator[None]:
+    """Workers of Ray and spawned processes find the CPU shim by PYTHONPATH."""
+    present = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(SITE), str(SITE.parents[2]), *present]))
+        yield
 
 
 @pytest.fixture(scope="session")

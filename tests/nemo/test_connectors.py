@@ -30,7 +30,7 @@ def nemo_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
 
     model, _ = HFExporter(str(folder)).nemo_load(str(folder))
     module = model.float().eval()
-    with torch.inference_mode():
+    with torch.no_grad():  # Megatron keeps masks, which training in the same process could not use
         logits = module(tokens, torch.arange(tokens.shape[1])[None], attention_mask=None)
     return logits[0].float()
 

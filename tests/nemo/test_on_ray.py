@@ -1,0 +1,113 @@
+"""NeMo on two Ray Train workers: trained, exported, proved, registered; a killed worker changes nothing; served."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import mlflow
+import pytest
+import yaml
+
+from tests.integration.conftest import STEPS, finetune_command, write_finetune_config
+from tests.integration.processes import CHECKOUT, free_port, run, running
+from tuneyard.checkpoint import validate_hf_checkpoint
+
+pytestmark = pytest.mark.nemo
+
+SERVING_PYTHON = CHECKOUT / ".venv" / "bin" / "python"
+
+
+def write_config(folder: Path, base: Path) -> Path:
+    """The shipped config of GPT-OSS-20B with LoRA, but for sizes and the accelerator."""
+    shipped = yaml.safe_load((CHECKOUT / "jobs/configs/gpt_oss_20b_lora.yaml").read_text(encoding="utf-8"))
+    training = shipped["training"] | {"precision": "fp32", "learning_rate": 0.01, "gradient_accumulation_steps": 1}
+    return write_finetune_config(folder, base, {"nemo": shipped["nemo"]}, **training | {"max_steps": STEPS})
+
+
+def logged_losses(home: Path) -> list[tuple[int, float]]:
+    """Every loss in the order in which it was logged."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny-support")
+    (found,) = client.search_runs([experiment.experiment_id])
+    points = sorted(client.get_metric_history(found.info.run_id, "loss"), key=lambda point: point.timestamp)
+    return [(point.step, point.value) for point in points]
+
+
+@pytest.fixture(scope="module")
+def home(tiny_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TUNEYARD_HOME after an undisturbed run."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, output = run(folder, folder / "home", *finetune_command(write_config(folder, tiny_fp32)))
+    assert code == 0, output
+    assert "registered tiny-support/1" in output
+    return folder / "home"
+
+
+def test_the_result_is_proved(home: Path, tiny_fp32: Path) -> None:
+    manifest = validate_hf_checkpoint(home / "models" / "tiny-support" / "1", base=tiny_fp32)
+    assert manifest.proof["mean_kl"] < 1e-4
+    assert manifest.proof["top1_agreement"] == 1.0
+    assert {"nemo-toolkit", "megatron-core"} <= manifest.software.keys()
+    losses = [loss for _, loss in logged_losses(home)]
+    assert len(losses) == STEPS
+    assert losses[-1] < losses[0]
+
+
+def test_a_killed_worker_changes_no_loss(home: Path, tiny_fp32: Path, tmp_path: Path) -> None:
+    """Killed after the first checkpoint: the steps that are done again have the losses of an undisturbed run."""
+    state = tmp_path / "home" / "runs" / "tiny" / "ray_train" / "checkpoint_manager_snapshot.json"
+    with running(tmp_path, tmp_path / "home", *finetune_command(write_config(tmp_path, tiny_fp32))) as command:
+        command.wait_for(lambda: state.exists() and "checkpoint_" in state.read_text(), "first checkpoint")
+        command.descendants("RayTrainWorker")[0].send_signal(signal.SIGKILL)
+        assert command.process.wait(400) == 0, command.output
+    undisturbed = dict(logged_losses(home))
+    losses = logged_losses(tmp_path / "home")
+    assert {step for step, _ in losses} == set(range(1, STEPS + 1))
+    assert sum(step == STEPS for step, _ in losses) == 1
+    for step, loss in losses:
+        assert loss == pytest.approx(undisturbed[step], rel=1e-5), step
+
+
+@pytest.mark.skipif(not SERVING_PYTHON.exists(), reason="serving's own environment, .venv, is not there")
+def test_the_result_is_served_by_the_serve_app(home: Path, tmp_path: Path) -> None:
+    """In the other environment, with another transformers: what NeMo trained answers over HTTP, parity proved."""
+    port = free_port()
+    config = {
+        "http": {"port": port},
+        "models": [{"model_id": "tuned", "checkpoint": str(home / "models" / "tiny-support" / "1")}],
+    }
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    environment = os.environ | {"TUNEYARD_HOME": str(home), "PYTHONPATH": f"platform{os.pathsep}."}
+    command = [str(SERVING_PYTHON), "-W", "ignore", "-m", "serve_apps.deploy", "--address", "local"]
+    log = (tmp_path / "serve.log").open("w+")
+    process = subprocess.Popen(
+        [*command, "--config", str(tmp_path / "serve.yaml")], cwd=CHECKOUT, env=environment, stdout=log, stderr=log
+    )
+    try:
+        answer = _first_answer(process, tmp_path / "serve.log", f"http://127.0.0.1:{port}/v1/chat/completions")
+        assert answer["usage"]["completion_tokens"] == 5
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
+        log.close()
+    assert "prompts of its training render to the same tokens" in (tmp_path / "serve.log").read_text()
+
+
+def _first_answer(process: subprocess.Popen[bytes], log: Path, url: str) -> dict[str, dict[str, int]]:
+    import time
+
+    body = {"model": "tuned", "messages": [{"role": "user", "content": "What does E47 mean?"}], "max_tokens": 5}
+    deadline = time.monotonic() + 240
+    while "Ctrl-C stops it" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+    response = httpx.post(url, content=json.dumps(body), timeout=120)
+    assert response.status_code == 200, response.text
+    found: dict[str, dict[str, int]] = response.json()
+    return found
