@@ -23,10 +23,10 @@ SERVING_PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 
 
 def write_config(folder: Path, base: Path) -> Path:
-    """The shipped config of GPT-OSS-20B with LoRA, but for sizes and the accelerator."""
+    """The shipped config of GPT-OSS-20B with LoRA, but for sizes, learning rate (there are 12 steps) and accelerator."""
     shipped = yaml.safe_load((CHECKOUT / "jobs/configs/gpt_oss_20b_lora.yaml").read_text(encoding="utf-8"))
-    training = shipped["training"] | {"precision": "fp32", "learning_rate": 0.01, "gradient_accumulation_steps": 1}
-    return write_finetune_config(folder, base, {"nemo": shipped["nemo"]}, **training | {"max_steps": STEPS})
+    training = shipped["training"] | {"learning_rate": 0.01, "max_steps": STEPS}
+    return write_finetune_config(folder, base, {"nemo": shipped["nemo"]}, **training)
 
 
 def logged_losses(home: Path) -> list[tuple[int, float]]:
@@ -39,29 +39,28 @@ def logged_losses(home: Path) -> list[tuple[int, float]]:
 
 
 @pytest.fixture(scope="module")
-def home(tiny_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TUNEYARD_HOME after an undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = run(folder, folder / "home", *finetune_command(write_config(folder, tiny_fp32)))
+    code, output = run(folder, folder / "home", *finetune_command(write_config(folder, tiny_oss)))
     assert code == 0, output
     assert "registered tiny-support/1" in output
     return folder / "home"
 
 
-def test_the_result_is_proved(home: Path, tiny_fp32: Path) -> None:
-    manifest = validate_hf_checkpoint(home / "models" / "tiny-support" / "1", base=tiny_fp32)
-    assert manifest.proof["mean_kl"] < 1e-4
-    assert manifest.proof["top1_agreement"] == 1.0
+def test_the_result_is_proved(home: Path, tiny_oss: Path) -> None:
+    manifest = validate_hf_checkpoint(home / "models" / "tiny-support" / "1", base=tiny_oss)
+    assert manifest.proof["mean_kl"] < 0.01
     assert {"nemo-toolkit", "megatron-core"} <= manifest.software.keys()
     losses = [loss for _, loss in logged_losses(home)]
     assert len(losses) == STEPS
     assert losses[-1] < losses[0]
 
 
-def test_a_killed_worker_changes_no_loss(home: Path, tiny_fp32: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_changes_no_loss(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
     """Killed after the first checkpoint: the steps that are done again have the losses of an undisturbed run."""
     state = tmp_path / "home" / "runs" / "tiny" / "ray_train" / "checkpoint_manager_snapshot.json"
-    with running(tmp_path, tmp_path / "home", *finetune_command(write_config(tmp_path, tiny_fp32))) as command:
+    with running(tmp_path, tmp_path / "home", *finetune_command(write_config(tmp_path, tiny_oss))) as command:
         command.wait_for(lambda: state.exists() and "checkpoint_" in state.read_text(), "first checkpoint")
         command.descendants("RayTrainWorker")[0].send_signal(signal.SIGKILL)
         assert command.process.wait(400) == 0, command.output
