@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,8 @@ from jobs.run_record import RunFolder  # noqa: E402
 from jobs.training_backend import TokenFiles  # noqa: E402
 from tuneyard.checkpoint import weights_digest  # noqa: E402
 from tuneyard.finetune_config import FinetuneConfig  # noqa: E402
-from tuneyard.nemo_parallelism import check_nemo_config, plan_batch, resolve_parallelism  # noqa: E402
+from tuneyard.nemo_parallelism import check_nemo_config, plan_batch  # noqa: E402
+from tuneyard.nemo_recipe_values import recipe_values  # noqa: E402
 from tuneyard.token_store import open_token_rows  # noqa: E402
 
 
@@ -48,49 +48,50 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles | None = None) -> ru
     base = json.loads((config.model.base / "config.json").read_text(encoding="utf-8"))
     check_nemo_config(config, base)
     tokens = tokens or _rendered(config)
-    training, workers, parallelism = config.training, config.workers, resolve_parallelism(config)
-    batch = plan_batch(config)
+    training, batch = config.training, plan_batch(config)
     steps = steps_of_run(len(open_token_rows(tokens.train)), batch.global_, training.epochs, training.max_steps)
-    nodes = math.ceil(workers.num_workers / config.nemo.gpus_per_node)
-
-    recipe = getattr(llm, config.nemo.recipe).finetune_recipe(
-        name=config.run.name,
-        dir=str(checkpoint_folder(config)),
-        num_nodes=nodes,
-        num_gpus_per_node=workers.num_workers // nodes,
-        peft_scheme="lora" if training.method == "lora" else "none",
-    )
+    recipe = stock_recipe(config)
     recipe.model = run.Config(llm.GPTOSSModel, config=run.Config(llm.GPTOSSConfig, **model_fields(base)))
-    # The loss of a step is the mean over its labelled tokens, however they fall into micro batches and ranks.
-    recipe.model.config.calculate_per_token_loss = True
-
-    fixed_length = parallelism.pipeline > 1 or parallelism.context > 1
-    unit = 2 * parallelism.context
     recipe.data = run.Config(
         TokenStoreDataModule,
         train=str(tokens.train),
         heldout=str(tokens.heldout) if tokens.heldout else None,
-        seq_length=config.data.max_length,
-        micro_batch_size=batch.micro,
-        global_batch_size=batch.global_,
         max_steps=steps.total,
-        seed=training.seed,
-        grouped=config.batching == "grouped",
-        pad_to=math.ceil(config.data.max_length / unit) * unit if fixed_length else None,
     )
-    _set_trainer(recipe, config, steps.total, training.eval_every_steps or steps.per_epoch, with_eval=bool(tokens.heldout))
-    _set_optimizer(recipe, config)
+    recipe.optim.lr_scheduler = run.Config(TransformersSchedule)
+    if training.precision == "fp32":
+        recipe.trainer.plugins = run.Config(
+            MegatronMixedPrecision,
+            precision="32",
+            params_dtype=torch.float32,
+            pipeline_dtype=torch.float32,
+            autocast_enabled=False,
+        )
+        recipe.trainer.strategy.pipeline_dtype = torch.float32
     if training.method == "lora":
         recipe.peft.target_modules = _adapted_modules(config, base["num_hidden_layers"])
-        recipe.peft.dim, recipe.peft.alpha = training.lora.rank, training.lora.alpha
-        recipe.peft.dropout = training.lora.dropout
-    recipe.resume.restore_config.path = str(nemo_base(config))
+    recipe.trainer.max_steps = steps.total
+    recipe.trainer.val_check_interval = min(training.eval_every_steps or steps.per_epoch, steps.total)
     recipe.log.ckpt.every_n_train_steps = training.checkpoint_every_steps or steps.per_epoch
-    recipe.log.ckpt.save_optim_on_train_end = True
-    recipe.log.ckpt.monitor = "val_loss" if tokens.heldout else "reduced_train_loss"
-    recipe.log.tensorboard = None
-    recipe.log.use_datetime_version = False
+    recipe.resume.restore_config.path = str(nemo_base(config))
+    for field, value in recipe_values(config).items():
+        set_field(recipe, field, value)
     return recipe
+
+
+def stock_recipe(config: FinetuneConfig) -> run.Partial:
+    """NeMo's own recipe for the config's name and method."""
+    finetune_recipe = getattr(llm, config.nemo.recipe).finetune_recipe
+    scheme = "lora" if config.training.method == "lora" else "none"
+    return finetune_recipe(name=config.run.name, dir=str(checkpoint_folder(config)), peft_scheme=scheme)
+
+
+def set_field(recipe: Any, field: str, value: Any) -> None:
+    """Sets a dotted field of nested run.Configs."""
+    *parents, name = field.split(".")
+    for parent in parents:
+        recipe = getattr(recipe, parent)
+    setattr(recipe, name, value)
 
 
 def nemo_base(config: FinetuneConfig) -> Path:
@@ -101,49 +102,6 @@ def nemo_base(config: FinetuneConfig) -> Path:
 def checkpoint_folder(config: FinetuneConfig) -> Path:
     """Where a run's NeMo checkpoints lie, on storage that all nodes see."""
     return RunFolder(config).path / "nemo"
-
-
-def _set_trainer(recipe: Any, config: FinetuneConfig, steps: int, eval_every: int, *, with_eval: bool) -> None:
-    trainer, parallelism = recipe.trainer, resolve_parallelism(config)
-    strategy = trainer.strategy
-    strategy.tensor_model_parallel_size = parallelism.tensor
-    strategy.pipeline_model_parallel_size = parallelism.pipeline
-    strategy.expert_model_parallel_size = parallelism.expert
-    strategy.context_parallel_size = parallelism.context
-    # NeMo's own bar calls a collective on rank 0 only; with gloo the next checkpoint would hang.
-    strategy.replace_progress_bar = False
-    # A checkpoint is reported when it is written; one that is still being written cannot be.
-    strategy.ckpt_async_save = False
-    trainer.max_steps = steps
-    trainer.val_check_interval = min(eval_every, steps)
-    trainer.limit_val_batches = 1.0 if with_eval else 0
-    trainer.num_sanity_val_steps = 0
-    trainer.enable_progress_bar = False
-    if config.training.precision == "fp32":
-        trainer.plugins = run.Config(
-            MegatronMixedPrecision,
-            precision="32",
-            params_dtype=torch.float32,
-            pipeline_dtype=torch.float32,
-            autocast_enabled=False,
-        )
-        strategy.pipeline_dtype = torch.float32
-    if not config.workers.use_gpu:
-        trainer.accelerator = "cpu"
-
-
-def _set_optimizer(recipe: Any, config: FinetuneConfig) -> None:
-    training, optimizer = config.training, recipe.optim.config
-    optimizer.lr = training.learning_rate
-    optimizer.weight_decay = training.weight_decay
-    optimizer.adam_beta2 = training.adam_beta2
-    optimizer.adam_eps = 1e-8
-    optimizer.clip_grad = training.max_grad_norm
-    optimizer.bf16 = training.precision == "bf16"
-    optimizer.use_distributed_optimizer = config.workers.use_gpu
-    recipe.optim.lr_scheduler = run.Config(
-        TransformersSchedule, schedule=training.schedule, warmup_ratio=training.warmup_ratio
-    )
 
 
 def _adapted_modules(config: FinetuneConfig, layers: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""`tuneyard`: one command for what needs no Ray. Importing it loads neither torch nor ray."""
+"""`tuneyard`: one command. Importing it loads neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sys
 from tuneyard import __version__
 from tuneyard.command import run_command
 from tuneyard.data_command import add_data_command
+from tuneyard.jobs_command import add_jobs_command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(prog="tuneyard", description="Finetune GPT-OSS on your chats, and serve it.")
     parser.add_argument("--version", action="version", version=__version__)
-    add_data_command(parser.add_subparsers(required=True, metavar="COMMAND"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_data_command(commands)
+    add_jobs_command(commands)
     arguments = parser.parse_args(argv)
     return run_command(lambda: arguments.action(arguments))
 

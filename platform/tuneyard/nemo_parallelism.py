@@ -6,6 +6,7 @@ nemo/collections/llm/recipes/gpt_oss_20b.py and gpt_oss_120b.py (2.7.3); tests/n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,6 +86,12 @@ def check_nemo_config(config: FinetuneConfig, base: dict[str, Any] | None = None
     sizes = RECIPE_SIZES[config.nemo.recipe]
     if base is not None:
         sizes = ModelSizes(base["num_hidden_layers"], base["num_local_experts"], base["num_key_value_heads"])
+    nodes = math.ceil(config.workers.num_workers / config.nemo.gpus_per_node)
+    if config.workers.num_workers % nodes:
+        raise ConfigError(
+            f"NeMo cannot run this config:\n  {config.workers.num_workers} workers cannot be shared evenly by {nodes} "
+            f"nodes of {config.nemo.gpus_per_node} GPUs. Set workers.num_workers to a multiple of {nodes}."
+        )
     parallelism = resolve_parallelism(config)
     check_parallelism(parallelism, sizes, config.workers.num_workers, plan_batch(config), packed=False)
 
