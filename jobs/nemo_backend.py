@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.nemo_recipe import build_recipe, checkpoint_folder, nemo_base  # before nemo: applies the fixes
+from jobs.nemo_recipe import build_recipe  # before nemo: applies the fixes
 
 # isort: split
 import fiddle
@@ -20,7 +20,8 @@ import numpy as np
 from nemo import lightning as nl
 
 from jobs.nemo_callbacks import POINTER, CheckpointReporter, ExactResume, MetricsReporter
-from jobs.nemo_process_group import keep_process_group
+from jobs.nemo_folders import checkpoint_folder, nemo_base
+from jobs.nemo_process_group import keep_process_group, local_world_size
 from jobs.training_backend import TokenFiles, TrainContext
 from tuneyard.finetune_config import FinetuneConfig
 
@@ -34,7 +35,7 @@ class NemoBackend:
         _import_base_once(config, context)
         recipe = build_recipe(config, tokens)
         # Ray Train may spread the workers other than `gpus_per_node` says; they are what there is.
-        recipe.trainer.devices = int(os.environ.get("LOCAL_WORLD_SIZE", context.world_size))
+        recipe.trainer.devices = local_world_size()
         recipe.trainer.num_nodes = context.world_size // recipe.trainer.devices
         recipe.log.log_dir = str(context.work_dir)
         finetune = fiddle.build(recipe)

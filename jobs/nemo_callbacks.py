@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from nemo import lightning as nl
 
 from jobs.nemo_data import RunRows, TokenStoreDataModule
+from jobs.nemo_folders import step_folder, written_checkpoints
 from jobs.training_backend import TrainContext
 from tuneyard.errors import TrainingError
 
@@ -94,7 +95,7 @@ class CheckpointReporter(nl.ModelCheckpoint):  # type: ignore[misc]
         step = trainer.global_step
         if step % self._every and step != trainer.max_steps:
             return
-        path = self._folder / f"step-{step:07d}"
+        path = step_folder(self._folder, step)
         if self._context.rank == 0:
             # One that was written and not reported, before a worker died. NeMo waits for rank 0 before it writes.
             shutil.rmtree(path, ignore_errors=True)
@@ -105,8 +106,7 @@ class CheckpointReporter(nl.ModelCheckpoint):  # type: ignore[misc]
             (pointer / POINTER).write_text(json.dumps({"path": str(path)}), encoding="utf-8")
         self._context.report_checkpoint(dict(self._metrics.last), pointer)
         if self._context.rank == 0:
-            written = sorted(path for path in self._folder.glob("step-*") if path.is_dir())
-            for old in written[:-KEPT_CHECKPOINTS]:
+            for old in written_checkpoints(self._folder)[:-KEPT_CHECKPOINTS]:
                 shutil.rmtree(old, ignore_errors=True)
         self._metrics.restart_clock()
 

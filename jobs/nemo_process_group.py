@@ -11,6 +11,11 @@ from megatron.core import parallel_state
 from nemo.lightning import _strategy_lib
 
 
+def local_world_size() -> int:
+    """Ranks on this node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 class GroupEnvironment(TorchElasticEnvironment):  # type: ignore[misc]
     """Ranks as the existing group has them."""
 

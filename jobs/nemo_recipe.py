@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from jobs.nemo_fixes import apply_fixes
@@ -23,15 +22,15 @@ apply_fixes()
 import nemo_run as run  # noqa: E402
 import torch  # noqa: E402
 from nemo.collections import llm  # noqa: E402
+from nemo.collections.llm.recipes.precision.mixed_precision import bf16_mixed  # noqa: E402
 from nemo.lightning import MegatronMixedPrecision  # noqa: E402
 
 from jobs.nemo_connectors import model_fields  # noqa: E402
 from jobs.nemo_data import TokenStoreDataModule  # noqa: E402
+from jobs.nemo_folders import checkpoint_folder, nemo_base  # noqa: E402
 from jobs.nemo_schedule import TransformersSchedule  # noqa: E402
 from jobs.row_order import steps_of_run  # noqa: E402
-from jobs.run_record import RunFolder  # noqa: E402
 from jobs.training_backend import TokenFiles  # noqa: E402
-from tuneyard.checkpoint import weights_digest  # noqa: E402
 from tuneyard.finetune_config import FinetuneConfig  # noqa: E402
 from tuneyard.nemo_parallelism import check_nemo_config, plan_batch  # noqa: E402
 from tuneyard.nemo_recipe_values import recipe_values  # noqa: E402
@@ -42,7 +41,7 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles | None = None) -> ru
     """`llm.<recipe>.finetune_recipe` as a run.Partial of `llm.finetune`, with data, model sizes, parallelism, optimizer,
     schedule, checkpoints and base of the config. Without `tokens` the data is validated and rendered first.
 
-    The base must have been imported to `nemo_base(config)`. Raises ConfigError for what Megatron could not run,
+    The base must have been imported to `nemo_base(config)` (jobs.nemo_folders). Raises ConfigError for what Megatron could not run,
     DatasetError and CheckpointError as jobs.preflight does.
     """
     base = json.loads((config.model.base / "config.json").read_text(encoding="utf-8"))
@@ -59,15 +58,8 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles | None = None) -> ru
         max_steps=steps.total,
     )
     recipe.optim.lr_scheduler = run.Config(TransformersSchedule)
-    if training.precision == "fp32":
-        recipe.trainer.plugins = run.Config(
-            MegatronMixedPrecision,
-            precision="32",
-            params_dtype=torch.float32,
-            pipeline_dtype=torch.float32,
-            autocast_enabled=False,
-        )
-        recipe.trainer.strategy.pipeline_dtype = torch.float32
+    recipe.trainer.plugins = megatron_precision(config)
+    recipe.trainer.strategy.pipeline_dtype = recipe.trainer.plugins.pipeline_dtype
     if training.method == "lora":
         recipe.peft.target_modules = _adapted_modules(config, base["num_hidden_layers"])
     recipe.trainer.max_steps = steps.total
@@ -94,14 +86,17 @@ def set_field(recipe: Any, field: str, value: Any) -> None:
     setattr(recipe, name, value)
 
 
-def nemo_base(config: FinetuneConfig) -> Path:
-    """Where the base lies in NeMo 2 format, for all runs that start from it."""
-    return config.run.storage / "nemo" / weights_digest(config.model.base)[:16]
-
-
-def checkpoint_folder(config: FinetuneConfig) -> Path:
-    """Where a run's NeMo checkpoints lie, on storage that all nodes see."""
-    return RunFolder(config).path / "nemo"
+def megatron_precision(config: FinetuneConfig) -> run.Config[MegatronMixedPrecision]:
+    """The recipes' bf16 with fp32 gradients and main weights, or plain fp32."""
+    if config.training.precision == "bf16":
+        return bf16_mixed()
+    return run.Config(
+        MegatronMixedPrecision,
+        precision="32",
+        params_dtype=torch.float32,
+        pipeline_dtype=torch.float32,
+        autocast_enabled=False,
+    )
 
 
 def _adapted_modules(config: FinetuneConfig, layers: int) -> list[str]:

@@ -108,34 +108,43 @@ class _QueueEvents:
         return list(self._queue.get_nowait_batch(waiting)) if waiting else []
 
 
-def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, events: Queue) -> TorchTrainer:
+def worker_group(
+    config: FinetuneConfig, loop: Callable[[dict[str, Any]], None], loop_config: dict[str, Any], run: ray.train.RunConfig
+) -> TorchTrainer:
+    """A group of the config's workers, in one process group, each running `loop`."""
     workers = config.workers
-    early = config.training.early_stopping_patience is not None
     return TorchTrainer(
-        train_loop_per_worker,
-        train_loop_config={
-            "config": config.model_dump_json(),
-            "train": str(prepared.train_tokens.path),
-            "heldout": str(prepared.heldout_tokens.path) if prepared.heldout_tokens is not None else None,
-            "events": events,
-        },
+        loop,
+        train_loop_config=loop_config,
         torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=workers.use_gpu,
             resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": 1.0} if workers.use_gpu else {})},
         ),
-        run_config=ray.train.RunConfig(
-            name="ray_train",
-            storage_path=str(folder.path),
-            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=2,
-                checkpoint_score_attribute="eval_loss" if early else None,
-                checkpoint_score_order="min",
-            ),
+        run_config=run,
+    )
+
+
+def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, events: Queue) -> TorchTrainer:
+    early = config.training.early_stopping_patience is not None
+    loop_config = {
+        "config": config.model_dump_json(),
+        "train": str(prepared.train_tokens.path),
+        "heldout": str(prepared.heldout_tokens.path) if prepared.heldout_tokens is not None else None,
+        "events": events,
+    }
+    run = ray.train.RunConfig(
+        name="ray_train",
+        storage_path=str(folder.path),
+        failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
+        checkpoint_config=ray.train.CheckpointConfig(
+            num_to_keep=2,
+            checkpoint_score_attribute="eval_loss" if early else None,
+            checkpoint_score_order="min",
         ),
     )
+    return worker_group(config, train_loop_per_worker, loop_config, run)
 
 
 def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> Path:

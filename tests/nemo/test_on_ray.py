@@ -13,9 +13,12 @@ import mlflow
 import pytest
 import yaml
 
+from jobs.generate import parse_completion
 from tests.integration.conftest import STEPS, finetune_command, write_finetune_config
 from tests.integration.processes import CHECKOUT, free_port, run, running
+from tuneyard.chat import ChatMessage
 from tuneyard.checkpoint import validate_hf_checkpoint
+from tuneyard.harmony import CodecSettings, HarmonyCodec
 
 pytestmark = pytest.mark.nemo
 
@@ -110,3 +113,29 @@ def _first_answer(process: subprocess.Popen[bytes], log: Path, url: str) -> dict
     assert response.status_code == 200, response.text
     found: dict[str, dict[str, int]] = response.json()
     return found
+
+
+def test_generate_goes_on_where_training_stopped(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
+    """The newest checkpoint, adapters on, on the run's two workers: greedy as the exported model is."""
+    import torch
+    import transformers
+
+    config = write_config(tmp_path, tiny_oss)
+    out = tmp_path / "answers.jsonl"
+    asked = ("--prompt", "What does error E47 mean?", "--prompt", "Hello", "--prompt", "Is there a discount?")
+    arguments = ("-m", "jobs.generate", "--config", str(config), "--address", "local", "--max-tokens", "12", *asked)
+    code, output = run(tmp_path, home, *arguments, "--out", str(out))
+    assert code == 0, output
+    assert f"nemo/step-{STEPS:07d}" in output
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [answer["prompt"] for answer in answers] == [text for text in asked if text != "--prompt"]
+
+    exported = home / "models" / "tiny-support" / "1"
+    model = transformers.GptOssForCausalLM.from_pretrained(exported, dtype=torch.float32, attn_implementation="eager")
+    codec = HarmonyCodec.from_checkpoint(exported, CodecSettings())
+    for answer in answers[:1]:
+        prompt = codec.render([ChatMessage(role="user", content=answer["prompt"])], ())
+        ids = torch.tensor([prompt])
+        greedy = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        parts = parse_completion(codec, greedy[0, len(prompt) :].tolist())
+        assert {name: answer[name] for name in parts} == parts

@@ -1,15 +1,23 @@
-"""The recipes' defaults are those that the driver reckons with."""
+"""The four recipes: their defaults are those that the driver reckons with, and they take our configs."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
+from tests.jobs.backend_contract import stored, token_rows
+from tests.nemo.recipe_table import CONFIGS, FOLDER, table
+from tuneyard.config import load_config
+from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.nemo_parallelism import RECIPE_PARALLELISM, RECIPE_SIZES, ModelSizes, Parallelism
+from tuneyard.nemo_recipe_values import recipe_values
 
-pytestmark = pytest.mark.nemo
+pytestmark = [pytest.mark.nemo, pytest.mark.usefixtures("nemo_fixes")]
 
 
-@pytest.mark.usefixtures("nemo_fixes")
 @pytest.mark.parametrize(("name", "method"), list(RECIPE_PARALLELISM))
 def test_defaults(name: str, method: str) -> None:
     from nemo.collections import llm
@@ -27,3 +35,41 @@ def test_defaults(name: str, method: str) -> None:
     config = recipe.model.config
     sizes = ModelSizes(config.num_layers, config.num_moe_experts, config.num_query_groups)
     assert sizes == RECIPE_SIZES[name]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_shipped_configs_build_recipes(name: str, tiny_oss: Path, tmp_path: Path) -> None:
+    """With a base that has the published sizes in its config.json, and no weights."""
+    import fiddle
+
+    from jobs.nemo_recipe import build_recipe
+
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copy(tiny_oss / "model.safetensors", base)  # its digest names the imported base
+    source = json.loads((tiny_oss / "config.json").read_text())
+    sizes = RECIPE_SIZES["gpt_oss_120b" if "120b" in name else "gpt_oss_20b"]
+    source |= {
+        "num_hidden_layers": sizes.layers,
+        "num_local_experts": sizes.experts,
+        "num_key_value_heads": sizes.query_groups,
+    }
+    (base / "config.json").write_text(json.dumps(source))
+    config = load_config(FinetuneConfig, FOLDER / f"{name}.yaml", [f"model.base={base}"])
+    tokens = stored(token_rows(tiny_oss), tmp_path / "tokens")
+    recipe = build_recipe(config, tokens)
+    for field, value in recipe_values(config).items():
+        found = recipe
+        for part in field.split("."):
+            found = getattr(found, part)
+        assert found == value, field
+    strategy, model = fiddle.build(recipe.trainer.strategy), fiddle.build(recipe.model)
+    assert strategy.expert_model_parallel_size == RECIPE_PARALLELISM[config.nemo.recipe, config.training.method].expert
+    assert model.config.num_moe_experts == sizes.experts
+    assert recipe.trainer.max_steps == 3 * -(-24 // recipe.data.global_batch_size)
+
+
+def test_the_table_in_the_docs_is_true() -> None:
+    text = Path("jobs/NEMO.md").read_text(encoding="utf-8")
+    for line in table():
+        assert line in text, f"not in jobs/NEMO.md:\n{line}\nAll lines: python -m tests.nemo.recipe_table"

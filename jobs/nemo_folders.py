@@ -1,0 +1,30 @@
+"""Where NeMo's checkpoints lie on a run's storage. No NeMo is needed to look there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.run_record import RunFolder
+from tuneyard.checkpoint import weights_digest
+from tuneyard.finetune_config import FinetuneConfig
+
+
+def nemo_base(config: FinetuneConfig) -> Path:
+    """Where the base lies in NeMo 2 format, for all runs that start from it."""
+    return config.run.storage / "nemo" / weights_digest(config.model.base)[:16]
+
+
+def checkpoint_folder(config: FinetuneConfig) -> Path:
+    """Where a run's NeMo checkpoints lie."""
+    return RunFolder(config).path / "nemo"
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """The checkpoint of a step."""
+    return folder / f"step-{step:07d}"
+
+
+def written_checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints, the oldest first."""
+    found = sorted(path for path in folder.glob("step-*") if path.is_dir())
+    return [path for path in found if not path.with_name(f"{path.name}-unfinished").exists()]
