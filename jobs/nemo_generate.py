@@ -63,6 +63,9 @@ def generate(
         expert_tensor_parallel_size=1,
         setup_optimizers=False,
         replace_progress_bar=False,
+        # Loaded in shares, only a rank's own share of the adapters gets into the model: NeMo throws the exchanged ones
+        # away without a word (nemo/collections/llm/inference/base.py, 2.7.3, load_model_state_dict(strict=False)).
+        ckpt_parallel_load=not _has_adapters(checkpoint),
     )
     keep_process_group(strategy)
     trainer = nl.Trainer(
@@ -104,6 +107,10 @@ def generate(
         dist.all_gather_object(gathered, completions, group=parallel_state.get_data_parallel_group())
         completions = {index: ids for part in gathered for index, ids in part.items()}
     return [completions[index] for index in range(len(prompts))]
+
+
+def _has_adapters(checkpoint: Path) -> bool:
+    return (checkpoint / "weights" / "adapter_metadata.json").exists()
 
 
 class _TokenIds:
