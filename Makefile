@@ -51,6 +51,7 @@ test-fast: $(DEV_STAMP)
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint platform/images/*.Dockerfile
 	$(BIN)/mypy platform/tuneyard jobs serve_apps ui
 	PYTHONPATH=platform:. $(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_layout.py
@@ -67,8 +68,9 @@ $(NEMO_STAMP): pyproject.toml constraints/nemo.txt | $(BIN)/python
 
 nemo-env: $(NEMO_STAMP)
 
+# The default environment too: what NeMo trained is served there.
 # NeMo and what it imports warn by the dozen, so warnings are no errors here.
-test-nemo: $(NEMO_STAMP)
+test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo $(ARGS)
 
 clean:

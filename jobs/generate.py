@@ -60,9 +60,13 @@ def _run(arguments: argparse.Namespace) -> None:
 
     config = load_config(FinetuneConfig, arguments.config, arguments.overrides)
     if config.training.backend != "nemo":
-        raise ConfigError(f"{arguments.config}: training.backend is {config.training.backend}; jobs.generate is for nemo.")
+        raise ConfigError(
+            f"{arguments.config}: training.backend is {config.training.backend}; jobs.generate is for nemo."
+        )
     if arguments.top_p and arguments.top_k:
-        raise ConfigError(f"--top-p {arguments.top_p} and --top-k {arguments.top_k}: Megatron's engine takes one of them.")
+        raise ConfigError(
+            f"--top-p {arguments.top_p} and --top-k {arguments.top_k}: Megatron's engine takes one of them."
+        )
     settings = GenerationSettings(
         arguments.max_tokens, arguments.temperature, arguments.top_p, arguments.top_k, config.training.seed
     )
@@ -120,7 +124,9 @@ def generate_on_ray(
         "results": results,
     }
     try:
-        worker_group(config, generate_per_worker, loop_config, ray.train.RunConfig(name, storage_path=str(folder))).fit()
+        worker_group(
+            config, generate_per_worker, loop_config, ray.train.RunConfig(name, storage_path=str(folder))
+        ).fit()
         found: list[list[int]] = results.get(timeout=10)
     except ray.train.TrainingFailedError as e:
         failures = list(getattr(e, "worker_failures", {}).values())

@@ -9,7 +9,6 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from jobs.nemo_recipe import build_recipe  # before nemo: applies the fixes
 

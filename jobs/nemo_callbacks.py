@@ -32,7 +32,7 @@ class MetricsReporter(pl.Callback):
         self._since = time.monotonic()
         self.last: dict[str, float] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+    def on_train_start(self, *_: Any) -> None:
         self._rows = RunRows.open(self._data)
         self._since = time.monotonic()
 
@@ -79,7 +79,7 @@ class MetricsReporter(pl.Callback):
             self._context.report_metrics(metrics)
 
 
-class CheckpointReporter(nl.ModelCheckpoint):  # type: ignore[misc]
+class CheckpointReporter(nl.ModelCheckpoint):
     """NeMo's checkpoint every so many steps and at the end, with optimizer state and context; reported as a pointer."""
 
     def __init__(self, context: TrainContext, metrics: MetricsReporter, folder: Path, every: int) -> None:

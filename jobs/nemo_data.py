@@ -17,7 +17,7 @@ from tuneyard.token_store import open_token_rows
 from tuneyard.token_table import IGNORED_LABEL
 
 
-class TokenStoreDataModule(pl.LightningDataModule, IOMixin):  # type: ignore[misc]
+class TokenStoreDataModule(pl.LightningDataModule, IOMixin):
     """Token stores (tuneyard.token_store) for `llm.finetune`.
 
     The whole run is one pass over max_steps × global_batch_size items: item i is row i mod n of the order of epoch
@@ -54,7 +54,7 @@ class TokenStoreDataModule(pl.LightningDataModule, IOMixin):  # type: ignore[mis
         self.data_sampler: Any = None
         self.init_global_step = 0
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str) -> None:  # noqa: ARG002  # by this name
         """Called by Lightning."""
         self.data_sampler = MegatronDataSampler(
             seq_len=self.seq_length,

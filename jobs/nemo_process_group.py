@@ -16,7 +16,7 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-class GroupEnvironment(TorchElasticEnvironment):  # type: ignore[misc]
+class GroupEnvironment(TorchElasticEnvironment):
     """Ranks as the existing group has them."""
 
     def world_size(self) -> int:

@@ -1,13 +1,6 @@
 """FinetuneConfig -> NeMo's own GPT-OSS recipe with our values: for Ray Train workers and for any NeMo-Run executor.
 
-    import nemo_run as run
-    from jobs.nemo_recipe import build_recipe
-    from tuneyard.config import load_config
-    from tuneyard.finetune_config import FinetuneConfig
-
-    if __name__ == "__main__":
-        recipe = build_recipe(load_config(FinetuneConfig, Path("jobs/configs/gpt_oss_20b_lora.yaml")))
-        run.run(recipe, executor=run.LocalExecutor(ntasks_per_node=8, launcher="torchrun"))
+How to call it: jobs/NEMO.md.
 """
 
 from __future__ import annotations
@@ -38,11 +31,11 @@ from tuneyard.token_store import open_token_rows  # noqa: E402
 
 
 def build_recipe(config: FinetuneConfig, tokens: TokenFiles | None = None) -> run.Partial:
-    """`llm.<recipe>.finetune_recipe` as a run.Partial of `llm.finetune`, with data, model sizes, parallelism, optimizer,
-    schedule, checkpoints and base of the config. Without `tokens` the data is validated and rendered first.
+    """`llm.<recipe>.finetune_recipe` as a run.Partial of `llm.finetune`, with the config's data, model sizes,
+    parallelism, optimizer, schedule, checkpoints and base. Without `tokens` the data is validated and rendered first.
 
-    The base must have been imported to `nemo_base(config)` (jobs.nemo_folders). Raises ConfigError for what Megatron could not run,
-    DatasetError and CheckpointError as jobs.preflight does.
+    The base must have been imported to `nemo_base(config)` (jobs.nemo_folders). Raises ConfigError for what Megatron
+    could not run, DatasetError and CheckpointError as jobs.preflight does.
     """
     base = json.loads((config.model.base / "config.json").read_text(encoding="utf-8"))
     check_nemo_config(config, base)

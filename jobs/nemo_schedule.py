@@ -9,7 +9,7 @@ from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 from transformers import get_scheduler
 
 
-class TransformersSchedule(LRSchedulerModule):  # type: ignore[misc]
+class TransformersSchedule(LRSchedulerModule):
     """`schedule` by transformers' name, with a share of all steps as linear warm-up."""
 
     def __init__(self, schedule: str, warmup_ratio: float, max_steps: int | None = None) -> None:

@@ -109,7 +109,10 @@ class _QueueEvents:
 
 
 def worker_group(
-    config: FinetuneConfig, loop: Callable[[dict[str, Any]], None], loop_config: dict[str, Any], run: ray.train.RunConfig
+    config: FinetuneConfig,
+    loop: Callable[[dict[str, Any]], None],
+    loop_config: dict[str, Any],
+    run: ray.train.RunConfig,
 ) -> TorchTrainer:
     """A group of the config's workers, in one process group, each running `loop`."""
     workers = config.workers

@@ -19,6 +19,7 @@ COMMANDS = (
     "jobs.build_base_model",
     "jobs.evaluate",
     "jobs.finetune",
+    "jobs.generate",
     "jobs.import_checkpoint",
     "serve_apps.deploy",
     "tuneyard.demo",

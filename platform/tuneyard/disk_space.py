@@ -36,7 +36,7 @@ def check_disk_space(config: FinetuneConfig, base: Mapping[str, Any]) -> None:
 
 
 def storage_needed(config: FinetuneConfig, base: Mapping[str, Any]) -> int:
-    """Bytes that a run holds on storage at its peak: checkpoints with optimizer state, export, NeMo's form of the base."""
+    """Bytes of a run on storage at its peak: checkpoints with optimizer state, export, NeMo's form of the base."""
     parameters = count_parameters(base)
     trained = parameters if config.training.method == "full" else _adapter_parameters(config, base)
     weight_bytes = 2 if (base.get("dtype") or base.get("torch_dtype")) != "float32" else 4
@@ -53,7 +53,7 @@ def count_parameters(base: Mapping[str, Any]) -> int:
 
 
 def _adapter_parameters(config: FinetuneConfig, base: Mapping[str, Any]) -> int:
-    ends = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
+    ends: tuple[str, ...] = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
     if config.training.lora.experts:
         ends += ("gate_up_proj", "down_proj")
     adapted = [shape for name, shape in expected_tensors(base).items() if name.endswith(ends)]

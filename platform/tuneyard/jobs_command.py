@@ -118,7 +118,7 @@ def _entrypoint(config: Path, overrides: list[str]) -> str:
     path = config.resolve()
     if not path.is_relative_to(CHECKOUT):
         raise ConfigError(
-            f"{config}: lies outside of the checkout {CHECKOUT}, which is what the cluster gets. Copy it into the checkout."
+            f"{config}: lies outside of the checkout {CHECKOUT}, which is what the cluster gets. Copy it there."
         )
     command = ["python", "-m", "jobs.finetune", "--config", path.relative_to(CHECKOUT).as_posix()]
     for override in overrides:

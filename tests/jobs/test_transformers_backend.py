@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(
 
 
 def test_early_stopping_stops(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
-    asked = config(
+    asked = backend_config(
         tiny_oss,
         learning_rate=1e-12,
         max_steps=50,

@@ -1,6 +1,6 @@
 """Both backends on the same base, tokens, seed and settings, every weight trained in fp32; and the plot of it.
 
-PYTHONPATH=tests/nemo/site:platform:. .venv-nemo/bin/python -m tests.nemo.loss_curves      writes jobs/nemo_loss_curves.svg
+PYTHONPATH=tests/nemo/site:platform:. .venv-nemo/bin/python -m tests.nemo.loss_curves      writes the plot
 """
 
 from __future__ import annotations

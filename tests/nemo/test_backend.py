@@ -35,7 +35,9 @@ def test_both_backends_have_one_loss_curve(tiny_fp32: Path, tmp_path: Path) -> N
 
 def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
     """As the seed has it: run.run(recipe, direct=True); in a process of its own, which NeMo sets up. None held out."""
-    asked = backend_config(tiny_fp32, name="direct", backend="nemo", method="lora", max_steps=2, checkpoint_every_steps=1)
+    asked = backend_config(
+        tiny_fp32, name="direct", backend="nemo", method="lora", max_steps=2, checkpoint_every_steps=1
+    )
     asked = asked.model_copy(update={"data": asked.data.model_copy(update={"heldout": None})})
     (tmp_path / "config.json").write_text(asked.model_dump_json())
     tokens = stored(token_rows(tiny_fp32), tmp_path / "tokens")

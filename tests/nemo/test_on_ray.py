@@ -26,7 +26,7 @@ SERVING_PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 
 
 def write_config(folder: Path, base: Path) -> Path:
-    """The shipped config of GPT-OSS-20B with LoRA, but for sizes, learning rate (there are 12 steps) and accelerator."""
+    """The shipped config of GPT-OSS-20B with LoRA, but for sizes, accelerator and learning rate: 12 steps."""
     shipped = yaml.safe_load((CHECKOUT / "jobs/configs/gpt_oss_20b_lora.yaml").read_text(encoding="utf-8"))
     training = shipped["training"] | {"learning_rate": 0.01, "max_steps": STEPS}
     return write_finetune_config(folder, base, {"nemo": shipped["nemo"]}, **training)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuneyard.errors import ConfigError
 from tuneyard.nemo_parallelism import (
     RECIPE_PARALLELISM,
     RECIPE_SIZES,
@@ -14,7 +15,6 @@ from tuneyard.nemo_parallelism import (
     Parallelism,
     check_parallelism,
 )
-from tuneyard.errors import ConfigError
 
 SMALL = ModelSizes(layers=24, experts=32, query_groups=8)
 
