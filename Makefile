@@ -42,11 +42,11 @@ demo: $(STAMP)
 demo-check: $(STAMP)
 	@$(RUN) -m tuneyard.demo --check $(ARGS)
 
-test: $(DEV_STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+test: test-fast
+	$(BIN)/python -m pytest -m "integration or journey" $(ARGS)
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not journey" $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not journey" -n 2 $(ARGS)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
@@ -71,7 +71,8 @@ nemo-env: $(NEMO_STAMP)
 # The default environment too: what NeMo trained is served there.
 # NeMo and what it imports warn by the dozen, so warnings are no errors here.
 test-nemo: $(NEMO_STAMP) $(STAMP)
-	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo $(ARGS)
+	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 --ignore=tests/nemo/test_on_ray.py tests/nemo $(ARGS)
+	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(NEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -116,7 +116,7 @@ def test_packed_rows_have_the_loss_and_gradients_of_unpacked_ones(tiny_oss: Path
 
 @pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
 def test_every_way_of_batching_trains(tiny_oss: Path, rows: Any, tmp_path: Path, batching: str) -> None:
-    table = TokenTable(pack_rows(rows.rows, 1024), []) if batching == "packed" else rows
+    table = TokenTable(pack_rows(rows.rows, 512), []) if batching == "packed" else rows
     assert table.num_tokens == rows.num_tokens
     asked = backend_config(tiny_oss, method="full")
     asked = asked.model_copy(update={"data": asked.data.model_copy(update={"batching": batching})})
