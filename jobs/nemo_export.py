@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
 
 from jobs.logit_proof import check_merge  # noqa: E402
 from jobs.nemo_connectors import HFExporter  # noqa: E402
+from jobs.transformers_backend import unquantised_config  # noqa: E402
 from tuneyard.checkpoint import make_checkpoint_portable  # noqa: E402
 from tuneyard.finetune_config import FinetuneConfig  # noqa: E402
 from tuneyard.token_table import IGNORED_LABEL  # noqa: E402
@@ -41,9 +41,8 @@ def export_hf(
     with transformers.modeling_utils.no_init_weights():
         exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
     exported = exporter.convert_state(model, exported)
-    exported.config = transformers.AutoConfig.from_pretrained(config.model.base)
-    dtype = json.loads((config.model.base / "config.json").read_text(encoding="utf-8")).get("dtype", "float32")
-    exported.to(getattr(torch, dtype)).save_pretrained(target, max_shard_size="5GB")
+    exported.config = unquantised_config(config.model.base)
+    exported.to(exported.config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
     transformers.AutoTokenizer.from_pretrained(config.model.base).save_pretrained(target)
     make_checkpoint_portable(target)
     return trained

@@ -20,6 +20,7 @@ from jobs.training_backend import TokenFiles, TrainContext
 from tuneyard.checkpoint import make_checkpoint_portable
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.gpt_oss_layout import read_json
 from tuneyard.token_store import open_token_rows
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -61,7 +62,7 @@ class TransformersBackend:
     def export_hf(
         self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
     ) -> list[np.ndarray]:
-        base_config = transformers.AutoConfig.from_pretrained(config.model.base)
+        base_config = unquantised_config(config.model.base)
         if config.training.method == "lora":
             model = peft.PeftModel.from_pretrained(_load_base(config), checkpoint).eval()
             trained = label_logits(model, probe_rows)
@@ -128,6 +129,14 @@ def label_logits(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> li
     return result
 
 
+def unquantised_config(base: Path) -> Any:
+    """The base's config as an export has it: published GPT-OSS is MXFP4, an export is in the base's dtype."""
+    config = transformers.AutoConfig.from_pretrained(base)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return config
+
+
 def _adapted_layers(layers: int, last: int | None) -> dict[str, Any]:
     """PEFT's fields for adapters on the last layers only."""
     if last is None or last >= layers:
@@ -143,12 +152,21 @@ def _load_pretrained(folder: Path, config: FinetuneConfig) -> Any:
     on_gpu = config.workers.use_gpu and torch.cuda.is_available()
     # grouped_mm, transformers' default, was up to 7.5 times slower on a CPU.
     experts = config.model.experts_implementation or (None if on_gpu or TRANSFORMERS_4 else "eager")
-    return transformers.GptOssForCausalLM.from_pretrained(
+    model = transformers.GptOssForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16 if on_gpu and config.training.precision == "bf16" else torch.float32,
         attn_implementation="eager",  # the one that implements sinks and has a backward pass everywhere
         **({"experts_implementation": experts} if experts else {}),
+        **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if _is_mxfp4(folder) else {}),
     )
+    # What is trained, and exported, is not quantised any more.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model
+
+
+def _is_mxfp4(folder: Path) -> bool:
+    return "quantization_config" in read_json(folder / "config.json")
 
 
 def _training_arguments(

@@ -64,8 +64,8 @@ def validate_hf_checkpoint(folder: Path, base: Path | None = None) -> Checkpoint
     """The manifest of a checkpoint that is exactly what its manifest and config.json say.
 
     Every byte is read. With `base`, the folder of the checkpoint that it was tuned from: names, shapes and
-    dtypes must be the base's and at least one tensor must differ (left out where one is MXFP4 and the other
-    is not: their experts cannot be compared). Raises one CheckpointError that lists every problem found.
+    dtypes must be the base's and at least one tensor must differ (experts aside, where one is MXFP4 and the other
+    is not). Raises one CheckpointError that lists every problem found.
     """
     folder = Path(folder)
     problems: list[str] = []
@@ -175,15 +175,14 @@ def _base_problems(manifest: CheckpointManifest, base_folder: Path) -> Iterator[
             f"the manifest says it was tuned from {manifest.base.name} (weights {manifest.base.digest[:12]}…), "
             f"but {base_folder} holds others ({found[:12]}…)."
         )
-    if _is_mxfp4(base) != _is_mxfp4(manifest.tensors):
-        return
-    if manifest.tensors.keys() != base.keys():
+    both = sorted(manifest.tensors.keys() & base.keys())
+    if _is_mxfp4(base) == _is_mxfp4(manifest.tensors) and manifest.tensors.keys() != base.keys():
         yield f"its tensor names are not those of the base {base_folder}."
-    for name in sorted(manifest.tensors.keys() & base.keys()):
+    for name in both:
         tuned, original = manifest.tensors[name], base[name]
         if (tuned.shape, tuned.dtype) != (original.shape, original.dtype):
             yield f"{name}: {tuned.dtype} {tuned.shape} where the base has {original.dtype} {original.shape}."
-    if manifest.tensors == base:
+    if all(manifest.tensors[name] == base[name] for name in both):
         yield "the tuned weights equal the base: the training was a silent no-op."
 
 

@@ -14,7 +14,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-FP4 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
+from tests.mxfp4 import from_mxfp4, to_mxfp4
+
 _SAME = (
     "num_hidden_layers",
     "vocab_size",
@@ -68,20 +69,6 @@ def _layer(state: dict[str, Any], ours: str, theirs: str) -> dict[str, torch.Ten
         weights[f"{theirs}mlp.{theirs_name}_bias"] = state[f"{ours}mlp.experts.{ours_name}_bias"]
         matrix.copy_(from_mxfp4(blocks, scales).transpose(1, 2))
     return weights
-
-
-def to_mxfp4(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """fp32 [..., columns] to blocks [..., columns / 32, 16] and scales [..., columns / 32], both uint8 (OCP MX 1.0)."""
-    grouped = matrix.reshape(*matrix.shape[:-1], -1, 32)
-    exponent = torch.floor(torch.log2(grouped.abs().amax(-1).clamp_min(2.0**-120))) - 2
-    nearest = (grouped / torch.exp2(exponent)[..., None])[..., None].sub(FP4).abs().argmin(-1).to(torch.uint8)
-    return (nearest[..., 0::2] | (nearest[..., 1::2] << 4)).contiguous(), (exponent + 127).to(torch.uint8)
-
-
-def from_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """The inverse, fp32."""
-    values = torch.stack([FP4[(blocks & 15).long()], FP4[(blocks >> 4).long()]], -1).flatten(-2)
-    return (values * torch.exp2(scales.float() - 127)[..., None]).flatten(-2)
 
 
 def _original_config(config: Any) -> dict[str, Any]:

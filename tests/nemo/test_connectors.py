@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 from jobs.import_checkpoint import import_checkpoint, parse_source
+from tests.mxfp4 import write_mxfp4
 from tests.nemo.original_format import write_original
 from tuneyard.errors import CheckpointError
 
@@ -70,6 +71,21 @@ def test_original_mxfp4_weights_are_the_dequantised_model(tiny_fp32: Path, tmp_p
     reference = reference_logits(original, prompt())
     assert reference.std() > 0.5
     assert (ours - reference).abs().max() <= 1e-3
+
+
+@pytest.mark.usefixtures("nemo_fixes")
+def test_published_mxfp4_weights_are_the_dequantised_model(tiny_oss: Path, tmp_path: Path) -> None:
+    """hf:// as openai/gpt-oss-20b lies on the hub, against transformers' own reading of it."""
+    published = tmp_path / "published"
+    write_mxfp4(tiny_oss, published)
+    import_checkpoint(f"hf://{published}", tmp_path / "nemo")
+    dequantised = transformers.GptOssForCausalLM.from_pretrained(
+        published, quantization_config=transformers.Mxfp4Config(dequantize=True), attn_implementation="eager"
+    )
+    with torch.no_grad():
+        theirs = dequantised.float().eval()(prompt()).logits[0]
+    assert theirs.std() > 0.5
+    assert (nemo_logits(tmp_path / "nemo", prompt()) - theirs).abs().max() <= 1e-4
 
 
 def reference_logits(original: Path, tokens: torch.Tensor) -> torch.Tensor:
