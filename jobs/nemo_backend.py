@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
+import uuid
 from pathlib import Path
 
 from jobs.nemo_recipe import build_recipe  # before nemo: applies the fixes
@@ -16,21 +18,29 @@ from jobs.nemo_recipe import build_recipe  # before nemo: applies the fixes
 import fiddle
 import lightning.pytorch as pl
 import numpy as np
+import torch.distributed as dist
 from nemo import lightning as nl
 
 from jobs.nemo_callbacks import POINTER, CheckpointReporter, ExactResume, MetricsReporter
 from jobs.nemo_folders import checkpoint_folder, nemo_base
 from jobs.nemo_process_group import keep_process_group, local_world_size
 from jobs.training_backend import TokenFiles, TrainContext
+from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 
 BASE_POLL_S = 1.0
+MEGATRON_FOUND_NAN = "Unexpected result"
+"""How megatron/core/rerun_state_machine.py begins what it says of gradients that are not finite."""
+
+SHARED_STORAGE_WAIT_S = 30.0
+"""Network file systems show a new file some seconds late."""
 
 
 class NemoBackend:
     """See TrainingBackend."""
 
     def train(self, config: FinetuneConfig, tokens: TokenFiles, context: TrainContext) -> None:
+        _check_storage_is_shared(config, context)
         _import_base_once(config, context)
         recipe = build_recipe(config, tokens)
         # Ray Train may spread the workers other than `gpus_per_node` says; they are what there is.
@@ -48,7 +58,16 @@ class NemoBackend:
         )
         if context.resume_from is not None:
             parts["resume"] = nl.AutoResume(resume_from_path=str(read_pointer(context.resume_from)))
-        finetune()
+        try:
+            finetune()
+        except RuntimeError as e:
+            if MEGATRON_FOUND_NAN not in str(e):
+                raise
+            training = config.training
+            raise TrainingError(
+                f"The gradients are not finite. Lower training.learning_rate (now {training.learning_rate:g}) or "
+                f"training.max_grad_norm (now {training.max_grad_norm:g}). Megatron says: {e}"
+            ) from e
 
     def export_hf(
         self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
@@ -62,6 +81,26 @@ def read_pointer(folder: Path) -> Path:
     """The NeMo checkpoint that a reported folder points to."""
     found: dict[str, str] = json.loads((folder / POINTER).read_text(encoding="utf-8"))
     return Path(found["path"])
+
+
+def _check_storage_is_shared(config: FinetuneConfig, context: TrainContext) -> None:
+    """Raises TrainingError when a worker does not see what rank 0 writes: it would wait for the base for ever."""
+    if context.world_size == 1:
+        return
+    marker = checkpoint_folder(config) / ".written-by-rank-0"
+    token = [uuid.uuid4().hex]
+    if context.rank == 0:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(token[0], encoding="utf-8")
+    dist.broadcast_object_list(token, src=0)
+    deadline = time.monotonic() + SHARED_STORAGE_WAIT_S
+    while not (marker.exists() and marker.read_text(encoding="utf-8") == token[0]):
+        if time.monotonic() > deadline:
+            raise TrainingError(
+                f"run.storage: {config.run.storage} on {socket.gethostname()} is not the folder that rank 0 writes to. "
+                "NeMo's workers share base and checkpoints: set it to a folder that all nodes see."
+            )
+        time.sleep(BASE_POLL_S)
 
 
 def _import_base_once(config: FinetuneConfig, context: TrainContext) -> None:

@@ -24,10 +24,9 @@ from tuneyard.gpt_oss_layout import read_json
 from tuneyard.token_store import open_token_rows
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
+EXPERT_PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 TRANSFORMERS_4 = transformers.__version__.startswith("4.")
 """NeMo's environment has it; its experts have one implementation, the eager one."""
-
-EXPERT_PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 
 
 class TransformersBackend:

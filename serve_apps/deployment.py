@@ -17,7 +17,7 @@ from tuneyard.checkpoint import validate_hf_checkpoint
 from tuneyard.cluster import check_resources, connect_ray
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.parity import check_parity, parse_parity_rows, render_with
+from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
 from tuneyard.serve_config import ModelAppConfig, ServeConfig
@@ -30,8 +30,8 @@ class CheckedModel:
     config: ModelAppConfig
     checkpoint: Path
     codec: CodecSettings
-    parity_rows: int = 0
-    """Prompts of its training that render here to the same tokens."""
+    parity: tuple[ParityRow, ...] = ()
+    """Prompts of its training; here they render to the same tokens."""
 
 
 def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel:
@@ -59,7 +59,7 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
         )
     rows = parse_parity_rows(manifest.parity)
     check_parity(rows, render_with(codec), codec, config.model_id)
-    return CheckedModel(config, checkpoint, trained, len(rows))
+    return CheckedModel(config, checkpoint, trained, rows)
 
 
 class Deployment:
@@ -115,11 +115,7 @@ class Deployment:
         registry = ModelRegistry()
         models = [check_model(model, registry) for model in self._config.models]
         for model in models:
-            parity = f"{model.parity_rows} prompts of its training render to the same tokens"
-            self._say(
-                f"{model.config.model_id}: checkpoint proved, {model.checkpoint}; "
-                f"{parity if model.parity_rows else 'no prompts of its training in the manifest, parity not proved'}"
-            )
+            self._say(f"{model.config.model_id}: checkpoint proved, {model.checkpoint}")
         import ray
         from ray import serve
         from ray.serve.config import HTTPOptions
@@ -135,7 +131,7 @@ class Deployment:
         serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
         self._stack.callback(self._take_down)
         admin_key = load_admin_key()
-        for model in models:
+        for model, base_url in zip(models, self.base_urls, strict=True):
             app = build_app(model.config, model.checkpoint, model.codec, admin_key)
             started = time.monotonic()
             name = _app_name(model.config)
@@ -146,6 +142,19 @@ class Deployment:
                     f"{model.config.model_id}: no replica came up.\n{_deployment_messages(name) or e}"
                 ) from e
             self._say(f"{model.config.model_id}: up after {time.monotonic() - started:.1f} s")
+            self._prove_parity(model, render_over_http(base_url, model.config.model_id, admin_key))
+
+    def _prove_parity(self, model: CheckedModel, render: RenderRow) -> None:
+        """Through the route that clients use; each replica has done it for itself before it took a request."""
+        if not model.parity:
+            self._say(f"{model.config.model_id}: no prompts of its training in the manifest, parity not proved")
+            return
+        codec = HarmonyCodec.from_checkpoint(model.checkpoint, model.codec)
+        tokens = check_parity(model.parity, render, codec, model.config.model_id)
+        self._say(
+            f"{model.config.model_id}: parity proved, {len(model.parity)} prompts of its training render "
+            f"to the same {tokens} tokens"
+        )
 
     def _take_down(self) -> None:
         from ray import serve

@@ -159,7 +159,7 @@ def test_a_damaged_checkpoint_is_never_served(finetuned: Finetuned, tmp_path: Pa
 
 def test_the_replica_renders_the_prompts_of_training(served: Served, finetuned: Finetuned) -> None:
     prompts = f"{len(finetuned.manifest.parity)} prompts of its training"
-    assert f"{prompts} render to the same tokens" in served.command.output
+    assert f"tuned: parity proved, {prompts} render to the same" in served.command.output
     arguments = ("-m", "tuneyard.cli", "data", "parity", "tiny-support@newest")
     for where in ((), ("--base-url", f"{served.root}/v1")):
         code, output = run(finetuned.folder, finetuned.home, *arguments, *where)

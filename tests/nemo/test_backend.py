@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.backend_contract import backend_config, check_contract, stored, token_rows
+from jobs.training_backend import create_backend
+from tests.jobs.backend_contract import RecordingContext, backend_config, check_contract, stored, token_rows
 from tests.nemo.loss_curves import STEPS, train_both
-from tuneyard.errors import ConfigError
+from tuneyard.errors import ConfigError, TrainingError
+from tuneyard.token_table import IGNORED_LABEL
 
 pytestmark = [pytest.mark.nemo, pytest.mark.usefixtures("nemo_fixes")]
 
 CURVE_TOLERANCE = 5e-4
 """nats; transformers rounds the losses that it logs to 1e-4."""
+
+LEARNING_STEPS = 120
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -31,6 +35,50 @@ def test_both_backends_have_one_loss_curve(tiny_fp32: Path, tmp_path: Path) -> N
     assert len(losses["nemo"]) == STEPS
     assert losses["nemo"] == pytest.approx(losses["transformers"], abs=CURVE_TOLERANCE)
     assert losses["nemo"][-1] < 0.6 * losses["nemo"][0]
+
+
+def test_the_exported_merged_model_answers_trained_questions(tiny_fp32: Path, tmp_path: Path) -> None:
+    """Two chats learnt by heart through LoRA in NeMo: transformers, given the prompts, goes on with the answers."""
+    import torch
+    import transformers
+
+    rows = token_rows(tiny_fp32, 2)
+    asked = backend_config(
+        tiny_fp32,
+        name="by-heart",
+        backend="nemo",
+        method="lora",
+        lora={"rank": 32, "alpha": 64},
+        learning_rate=0.01,
+        max_steps=LEARNING_STEPS,
+        checkpoint_every_steps=LEARNING_STEPS,
+        eval_every_steps=LEARNING_STEPS,
+    )
+    context = RecordingContext(tmp_path / "run")
+    create_backend(asked).train(asked, stored(rows, tmp_path / "tokens"), context)
+    target = tmp_path / "export"
+    target.mkdir()
+    create_backend(asked).export_hf(asked, context.checkpoints[-1], target, [])
+    model = transformers.GptOssForCausalLM.from_pretrained(target, attn_implementation="eager").eval()
+    for row in rows.rows.to_pylist():
+        start = next(place for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL)
+        prompt = torch.tensor([row["input_ids"][:start]])
+        answer = row["input_ids"][start:]
+        found = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=len(answer), do_sample=False
+        )
+        assert found[0, start:].tolist() == answer
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(tiny_fp32: Path, tmp_path: Path) -> None:
+    asked = backend_config(
+        tiny_fp32, name="nan", backend="nemo", method="full", learning_rate=1e30, max_grad_norm=1e30, warmup_ratio=0
+    )
+    tokens = stored(token_rows(tiny_fp32), tmp_path / "tokens")
+    with pytest.raises(
+        TrainingError, match=r"(gradients are not finite|The loss is (nan|inf)).*training.learning_rate"
+    ):
+        create_backend(asked).train(asked, tokens, RecordingContext(tmp_path / "run"))
 
 
 def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:

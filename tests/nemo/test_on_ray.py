@@ -98,7 +98,7 @@ def test_the_result_is_served_by_the_serve_app(home: Path, tmp_path: Path) -> No
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0
         log.close()
-    assert "prompts of its training render to the same tokens" in (tmp_path / "serve.log").read_text()
+    assert "tuned: parity proved" in (tmp_path / "serve.log").read_text()
 
 
 def _first_answer(process: subprocess.Popen[bytes], log: Path, url: str) -> dict[str, dict[str, int]]:
