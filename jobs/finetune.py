@@ -92,18 +92,14 @@ def _train_and_publish(
     address: str | None,
     verbose: bool,
 ) -> ModelVersion:
-    from jobs.ray_training import export_on_ray, train_on_ray
-    from tuneyard.cluster import check_resources, connect_ray
+    from jobs.ray_training import check_workers, export_on_ray, train_on_ray
+    from tuneyard.cluster import connect_ray
 
     say(f"Ray: {connect_ray(address, verbose=verbose)}")
     workers = config.workers
-    check_resources(
-        {
-            "CPU": workers.num_workers * workers.cpus_per_worker,
-            **({"GPU": float(workers.num_workers)} if workers.use_gpu else {}),
-        },
-        f"The run {config.run.name!r} with {workers.num_workers} worker(s)",
-    )
+    lacking = check_workers(config, f"The run {config.run.name!r} with {workers.num_workers} worker(s)")
+    if lacking:
+        say(f"waiting for nodes: {lacking}")
     run_id = record.mlflow_run_id = registry.start_run(
         config.run.model_name, config.run.name, _run_params(config, prepared), record.mlflow_run_id
     )

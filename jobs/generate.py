@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tuneyard.chat import ChatMessage
 from tuneyard.command import add_config_arguments, run_command
 from tuneyard.config import load_config
-from tuneyard.errors import CheckpointError, ConfigError, TrainingError
+from tuneyard.errors import CheckpointError, ConfigError
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.gpt_oss_layout import read_json
+from tuneyard.nemo_parallelism import check_nemo_config
 
 if TYPE_CHECKING:
     from jobs.nemo_generate import GenerationSettings
@@ -72,7 +74,10 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
     asked = _prompts(arguments)
-    checkpoint = arguments.checkpoint or newest_checkpoint(config)
+    check_nemo_config(config, read_json(config.model.base / "config.json"))
+    checkpoint = arguments.checkpoint.resolve() if arguments.checkpoint else newest_checkpoint(config)
+    if not (checkpoint / "weights").is_dir():
+        raise CheckpointError(f"--checkpoint {checkpoint}: no checkpoint in NeMo 2 format, it has no weights/ in it.")
     print(f"[generate] from {checkpoint}", file=sys.stderr, flush=True)
     prompts = [codec.render(messages, tools) for messages, tools in asked]
     completions = generate_on_ray(config, checkpoint, prompts, settings, arguments.address, verbose=arguments.verbose)
@@ -103,16 +108,19 @@ def generate_on_ray(
     *,
     verbose: bool = False,
 ) -> list[list[int]]:
-    """Completions, by as many workers as the config trains with. Raises TrainingError when they fail."""
+    """Completions, by as many workers as the config trains with. Raises ClusterError and TrainingError."""
     import ray.train
     from ray.util.queue import Queue
 
     from jobs.nemo_generate import as_dict, generate_per_worker
-    from jobs.ray_training import worker_group
+    from jobs.ray_training import check_workers, fit, worker_group
     from jobs.run_record import RunFolder
     from tuneyard.cluster import connect_ray
 
     print(f"[generate] Ray: {connect_ray(address, verbose=verbose)}", file=sys.stderr, flush=True)
+    lacking = check_workers(config, "Generating")
+    if lacking:
+        print(f"[generate] waiting for nodes: {lacking}", file=sys.stderr, flush=True)
     results = Queue(actor_options={"num_cpus": 0})
     folder = RunFolder(config).path
     name = f"generate-{time.time_ns()}"
@@ -123,15 +131,12 @@ def generate_on_ray(
         "settings": as_dict(settings),
         "results": results,
     }
+    run = ray.train.RunConfig(name=name, storage_path=str(folder))
     try:
-        worker_group(
-            config, generate_per_worker, loop_config, ray.train.RunConfig(name, storage_path=str(folder))
-        ).fit()
+        fit(worker_group(config, generate_per_worker, loop_config, run))
         found: list[list[int]] = results.get(timeout=10)
-    except ray.train.TrainingFailedError as e:
-        failures = list(getattr(e, "worker_failures", {}).values())
-        raise TrainingError(f"Generating failed: {failures[0] if failures else e}") from e
     finally:
+        results.shutdown(force=True)
         shutil.rmtree(folder / name, ignore_errors=True)
     return found
 

@@ -21,11 +21,11 @@ import numpy as np
 import torch.distributed as dist
 from nemo import lightning as nl
 
-from jobs.nemo_callbacks import POINTER, CheckpointReporter, ExactResume, MetricsReporter
+from jobs.nemo_callbacks import POINTER, CheckpointReporter, MetricsReporter, ResumeInPlace
 from jobs.nemo_folders import checkpoint_folder, nemo_base
 from jobs.nemo_process_group import keep_process_group, local_world_size
 from jobs.training_backend import TokenFiles, TrainContext
-from tuneyard.errors import TrainingError
+from tuneyard.errors import CheckpointError, TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 
 BASE_POLL_S = 1.0
@@ -52,7 +52,7 @@ class NemoBackend:
         trainer: pl.Trainer = parts["trainer"]
         keep_process_group(trainer.strategy)
         metrics = MetricsReporter(context, parts["data"])
-        trainer.callbacks[:0] = [metrics, ExactResume()]  # before the checkpoint, which takes the metrics along
+        trainer.callbacks[:0] = [metrics, ResumeInPlace()]  # before the checkpoint, which takes the metrics along
         parts["log"].ckpt = CheckpointReporter(
             context, metrics, checkpoint_folder(config), every=recipe.log.ckpt.every_n_train_steps
         )
@@ -107,7 +107,11 @@ def _import_base_once(config: FinetuneConfig, context: TrainContext) -> None:
     """Leaves the base in NeMo 2 format at nemo_base(config). Rank 0 imports, in a process outside the group."""
     target = nemo_base(config)
     if context.rank == 0 and not target.exists():
-        import_in_its_own_process(config.model.base, target)
+        try:
+            import_in_its_own_process(config.model.base, target)
+        except (CheckpointError, OSError):
+            if not target.exists():  # another run has imported it meanwhile
+                raise
     # No barrier: an import of 120B takes longer than a collective may. When rank 0 fails, the group is torn down.
     while not target.exists():
         time.sleep(BASE_POLL_S)

@@ -120,14 +120,19 @@ class CheckpointReporter(nl.ModelCheckpoint):
         """Nothing: the last step has been written."""
 
 
-class ExactResume(pl.Callback):
-    """A resumed run takes the next batch, none twice.
+class ResumeInPlace(pl.Callback):
+    """A resumed run evaluates at the steps at which an undisturbed one does, and at its end.
 
-    NeMo's sampler has what remains as its length, and Lightning adds the batches already seen to the count
-    (nemo/collections/common/data/data_samplers.py:340, lightning/pytorch/loops/training_epoch_loop.py:182): the epoch
-    would end early, and start again at the place where it was resumed.
+    Lightning evaluates by the number of the batch in its epoch, and a checkpoint written in on_train_batch_end holds
+    one less than were taken (lightning/pytorch/loops/training_epoch_loop.py, 2.4); it knows the last batch by the
+    number fetched, micro batches among NeMo's loaders, to which it adds steps.
     """
 
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        if trainer.global_step > 0:
-            trainer.fit_loop.epoch_loop.batch_progress.current.reset()
+        steps = trainer.global_step
+        if not steps:
+            return
+        taken = trainer.fit_loop.epoch_loop.batch_progress.current
+        taken.ready = taken.started = taken.processed = taken.completed = steps
+        fetcher = trainer.fit_loop._data_fetcher
+        fetcher.fetched += steps * (trainer.datamodule.micro_batches_per_step - 1)

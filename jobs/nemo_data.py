@@ -74,6 +74,11 @@ class TokenStoreDataModule(pl.LightningDataModule, IOMixin):
         rows = with_filler(open_token_rows(Path(self.heldout)), self.global_batch_size)
         return self._loader(_AllRows(rows), "validation")
 
+    @property
+    def micro_batches_per_step(self) -> int:
+        """Of one data-parallel rank."""
+        return int(self.data_sampler.num_microbatches)
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of the data."""
         steps = self.trainer.global_step - self.init_global_step

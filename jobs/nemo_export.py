@@ -12,6 +12,7 @@ apply_fixes()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from nemo.collections.llm.gpt.model.base import HAVE_TE  # noqa: E402
 from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge  # noqa: E402
 from nemo.lightning.io import load_context  # noqa: E402
 from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
@@ -30,13 +31,14 @@ def export_hf(
     """See TrainingBackend.export_hf; `checkpoint` and `base` are folders in NeMo 2 format."""
     if config.training.method == "lora":
         model = load_with_adapters(checkpoint, base)
-        trained = label_logits(model, probe_rows)
+        trained = label_logits(_where_it_runs(model), probe_rows)
         LoRAMerge()(model)
         _take_adapters_off(model)
         check_merge(trained, label_logits(model, probe_rows))
     else:
         model = _load(checkpoint)
-        trained = label_logits(model, probe_rows)
+        trained = label_logits(_where_it_runs(model), probe_rows)
+    model.cpu()
     exporter = HFExporter(str(checkpoint))
     with transformers.modeling_utils.no_init_weights():
         exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
@@ -75,11 +77,17 @@ def label_logits(model: Any, rows: list[dict[str, list[int]]]) -> list[np.ndarra
     # Not inference_mode: Megatron keeps the masks that it makes, and later training could not use them.
     with torch.no_grad():
         for row in rows:
-            tokens = torch.tensor([row["input_ids"]])
-            logits = model(tokens, torch.arange(tokens.shape[1])[None], attention_mask=None)[0].float()
+            tokens = torch.tensor([row["input_ids"]], device=next(model.parameters()).device)
+            places = torch.arange(tokens.shape[1], device=tokens.device)[None]
+            logits = model(tokens, places, attention_mask=None)[0].float()
             kept = [place - 1 for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL and place]
             result.append(logits[kept].cpu().numpy())
     return result
+
+
+def _where_it_runs(model: Any) -> Any:
+    """TransformerEngine's layers run on GPUs only; Megatron's own run where they are."""
+    return model.cuda() if HAVE_TE else model
 
 
 def _load(checkpoint: Path) -> Any:

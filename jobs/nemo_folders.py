@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from jobs.run_record import RunFolder
-from tuneyard.checkpoint import weights_digest
 from tuneyard.finetune_config import FinetuneConfig
 
 
 def nemo_base(config: FinetuneConfig) -> Path:
-    """Where the base lies in NeMo 2 format, for all runs that start from it."""
-    return config.run.storage / "nemo" / weights_digest(config.model.base)[:16]
+    """Where the base lies in NeMo 2 format, for all runs that start from it.
+
+    Named by what tells one base from another without reading its weights: every worker asks.
+    """
+    base = config.model.base
+    files = sorted([base / "config.json", *base.glob("*.safetensors")])
+    told = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    digest = hashlib.sha256(repr((str(base), told)).encode()).hexdigest()
+    return config.run.storage / "nemo" / digest[:16]
 
 
 def checkpoint_folder(config: FinetuneConfig) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jobs.nemo_folders import nemo_base
 from tuneyard.chat import ChatExample
 from tuneyard.checkpoint import weights_digest
 from tuneyard.dataset import MAX_SHOWN_PROBLEMS, DatasetScan
@@ -78,7 +79,8 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
     _check_max_length(config, base)
     if config.training.backend == "nemo":
         check_nemo_config(config, base)
-    check_disk_space(config, base)
+    is_imported = config.training.backend == "nemo" and nemo_base(config).exists()
+    check_disk_space(config, base, base_is_imported=is_imported)
     codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
     checker, sample = RowChecker(), ParitySample()
     train = _check_dataset(config.data.train, config, checker, sample, is_heldout=False)

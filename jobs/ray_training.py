@@ -22,6 +22,7 @@ from jobs.progress import TrainingProgress
 from jobs.run_record import RunFolder
 from jobs.train_loop import train_loop_per_worker
 from tuneyard.checkpoint import BaseReference, CheckpointManifest, CodecReference, DatasetReference
+from tuneyard.cluster import check_resources
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.token_store import open_token_rows
@@ -46,24 +47,52 @@ def train_on_ray(
 
     Raises TrainingError when the workers fail more often than `workers.max_failures`.
     """
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    on_interrupt = signal.getsignal(signal.SIGINT) if in_main_thread else None
     events = Queue(actor_options={"num_cpus": 0})
     try:
         with TrainingProgress(_QueueEvents(events), log) as progress:
-            result = _trainer(config, prepared, folder, events).fit()
+            result = fit(_trainer(config, prepared, folder, events))
+    except TrainingError as e:
+        raise TrainingError(
+            f"{e}\nCheckpoints are kept in {folder.path}; the same command goes on from the last one."
+        ) from e
+    finally:
+        events.shutdown(force=True)
+    checkpoint = _checkpoint_to_export(config, result)
+    return TrainOutcome(checkpoint, dict(progress.last or result.metrics or {}))
+
+
+def fit(trainer: TorchTrainer) -> Any:
+    """The trainer's result. Ctrl-C raises KeyboardInterrupt here; what the workers raised on purpose, or else a
+    TrainingError that shows the first failure, is raised when they fail more often than the trainer allows.
+    """
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    on_interrupt = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    try:
+        return trainer.fit()
     except ray.train.TrainingFailedError as e:
-        raise _as_training_error(e, folder) from e
+        raise _as_tuneyard_error(e) from e
     except SystemExit as e:
         # Ray Train's own SIGINT handler aborts the run and exits without a word.
         raise KeyboardInterrupt from e
     finally:
         if on_interrupt is not None:
             signal.signal(signal.SIGINT, on_interrupt)
-        events.shutdown(force=True)
-    checkpoint = _checkpoint_to_export(config, result)
-    return TrainOutcome(checkpoint, dict(progress.last or result.metrics or {}))
+
+
+def check_workers(config: FinetuneConfig, what: str) -> str:
+    """check_resources for the config's workers."""
+    workers = config.workers
+    needed = {"CPU": workers.num_workers * workers.cpus_per_worker}
+    if workers.use_gpu:
+        needed["GPU"] = float(workers.num_workers)
+    return check_resources(
+        needed,
+        what,
+        wait_for_nodes=workers.wait_for_nodes,
+        fields="workers.num_workers, workers.cpus_per_worker, workers.use_gpu",
+        wait_field="workers.wait_for_nodes",
+    )
 
 
 def export_on_ray(
@@ -159,7 +188,7 @@ def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> Path:
     return Path(result.checkpoint.path)
 
 
-def _as_training_error(error: ray.train.TrainingFailedError, folder: RunFolder) -> TuneyardError:
+def _as_tuneyard_error(error: ray.train.TrainingFailedError) -> TuneyardError:
     """The workers' own TuneyardError if there is one, else a TrainingError that shows the first failure."""
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
@@ -168,10 +197,7 @@ def _as_training_error(error: ray.train.TrainingFailedError, folder: RunFolder) 
             if isinstance(cause, TuneyardError):
                 return cause
             cause = getattr(cause, "cause", None) or cause.__cause__
-    shown = str(failures[0] if failures else error)
-    return TrainingError(
-        f"Training failed: {shown}\nCheckpoints are kept in {folder.path}; the same command goes on from the last one."
-    )
+    return TrainingError(f"The workers failed: {failures[0] if failures else error}")
 
 
 def _next_version_folder(models: Path) -> Path:

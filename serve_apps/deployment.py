@@ -126,7 +126,9 @@ class Deployment:
         self._say(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
         if not already:
             self._stack.callback(ray.shutdown)
-        _check_replicas(models)
+        lacking = _check_replicas(models, wait_for_nodes=self._config.wait_for_nodes)
+        if lacking:
+            self._say(f"waiting for nodes: {lacking}")
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
         serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
         self._stack.callback(self._take_down)
@@ -177,8 +179,8 @@ def _deployment_messages(app_name: str) -> str:
     return "\n".join(d.message for d in app.deployments.values() if d.message) if app else ""
 
 
-def _check_replicas(models: list[CheckedModel]) -> None:
-    """Refuses what can never be placed, and autoscaling options that Serve does not know."""
+def _check_replicas(models: list[CheckedModel], *, wait_for_nodes: bool) -> str:
+    """Refuses what can never be placed, and autoscaling options that Serve does not know. See check_resources."""
     from pydantic import ValidationError
     from ray.serve.config import AutoscalingConfig
 
@@ -199,4 +201,11 @@ def _check_replicas(models: list[CheckedModel]) -> None:
                 raise ConfigError(f"{model.config.model_id}: autoscaling_config: {e}") from e
         needed["CPU"] += count * replicas.num_cpus
         needed["GPU"] += count * replicas.num_gpus
-    check_resources({k: v for k, v in needed.items() if v}, "The deployment")
+    asked = {name: amount for name, amount in needed.items() if amount}
+    return check_resources(
+        asked,
+        "The deployment",
+        wait_for_nodes=wait_for_nodes,
+        fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus",
+        wait_field="wait_for_nodes",
+    )

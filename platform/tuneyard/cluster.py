@@ -42,25 +42,30 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     return f"the running cluster {found} ({_resources_text(ray.cluster_resources())})"
 
 
-def check_resources(needed: dict[str, float], what: str) -> None:
-    """Raises ClusterError at once when the cluster's nodes together cannot hold `needed`.
+def check_resources(needed: dict[str, float], what: str, *, wait_for_nodes: bool, fields: str, wait_field: str) -> str:
+    """What the cluster's nodes lack now to hold `needed`, for people; empty when they lack nothing.
 
-    Ray itself would keep such work pending without a word. Only nodes that are up now count: a
-    cluster that an autoscaler would grow must have its workers up already.
+    Ray itself would keep such work pending without a word. So a lack raises ClusterError, unless
+    `wait_for_nodes` says that an autoscaler will add the nodes. `fields` and `wait_field` name the config's.
     """
     import ray
 
-    have = ray.cluster_resources()
-    lacking = [
+    lacking = lacking_resources(needed, ray.cluster_resources())
+    if lacking and not wait_for_nodes:
+        raise ClusterError(
+            f"{what} can never be placed on this Ray cluster: {lacking}. Ask for less ({fields}), or add nodes. Where "
+            f"an autoscaler adds them: --set {wait_field}=true."
+        )
+    return lacking
+
+
+def lacking_resources(needed: dict[str, float], have: dict[str, float]) -> str:
+    """Each resource of which there is too little, with both numbers."""
+    return "; ".join(
         f"{name}: {amount:g} needed, {have.get(name, 0):g} there"
         for name, amount in needed.items()
         if have.get(name, 0) < amount
-    ]
-    if lacking:
-        raise ClusterError(
-            f"{what} can never be placed on this Ray cluster: {'; '.join(lacking)}. "
-            "Ask for less (workers.num_workers, workers.cpus_per_worker, workers.use_gpu) or add nodes."
-        )
+    )
 
 
 def _export_python_path() -> None:

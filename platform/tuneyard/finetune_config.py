@@ -124,6 +124,9 @@ class WorkersConfig(StrictConfig):
     threads_per_worker: int | None = Field(default=1, ge=1)
     """Torch threads of a CPU worker; null leaves torch's default."""
 
+    wait_for_nodes: bool = False
+    """Wait when the cluster's nodes cannot hold the workers now: its autoscaler adds some. false: refuse at once."""
+
     max_failures: int = Field(default=2, ge=0)
     """How often a dead worker is replaced before the run fails."""
 

@@ -168,10 +168,13 @@ def _client(address: str | None) -> Iterator[Any]:
     if _has_token():
         # Ray's clusters ask for their token by default, its client does not send one by default.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import aiohttp
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     where = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+    # Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over the address that it is given.
+    os.environ["RAY_API_SERVER_ADDRESS"] = where
     try:
         yield JobSubmissionClient(where)
     except AuthenticationError as e:
@@ -179,9 +182,14 @@ def _client(address: str | None) -> Iterator[Any]:
             f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into {TOKEN_FILE}; "
             "on the head, `ray get-auth-token` prints it."
         ) from e
-    except (ConnectionError, RuntimeError) as e:
+    except (ConnectionError, aiohttp.ClientError) as e:
         raise ClusterError(
-            f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS."
+            f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS. "
+            "A job that was submitted goes on."
+        ) from e
+    except RuntimeError as e:
+        raise ClusterError(
+            f"Ray's job server at {where}: {e}\n`tuneyard jobs list` names the jobs that it knows."
         ) from e
 
 

@@ -104,6 +104,8 @@ class ServeConfig(StrictConfig):
 
     http: HttpConfig = HttpConfig()
     models: tuple[ModelAppConfig, ...] = Field(min_length=1)
+    wait_for_nodes: bool = False
+    """Wait when the cluster's nodes cannot hold the replicas now: its autoscaler adds some. false: refuse at once."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

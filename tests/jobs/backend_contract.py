@@ -40,6 +40,11 @@ class RecordingContext:
         self.checkpoints.append(kept)
 
     @property
+    def evaluations(self) -> dict[float, float]:
+        """Held-out loss by step."""
+        return {m["step"]: m["eval_loss"] for m in self.metrics if "eval_loss" in m}
+
+    @property
     def losses(self) -> list[float]:
         return [m["loss"] for m in self.metrics if "loss" in m]
 
@@ -59,7 +64,7 @@ def stored(table: TokenTable, folder: Path) -> TokenFiles:
 
 def backend_config(base: Path, name: str = "r", **training: Any) -> FinetuneConfig:
     """A run of STEPS steps with two checkpoints."""
-    settings = {"max_steps": STEPS, "learning_rate": 0.01, "checkpoint_every_steps": 3, "eval_every_steps": 3}
+    settings = {"max_steps": STEPS, "learning_rate": 0.01, "checkpoint_every_steps": 3, "eval_every_steps": 2}
     return FinetuneConfig.model_validate(
         {
             "run": {"name": name, "model_name": "m"},
@@ -85,7 +90,7 @@ def check_contract(asked: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> N
     create_backend(asked).train(asked, tokens, context)
     assert [m["step"] for m in context.metrics if "loss" in m] == list(range(1, STEPS + 1))
     assert context.losses[-1] < context.losses[0]
-    assert sum("eval_loss" in m for m in context.metrics) == 2
+    assert list(context.evaluations) == [2, 4, 6]
     assert all(m["total_steps"] == STEPS for m in context.metrics)
     assert all(m["tokens_per_s"] > 0 for m in context.metrics if "loss" in m)
     assert len(context.checkpoints) == 2
@@ -93,6 +98,7 @@ def check_contract(asked: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> N
     resumed = RecordingContext(tmp_path / "two", resume_from=context.checkpoints[0])
     create_backend(asked).train(asked, tokens, resumed)
     assert resumed.losses == pytest.approx(context.losses[3:], rel=1e-5)
+    assert resumed.evaluations == pytest.approx({s: loss for s, loss in context.evaluations.items() if s > 3}, rel=1e-5)
     # Exports the base's names, dtype and shapes, and gives the trained model's own logits.
     target = tmp_path / "export"
     target.mkdir()

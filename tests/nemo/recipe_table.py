@@ -44,7 +44,7 @@ def _get(recipe: Any, field: str) -> Any:
 def _cell(pair: tuple[Any, Any] | None) -> str:
     if pair is None:
         return ""
-    stock, ours = (f"{value:g}" if isinstance(value, float) else str(value) for value in pair)
+    stock, ours = (str(value) for value in pair)
     return ours if stock == ours else f"{stock} → **{ours}**"
 
 

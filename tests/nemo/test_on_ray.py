@@ -32,13 +32,13 @@ def write_config(folder: Path, base: Path) -> Path:
     return write_finetune_config(folder, base, {"nemo": shipped["nemo"]}, **training)
 
 
-def logged_losses(home: Path, run_name: str = "tiny") -> list[tuple[int, float]]:
-    """Every loss of a run in the order in which it was logged."""
+def logged(home: Path, run_name: str = "tiny", metric: str = "loss") -> list[tuple[int, float]]:
+    """A metric's points of a run in the order in which they were logged."""
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny-support")
     runs = client.search_runs([experiment.experiment_id])
     (run_id,) = [found.info.run_id for found in runs if found.info.run_name == run_name]
-    points = sorted(client.get_metric_history(run_id, "loss"), key=lambda point: point.timestamp)
+    points = sorted(client.get_metric_history(run_id, metric), key=lambda point: point.timestamp)
     return [(point.step, point.value) for point in points]
 
 
@@ -56,7 +56,7 @@ def test_the_result_is_proved(home: Path, tiny_oss: Path) -> None:
     manifest = validate_hf_checkpoint(home / "models" / "tiny-support" / "1", base=tiny_oss)
     assert manifest.proof["mean_kl"] < 0.01
     assert {"nemo-toolkit", "megatron-core"} <= manifest.software.keys()
-    losses = [loss for _, loss in logged_losses(home)]
+    losses = [loss for _, loss in logged(home)]
     assert len(losses) == STEPS
     assert losses[-1] < losses[0]
 
@@ -69,11 +69,12 @@ def test_a_killed_worker_changes_no_loss(home: Path, tiny_oss: Path, tmp_path: P
         command.wait_for(lambda: state.exists() and "checkpoint_" in state.read_text(), "first checkpoint")
         command.descendants("RayTrainWorker")[0].send_signal(signal.SIGKILL)
         assert command.process.wait(400) == 0, command.output
-    undisturbed = dict(logged_losses(home))
-    losses = logged_losses(home, "killed")
+    undisturbed = dict(logged(home))
+    losses = logged(home, "killed")
     assert {step for step, _ in losses} == set(range(1, STEPS + 1))
     for step, loss in losses:
         assert loss == pytest.approx(undisturbed[step], rel=1e-5), step
+    assert dict(logged(home, "killed", "eval_loss")) == pytest.approx(dict(logged(home, "tiny", "eval_loss")), rel=1e-5)
 
 
 @pytest.mark.skipif(not SERVING_PYTHON.exists(), reason="serving's own environment, .venv, is not there")
@@ -134,7 +135,7 @@ def test_generate_goes_on_where_training_stopped(home: Path, tiny_oss: Path, tmp
     exported = home / "models" / "tiny-support" / "1"
     model = transformers.GptOssForCausalLM.from_pretrained(exported, dtype=torch.float32, attn_implementation="eager")
     codec = HarmonyCodec.from_checkpoint(exported, CodecSettings())
-    for answer in answers[:1]:
+    for answer in answers[:2]:  # one of each rank
         prompt = codec.render([ChatMessage(role="user", content=answer["prompt"])], ())
         ids = torch.tensor([prompt])
         greedy = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
