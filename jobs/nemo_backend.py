@@ -23,7 +23,7 @@ from nemo import lightning as nl
 
 from jobs.nemo_callbacks import POINTER, CheckpointReporter, MetricsReporter, ResumeInPlace
 from jobs.nemo_folders import checkpoint_folder, nemo_base
-from jobs.nemo_process_group import keep_process_group, local_world_size
+from jobs.nemo_process_group import GROUP_VARIABLES, keep_process_group, local_world_size
 from jobs.training_backend import TokenFiles, TrainContext
 from tuneyard.errors import CheckpointError, TrainingError
 from tuneyard.finetune_config import FinetuneConfig
@@ -129,5 +129,5 @@ def import_in_its_own_process(base: Path, target: Path) -> None:
 
 
 def _leave_the_group() -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
+    for name in GROUP_VARIABLES:
         os.environ.pop(name, None)
