@@ -10,7 +10,6 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from megatron.core import parallel_state
 from nemo.lightning import _strategy_lib
 
-
 GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What tells a process of its group; one outside of it must not inherit them."""
 
