@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 240.0
+TIMEOUT_S = 540.0
 
 
 class Command:
