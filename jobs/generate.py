@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def generate_on_ray(
     import ray.train
     from ray.util.queue import Queue
 
-    from jobs.nemo_generate import as_dict, generate_per_worker
+    from jobs.nemo_generate import generate_per_worker
     from jobs.ray_training import check_workers, fit, worker_group
     from jobs.run_record import RunFolder
     from tuneyard.cluster import connect_ray
@@ -128,7 +129,7 @@ def generate_on_ray(
         "config": config.model_dump_json(),
         "checkpoint": str(checkpoint),
         "prompts": prompts,
-        "settings": as_dict(settings),
+        "settings": asdict(settings),
         "results": results,
     }
     run = ray.train.RunConfig(name=name, storage_path=str(folder))
@@ -158,8 +159,7 @@ def _prompts(arguments: argparse.Namespace) -> list[tuple[tuple[ChatMessage, ...
     ]
     if arguments.data is not None:
         for example in load_chat_dataset(arguments.data).examples:
-            last = max(i for i, m in enumerate(example.messages) if m.role == "assistant")
-            asked.append((example.messages[:last], example.tools))
+            asked.append((example.last_prompt, example.tools))
     if not asked:
         raise ConfigError("Nothing to generate from: give --prompt TEXT or --data FILE.")
     return asked

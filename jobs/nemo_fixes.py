@@ -1,7 +1,7 @@
 """What is wrong in NeMo 2.7.3 and Megatron-Core 0.15 for GPT-OSS, each with its mend. Import before nemo.collections.
 
 A fix is applied only where its fault is found; versions that were never looked at are refused. Faults that a setting
-avoids, rather than a patch, are mended where that setting is: `jobs/nemo_recipe.py`, `jobs/nemo_connectors.py`.
+avoids, rather than a patch, are mended where that setting is; `jobs/NEMO.md` lists them.
 """
 
 from __future__ import annotations

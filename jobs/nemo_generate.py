@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,3 @@ class _TokenIds:
 
     def detokenize(self, tokens: Any, *_: Any, **__: Any) -> str:
         return json.dumps([int(token) for token in tokens])
-
-
-def as_dict(settings: GenerationSettings) -> dict[str, Any]:
-    """For Ray, which carries plain values to the workers."""
-    return asdict(settings)

@@ -73,6 +73,12 @@ class ChatExample(_Strict):
     metadata: dict[str, Any] = Field(default_factory=dict)
     source: str = ""
 
+    @property
+    def last_prompt(self) -> tuple[ChatMessage, ...]:
+        """What the last assistant message answers."""
+        last = max(i for i, message in enumerate(self.messages) if message.role == "assistant")
+        return self.messages[:last]
+
 
 def message_order_problem(roles: Sequence[str], *, for_completion: bool) -> str | None:
     """What is wrong with the order of roles, in words, or None.

@@ -85,8 +85,7 @@ class ParitySample:
         today = datetime.date.today()
         rows = []
         for example in [*self._telling, *self._spread]:
-            last = max(i for i, m in enumerate(example.messages) if m.role == "assistant")
-            prompt = example.messages[:last]
+            prompt = example.last_prompt
             ids = codec.render(prompt, example.tools, today=today)
             rows.append(ParityRow(messages=prompt, tools=example.tools, today=today.isoformat(), token_ids=tuple(ids)))
         return tuple(rows)
