@@ -6,10 +6,12 @@ RUN := PYTHONPATH=platform:. PYTHONWARNINGS=ignore $(BIN)/python
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 INPUTS := pyproject.toml constraints/default.txt
+COMPAT := .venv-compat
+COMPAT_STAMP := $(COMPAT)/.installed
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast check bench nemo-env test-nemo clean
+.PHONY: help demo demo-check test test-fast test-compat check bench nemo-env test-nemo clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C ends it"
@@ -17,6 +19,7 @@ help:
 	@echo "make test        all tests       make test-fast  without Ray and servers"
 	@echo "make check       ruff, mypy, import rules, layout"
 	@echo "make bench       the README's figures"
+	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, in .venv-compat (1 GB)"
 	@echo "make test-nemo   NeMo, in .venv-nemo, which make nemo-env makes (3 GB)"
 	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
 
@@ -46,7 +49,7 @@ test: test-fast
 	$(BIN)/python -m pytest -m "integration or journey" $(ARGS)
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not journey" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not journey and not compat" -n 2 $(ARGS)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
@@ -60,6 +63,15 @@ bench: $(DEV_STAMP)
 	@$(RUN) -m tests.bench $(ARGS)
 
 # gpt-oss: OpenAI's reference model, an oracle for the tests; it asks for Python 3.12 and more, and runs on 3.11.
+$(COMPAT_STAMP): constraints/compat.txt | $(BIN)/python
+	$(BIN)/python -m venv $(COMPAT)
+	$(COMPAT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/compat.txt torch transformers accelerate
+	$(COMPAT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --ignore-requires-python gpt-oss==0.0.9
+	@touch $@
+
+test-compat: $(COMPAT_STAMP) $(DEV_STAMP)
+	$(BIN)/python -m pytest -m compat $(ARGS)
+
 $(NEMO_STAMP): pyproject.toml constraints/nemo.txt | $(BIN)/python
 	$(BIN)/python -m venv $(NEMO)
 	$(NEMO)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/nemo.txt -e '.[nemo,test]'
@@ -75,4 +87,4 @@ test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NEMO) $(COMPAT) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,7 +21,13 @@ from jobs.preflight import PreparedRun
 from jobs.progress import TrainingProgress
 from jobs.run_record import RunFolder
 from jobs.train_loop import train_loop_per_worker
-from tuneyard.checkpoint import BaseReference, CheckpointManifest, CodecReference, DatasetReference
+from tuneyard.checkpoint import (
+    BaseReference,
+    CheckpointManifest,
+    CodecReference,
+    DatasetReference,
+    next_version_folder,
+)
 from tuneyard.cluster import check_resources
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig
@@ -114,7 +120,7 @@ def export_on_ray(
         "metrics": {k: v for k, v in outcome.metrics.items() if k in ("step", "epoch", "loss", "eval_loss")},
         "run_id": run_id,
     }
-    target = _next_version_folder(config.run.storage / "models" / config.run.model_name)
+    target = next_version_folder(config.run.storage / "models" / config.run.model_name)
     task = ray.remote(export_and_prove).options(
         num_cpus=config.workers.cpus_per_worker, num_gpus=1 if config.workers.use_gpu else 0, max_retries=0
     )
@@ -198,8 +204,3 @@ def _as_tuneyard_error(error: ray.train.TrainingFailedError) -> TuneyardError:
                 return cause
             cause = getattr(cause, "cause", None) or cause.__cause__
     return TrainingError(f"The workers failed: {failures[0] if failures else error}")
-
-
-def _next_version_folder(models: Path) -> Path:
-    taken = [int(p.name) for p in models.iterdir() if p.name.isdigit()] if models.is_dir() else []
-    return models / str(max(taken, default=0) + 1)

@@ -20,7 +20,7 @@ from jobs.training_backend import TokenFiles, TrainContext
 from tuneyard.checkpoint import make_checkpoint_portable
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.gpt_oss_layout import read_json
+from tuneyard.gpt_oss_layout import is_mxfp4
 from tuneyard.token_store import open_token_rows
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -156,16 +156,12 @@ def _load_pretrained(folder: Path, config: FinetuneConfig) -> Any:
         dtype=torch.bfloat16 if on_gpu and config.training.precision == "bf16" else torch.float32,
         attn_implementation="eager",  # the one that implements sinks and has a backward pass everywhere
         **({"experts_implementation": experts} if experts else {}),
-        **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if _is_mxfp4(folder) else {}),
+        **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),
     )
     # What is trained, and exported, is not quantised any more.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
-
-
-def _is_mxfp4(folder: Path) -> bool:
-    return "quantization_config" in read_json(folder / "config.json")
 
 
 def _training_arguments(

@@ -18,9 +18,11 @@ TREE = re.compile(r"<!-- tree -->\s*```[a-z]*\n(?P<tree>.*?)\n```", re.DOTALL)
 COMMANDS = (
     "jobs.build_base_model",
     "jobs.evaluate",
+    "jobs.export_openai",
     "jobs.finetune",
     "jobs.generate",
     "jobs.import_checkpoint",
+    "jobs.quantize",
     "serve_apps.deploy",
     "tuneyard.demo",
     "ui.__main__",

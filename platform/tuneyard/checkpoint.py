@@ -22,7 +22,7 @@ from tuneyard.checkpoint_manifest import (
     weights_digest,
     write_manifest,
 )
-from tuneyard.checkpoint_staging import publish_checkpoint, staging_folder
+from tuneyard.checkpoint_staging import next_version_folder, publish_checkpoint, staging_folder
 from tuneyard.errors import CheckpointError
 from tuneyard.gpt_oss_layout import (
     config_problems,
@@ -37,6 +37,8 @@ from tuneyard.gpt_oss_layout import (
 from tuneyard.safetensors_header import FileEntry, TensorEntry, hash_file, hash_safetensors
 
 __all__ = [
+    "INDEX_NAME",
+    "MANIFEST_NAME",
     "BaseReference",
     "CheckpointManifest",
     "CodecReference",
@@ -46,6 +48,7 @@ __all__ = [
     "expected_tensors",
     "make_checkpoint_portable",
     "make_config_portable",
+    "next_version_folder",
     "publish_checkpoint",
     "read_manifest",
     "software_versions",

@@ -63,6 +63,12 @@ def publish_checkpoint(staging: Path, target: Path) -> None:
         raise
 
 
+def next_version_folder(models: Path) -> Path:
+    """Where the next version of a model goes: `<models>/<n>`, one more than the highest there."""
+    taken = [int(p.name) for p in models.iterdir() if p.name.isdigit()] if models.is_dir() else []
+    return models / str(max(taken, default=0) + 1)
+
+
 def _make_staging(target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     # The host is in the name because storage may be shared: a process id means nothing on another machine.

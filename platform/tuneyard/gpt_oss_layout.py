@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,17 @@ ARCHITECTURE = "GptOssForCausalLM"
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _MXFP4_BLOCK = 32
+
+MXFP4_CONFIG = {
+    "quant_method": "mxfp4",
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
+}
+"""`quantization_config` of openai/gpt-oss-20b and -120b."""
 
 
 def expected_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -41,13 +52,24 @@ def expected_mxfp4_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ..
     """The same for MXFP4 weights: expert matrices as `_blocks` `[expert, out, in/32, 16]` and `_scales`."""
     tensors: dict[str, tuple[int, ...]] = {}
     for name, shape in expected_tensors(config).items():
-        if name.endswith("_proj") and len(shape) == 3:
+        if is_expert_matrix(name, shape):
             experts, wide_in, wide_out = shape
             tensors[f"{name}_blocks"] = (experts, wide_out, wide_in // _MXFP4_BLOCK, _MXFP4_BLOCK // 2)
             tensors[f"{name}_scales"] = (experts, wide_out, wide_in // _MXFP4_BLOCK)
         else:
             tensors[name] = shape
     return tensors
+
+
+def is_expert_matrix(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor is one of those that MXFP4 quantises."""
+    return name.endswith("_proj") and len(shape) == 3
+
+
+def is_mxfp4(folder: Path) -> bool:
+    """Whether the checkpoint's config says that its experts are MXFP4. Raises CheckpointError without a config."""
+    quantisation = read_json(folder / "config.json").get("quantization_config")
+    return isinstance(quantisation, dict) and quantisation.get("quant_method") == "mxfp4"
 
 
 def _layer_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ import pytest
 from jobs.export_checkpoint import export_and_prove
 from jobs.training_backend import create_backend
 from tests.jobs.backend_contract import RecordingContext, backend_config, stored, token_rows
-from tests.mxfp4 import write_mxfp4
+from tests.published import publish_mxfp4
 from tuneyard.checkpoint import BaseReference, validate_hf_checkpoint, weights_digest, write_manifest
 from tuneyard.errors import CheckpointError
 from tuneyard.token_table import TOKEN_COLUMNS
@@ -21,7 +21,7 @@ from tuneyard.token_table import TOKEN_COLUMNS
 @pytest.fixture(scope="module")
 def published(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("published") / "mxfp4"
-    write_mxfp4(tiny_oss, target)
+    publish_mxfp4(tiny_oss, target)
     return target
 
 

@@ -10,9 +10,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from jobs.export_openai import export_openai
 from jobs.import_checkpoint import import_checkpoint, parse_source
-from tests.mxfp4 import write_mxfp4
-from tests.nemo.original_format import write_original
+from tests.published import publish_mxfp4
 from tuneyard.errors import CheckpointError
 
 pytestmark = pytest.mark.nemo
@@ -61,31 +61,25 @@ def test_export_gives_every_tensor_back(imported: Path, tiny_fp32: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("nemo_fixes")
-def test_original_mxfp4_weights_are_the_dequantised_model(tiny_fp32: Path, tmp_path: Path) -> None:
-    """Against transformers, and against OpenAI's reference implementation (package gpt-oss)."""
-    original, dequantised = tmp_path / "original", tmp_path / "dequantised"
-    write_original(tiny_fp32, original, dequantised)
-    import_checkpoint(f"openai://{original}", tmp_path / "nemo")
-    ours = nemo_logits(tmp_path / "nemo", prompt())
-    assert (ours - hf_logits(dequantised, prompt())).abs().max() <= 1e-4
-    reference = reference_logits(original, prompt())
-    assert reference.std() > 0.5
-    assert (ours - reference).abs().max() <= 1e-3
-
-
-@pytest.mark.usefixtures("nemo_fixes")
-def test_published_mxfp4_weights_are_the_dequantised_model(tiny_oss: Path, tmp_path: Path) -> None:
-    """hf:// as openai/gpt-oss-20b lies on the hub, against transformers' own reading of it."""
-    published = tmp_path / "published"
-    write_mxfp4(tiny_oss, published)
-    import_checkpoint(f"hf://{published}", tmp_path / "nemo")
+def test_mxfp4_weights_are_the_dequantised_model(tiny_oss: Path, tmp_path: Path) -> None:
+    """hf:// as openai/gpt-oss-20b lies on the hub, and openai:// as in its folder `original`: against transformers'
+    own reading of it, and against OpenAI's reference implementation (package gpt-oss).
+    """
+    published, original = tmp_path / "published", tmp_path / "original"
+    publish_mxfp4(tiny_oss, published)
+    export_openai(published, original)
     dequantised = transformers.GptOssForCausalLM.from_pretrained(
         published, quantization_config=transformers.Mxfp4Config(dequantize=True), attn_implementation="eager"
     )
     with torch.no_grad():
         theirs = dequantised.float().eval()(prompt()).logits[0]
     assert theirs.std() > 0.5
-    assert (nemo_logits(tmp_path / "nemo", prompt()) - theirs).abs().max() <= 1e-4
+    for source in (f"hf://{published}", f"openai://{original}"):
+        imported = tmp_path / source[:2]
+        import_checkpoint(source, imported)
+        ours = nemo_logits(imported, prompt())
+        assert (ours - theirs).abs().max() <= 1e-4
+    assert (ours - reference_logits(original, prompt())).abs().max() <= 1e-3
 
 
 def reference_logits(original: Path, tokens: torch.Tensor) -> torch.Tensor:
