@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Without --no-compile pip would byte-compile every package, a minute for files that are mostly never imported.
 $(STAMP): $(INPUTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[gguf,serve,ui]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[gguf,serve,embedded,ui]'
 	@touch $@
 
 $(DEV_STAMP): $(INPUTS) $(STAMP)

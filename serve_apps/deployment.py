@@ -13,14 +13,17 @@ from types import TracebackType
 from typing import Self
 
 from tuneyard.admin_key import load_admin_key
-from tuneyard.checkpoint import validate_hf_checkpoint
+from tuneyard.checkpoint import CheckpointManifest, validate_hf_checkpoint
 from tuneyard.cluster import check_resources, connect_ray
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
+from tuneyard.gpt_oss_layout import is_mxfp4, read_json
 from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.models_command import check_for_engine
 from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
 from tuneyard.serve_config import ModelAppConfig, ServeConfig
+from tuneyard.serve_plan import plan_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,12 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
     """The model with its checkpoint resolved and proved, and the codec that it must be served with.
 
     Raises CheckpointError for a checkpoint that is not what its manifest says, ParityError or CheckpointError when
-    its prompts would not be those that it was trained on, RegistryError for an unknown reference.
+    its prompts would not be those that it was trained on, ConfigError when the engine cannot hold it, RegistryError for
+    an unknown reference.
     """
     checkpoint = registry.resolve_checkpoint(os.path.expandvars(config.checkpoint))
     manifest = validate_hf_checkpoint(checkpoint)
+    _check_engine(config, checkpoint, manifest)
     if manifest.codec is None:
         return CheckedModel(config, checkpoint, config.codec or CodecSettings())
     trained = CodecSettings.model_validate(manifest.codec.settings)
@@ -60,6 +65,17 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
     rows = parse_parity_rows(manifest.parity)
     check_parity(rows, render_with(codec), codec, config.model_id)
     return CheckedModel(config, checkpoint, trained, rows)
+
+
+def _check_engine(config: ModelAppConfig, checkpoint: Path, manifest: CheckpointManifest) -> None:
+    """What the TensorRT-LLM engine asks of checkpoint and GPUs; asked here, where nothing has been started."""
+    engine = config.engine.tensorrt_llm
+    if engine is None:
+        return
+    check_for_engine(checkpoint, manifest, config.engine.engine)
+    plan = plan_engine(engine, read_json(checkpoint / "config.json"), is_mxfp4=is_mxfp4(checkpoint))
+    if plan.problems:
+        raise ConfigError(f"{config.model_id} on {plan.gpus} × {plan.gpu.name}:\n  " + "\n  ".join(plan.problems))
 
 
 class Deployment:
@@ -199,8 +215,8 @@ def _check_replicas(models: list[CheckedModel], *, wait_for_nodes: bool) -> str:
                 count = AutoscalingConfig(**replicas.autoscaling_config).min_replicas
             except ValidationError as e:
                 raise ConfigError(f"{model.config.model_id}: autoscaling_config: {e}") from e
-        needed["CPU"] += count * replicas.num_cpus
-        needed["GPU"] += count * replicas.num_gpus
+        needed["CPU"] += count * model.config.cpus_per_replica
+        needed["GPU"] += count * model.config.gpus_per_replica
     asked = {name: amount for name, amount in needed.items() if amount}
     return check_resources(
         asked,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from tuneyard.errors import MissingDependencyError
 from tuneyard.serve_config import EngineConfig
 
 
@@ -28,14 +29,27 @@ class GenerationRequest:
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     stop_token_ids: tuple[int, ...]
+    logprobs: int | None = None
+    """How many of the most likely tokens to give at each place, with the chosen one; None: no log-probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log-probability (nats) of a chosen token, and the most likely ones, best first, as (token id, value)."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Tokens that are new since the last chunk; `finish_reason` on the last chunk only."""
+    """Tokens that are new since the last chunk; `finish_reason` on the last chunk only. `logprobs`: one per token,
+    when asked for."""
 
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length", "abort"] | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +68,14 @@ class InferenceEngine(Protocol):
     token is one of stop_token_ids (which is then the last of token_ids: the codec needs it),
     "length" when exactly max_tokens were made, "abort" after `abort`. A request that cannot be
     answered (no prompt, one that does not fit max_model_len with max_tokens, unknown token ids,
-    sampling out of range, an id that is running) raises RequestError on the first step, before
-    anything is generated, and hurts no other request. When the engine dies, every running and
-    every later request raises EngineError: no answer ever just ends. Closing or cancelling the
-    iterator aborts the request in the engine; its id may be used again at once. `abort` of an
-    unknown id does nothing. `check_health` raises EngineError once the engine cannot answer any
-    more. `shutdown` ends running requests with EngineError, frees the engine and may be called
-    twice; an engine that is not shut down may keep the process from ending.
+    sampling out of range, log-probabilities from an engine without, an id that is running)
+    raises RequestError on the first step, before anything is generated, and hurts no other
+    request. When the engine dies, every running and every later request raises EngineError: no
+    answer ever just ends. Closing or cancelling the iterator aborts the request in the engine;
+    its id may be used again at once. `abort` of an unknown id does nothing. `check_health` raises
+    EngineError once the engine cannot answer any more. `shutdown` ends running requests with
+    EngineError, frees the engine and may be called twice; an engine that is not shut down may
+    keep the process from ending.
     """
 
     @property
@@ -83,6 +98,19 @@ def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
             from serve_apps.transformers_engine import TransformersEngine
 
             return TransformersEngine(config, checkpoint)
+        case "tensorrt_llm":
+            try:
+                from serve_apps.tensorrt_llm_engine import TensorRTLLMEngine
+            except ModuleNotFoundError as e:
+                # What is there and broken keeps its own traceback.
+                if e.name != "tensorrt_llm":
+                    raise
+                raise MissingDependencyError(
+                    "engine: tensorrt_llm needs TensorRT-LLM, which is not installed here. Run replicas in the serve "
+                    "image (platform/images/serve.Dockerfile); the extra tuneyard[tensorrt_llm] alone contradicts "
+                    "Ray Serve's pins, as that file explains."
+                ) from e
+            return TensorRTLLMEngine(config, checkpoint)
         case "scripted":
             from serve_apps.scripted_engine import ScriptedEngine
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -51,6 +52,27 @@ class ModelReplica:
         await self._engine.check_health()
 
 
+def _placement(config: ModelAppConfig) -> dict[str, Any]:
+    """What a replica takes of the cluster. With Ray as orchestrator its GPUs are bundles of a placement group, for the
+    actors that TensorRT-LLM starts; the replica itself sits in the first bundle, without a GPU.
+    """
+    engine = config.engine.tensorrt_llm
+    options: dict[str, Any] = {"num_cpus": config.replicas.num_cpus, "num_gpus": config.gpus_per_replica}
+    if engine is None:
+        return {"ray_actor_options": options}
+    if engine.env:
+        options["runtime_env"] = {"env_vars": engine.env}
+    if engine.orchestrator == "mpi":
+        return {"ray_actor_options": options}
+    bundles = [{"CPU": config.replicas.num_cpus}, *({"GPU": 1.0, "CPU": 1.0} for _ in range(config.engine.gpus))]
+    options["num_gpus"] = 0
+    return {
+        "ray_actor_options": options,
+        "placement_group_bundles": bundles,
+        "placement_group_strategy": "PACK",
+    }
+
+
 def build_app(
     config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, admin_key: str | None = None
 ) -> Application:
@@ -65,6 +87,6 @@ def build_app(
         graceful_shutdown_timeout_s=replicas.graceful_shutdown_timeout_s,
         health_check_period_s=replicas.health_check_period_s,
         health_check_timeout_s=replicas.health_check_timeout_s,
-        ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+        **_placement(config),
     )
     return deployment.bind(config, checkpoint, codec_settings, admin_key)

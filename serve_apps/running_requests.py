@@ -67,8 +67,10 @@ class RunningRequests:
             queue.put_nowait(EngineError(self._death))
 
 
-def check_request(request: GenerationRequest, max_model_len: int) -> None:
+def check_request(request: GenerationRequest, max_model_len: int, *, has_logprobs: bool = False) -> None:
     """Raises RequestError for a request that no engine can answer: one such must never reach, and kill, an engine."""
+    if request.logprobs is not None and not has_logprobs:
+        raise RequestError("This engine gives no log-probabilities.", param="logprobs", code="unsupported")
     length, sampling = len(request.prompt_token_ids), request.sampling
     if length == 0:
         raise RequestError("The prompt has no tokens.", param="messages")

@@ -139,7 +139,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     except FileNotFoundError as e:
         raise CheckpointError(
             f"{path.parent} is not a finished checkpoint: it has no {MANIFEST_NAME}, which is written last. "
-            "Its run was cut off, or it was not made by Tuneyard: python -m jobs.import_checkpoint takes it in."
+            "Its run was cut off, or it was not made by Tuneyard: tuneyard models adopt FOLDER takes a download in."
         ) from e
     except (OSError, ValueError) as e:
         raise CheckpointError(

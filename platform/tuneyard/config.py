@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
@@ -90,13 +90,22 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {e}") from e
     if isinstance(value, str) and value.startswith(("./", "../", "~/")):
         value = str(Path(value).expanduser().resolve())
-    node = data
-    for key in keys[:-1]:
-        child = node.setdefault(key, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {key} holds {child!r}, which has no fields.")
-        node = child
-    node[keys[-1]] = value
+    node: Any = data
+    for place, key in enumerate(keys):
+        where: Any = key
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                inside = ".".join(keys[:place])
+                raise ConfigError(
+                    f"--set {override}: {inside} is a list of {len(node)}: write {inside}.0 for its first."
+                )
+            where = int(key)
+        elif not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {keys[place - 1]} holds {node!r}, which has no fields.")
+        if place == len(keys) - 1:
+            node[where] = value
+        else:
+            node = node[where] if isinstance(node, list) else node.setdefault(where, {})
 
 
 def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
@@ -107,18 +116,30 @@ def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
         if problem["type"] == "extra_forbidden":
             known = ", ".join(_fields_at(cls, problem["loc"][:-1]))
             lines.append(f"{where}: unknown field. Known here: {known}.")
+        elif problem["type"] == "value_error":
+            # Ours, and they say themselves what was found.
+            lines.append(f"{where}: {problem['ctx']['error']}.")
         else:
             lines.append(f"{where}: {problem['msg']} (found {problem['input']!r}).")
     head = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     return head + "\n  " + "\n  ".join(lines)
 
 
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The config models of a type: `Model`, `Model | None`, `tuple[Model, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
 def _fields_at(cls: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """The field names of the config model at a path inside cls."""
     for part in loc:
-        field = cls.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if isinstance(part, int):
+            continue
+        field = cls.model_fields.get(part)
+        inner = _models_in(field.annotation) if field else []
+        if len(inner) != 1:
             return []
-        cls = inner
+        cls = inner[0]
     return sorted(cls.model_fields)

@@ -20,7 +20,7 @@ TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _MXFP4_BLOCK = 32
 
-MXFP4_CONFIG = {
+MXFP4_CONFIG: dict[str, Any] = {
     "quant_method": "mxfp4",
     "modules_to_not_convert": [
         "model.layers.*.self_attn",

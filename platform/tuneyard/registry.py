@@ -93,6 +93,14 @@ class ModelRegistry:
         self._client.set_registered_model_alias(name, alias, made.version)
         return _model_version(made)
 
+    def names(self) -> list[str]:
+        """All registered models."""
+        return sorted(model.name for model in self._client.search_registered_models())
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Alias -> version of a registered model."""
+        return {alias: int(version) for alias, version in self._client.get_registered_model(name).aliases.items()}
+
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, oldest first; none for an unknown name."""
         found = self._client.search_model_versions(f"name='{name}'")

@@ -8,13 +8,18 @@ from pydantic import Field, model_validator
 
 from tuneyard.config import StrictConfig
 from tuneyard.harmony import CodecSettings
+from tuneyard.tensorrt_llm_config import TensorRTLLMConfig
 
 
 class EngineConfig(StrictConfig):
     """What generates tokens, inside a replica."""
 
-    engine: Literal["transformers", "scripted"] = "transformers"
-    """`transformers`: its continuous batching, on a CPU or a GPU. `scripted`: canned replies, for tests and UI work."""
+    engine: Literal["transformers", "tensorrt_llm", "scripted"] = "transformers"
+    """`transformers`: its continuous batching, on a CPU or a GPU. `tensorrt_llm`: NVIDIA's, in the serve image.
+    `scripted`: canned replies, for tests and UI work."""
+
+    tensorrt_llm: TensorRTLLMConfig | None = None
+    """The TensorRT-LLM engine's fields; the fields below are the other engines'."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the transformers engine; float32 is the faster one on most CPUs."""
@@ -37,6 +42,20 @@ class EngineConfig(StrictConfig):
     token_interval_s: float = Field(default=0.0, ge=0)
     """Seconds between two tokens of the scripted engine."""
 
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if (self.engine == "tensorrt_llm") != (self.tensorrt_llm is not None):
+            raise ValueError(f"the section tensorrt_llm goes with engine: tensorrt_llm, found engine: {self.engine}")
+        others = sorted(self.model_fields_set - {"engine", "tensorrt_llm"})
+        if self.engine == "tensorrt_llm" and others:
+            raise ValueError(f"{others[0]} is no field of the TensorRT-LLM engine; its own stand under tensorrt_llm")
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that one replica's engine needs; the other engines take what the replica has."""
+        return self.tensorrt_llm.tensor_parallel_size if self.tensorrt_llm is not None else 0
+
 
 class HttpConfig(StrictConfig):
     """Where the API listens."""
@@ -57,7 +76,9 @@ class ReplicaConfig(StrictConfig):
     """Ray Serve's AutoscalingConfig, passed through: min_replicas, max_replicas, target_ongoing_requests, …"""
 
     num_cpus: float = Field(default=1.0, ge=0)
-    num_gpus: float = Field(default=0.0, ge=0)
+    num_gpus: float | None = Field(default=None, ge=0)
+    """GPUs of a replica; null: those that its engine needs, none for the transformers engine."""
+
     max_ongoing_requests: int = Field(default=64, ge=1)
     """Requests that a replica takes at a time; the rest waits in Serve's queue."""
 
@@ -98,17 +119,41 @@ class ModelAppConfig(StrictConfig):
 
     replicas: ReplicaConfig = ReplicaConfig()
 
+    @property
+    def gpus_per_replica(self) -> float:
+        """replicas.num_gpus, resolved."""
+        asked = self.replicas.num_gpus
+        return float(self.engine.gpus) if asked is None else asked
+
+    @property
+    def cpus_per_replica(self) -> float:
+        """replicas.num_cpus, and one for each worker that TensorRT-LLM starts over Ray."""
+        engine = self.engine.tensorrt_llm
+        over_ray = engine is not None and engine.orchestrator == "ray"
+        return self.replicas.num_cpus + (self.engine.gpus if over_ray else 0)
+
+    @model_validator(mode="after")
+    def _has_its_gpus(self) -> Self:
+        if self.engine.gpus and self.gpus_per_replica != self.engine.gpus:
+            raise ValueError(
+                f"replicas.num_gpus={self.replicas.num_gpus}, but the engine takes tensor_parallel_size="
+                f"{self.engine.gpus} GPUs: leave num_gpus out"
+            )
+        return self
+
 
 class ServeConfig(StrictConfig):
     """A deployment: an HTTP address and the models behind it."""
 
     http: HttpConfig = HttpConfig()
-    models: tuple[ModelAppConfig, ...] = Field(min_length=1)
+    models: tuple[ModelAppConfig, ...]
     wait_for_nodes: bool = False
     """Wait when the cluster's nodes cannot hold the replicas now: its autoscaler adds some. false: refuse at once."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        if not self.models:
+            raise ValueError("models: give at least one")
         for name in ("model_id", "route_prefix"):
             values = [getattr(model, name) for model in self.models]
             twice = sorted({value for value in values if values.count(value) > 1})

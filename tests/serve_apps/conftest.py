@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,3 +27,14 @@ def make_service(codec: HarmonyCodec, tiny_oss: Path) -> ServiceFactory:
         return ChatService(ScriptedEngine(script, **options), codec, "tiny", "0123456789abcdef")  # type: ignore[arg-type]
 
     return make
+
+
+FAKE_TENSORRT_LLM = Path(__file__).parent / "fake_tensorrt_llm"
+
+
+@pytest.fixture(scope="session")
+def fake_tensorrt_llm() -> Iterator[None]:
+    """The fake package tensorrt_llm, importable here and in processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FAKE_TENSORRT_LLM))
+        yield

@@ -16,9 +16,10 @@ from serve_apps.running_requests import check_request
 from serve_apps.scripted_engine import ScriptedEngine
 from tuneyard.errors import ConfigError, EngineError, RequestError
 from tuneyard.serve_config import EngineConfig
+from tuneyard.tensorrt_llm_config import TensorRTLLMConfig
 
 PROMPT = tuple(range(20, 40))
-ENGINES = ["scripted", "transformers"]
+ENGINES = ["scripted", "transformers", "tensorrt_llm"]
 
 
 def request(name: str = "r", max_tokens: int = 8, stop: tuple[int, ...] = (), **sampling: Any) -> GenerationRequest:
@@ -31,12 +32,21 @@ async def collect(engine: InferenceEngine, asked: GenerationRequest) -> tuple[li
     return [token for chunk in chunks for token in chunk.token_ids], chunks
 
 
+def config_of(engine: str) -> EngineConfig:
+    if engine == "tensorrt_llm":
+        section = TensorRTLLMConfig(gpu="H100", max_seq_len=8192, max_num_tokens=8192)
+        return EngineConfig(engine="tensorrt_llm", tensorrt_llm=section)
+    script = (tuple(range(5, 1000)),)
+    return EngineConfig.model_validate(
+        {"engine": engine, "script": script, "token_interval_s": 0.005, "kv_cache_tokens": 8192}
+    )
+
+
 @pytest.fixture(params=ENGINES)
 async def engine(request: pytest.FixtureRequest, tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
-    config = EngineConfig(
-        engine=request.param, script=(tuple(range(5, 1000)),), token_interval_s=0.005, kv_cache_tokens=8192
-    )
-    engine = create_engine(config, tiny_oss)
+    if request.param == "tensorrt_llm":
+        request.getfixturevalue("fake_tensorrt_llm")
+    engine = create_engine(config_of(request.param), tiny_oss)
     await engine.start()
     yield engine
     await engine.shutdown()
@@ -66,6 +76,13 @@ async def test_contract(engine: InferenceEngine) -> None:
     long = GenerationRequest("l", tuple([20] * engine.max_model_len), SamplingParams(4), ())
     with pytest.raises(RequestError, match=rf"{engine.max_model_len} tokens; the context is {engine.max_model_len}"):
         await collect(engine, long)
+    # Log-probabilities are given, one per token, or refused.
+    with_logprobs = GenerationRequest("lp", PROMPT, SamplingParams(3, temperature=0.0), (), logprobs=2)
+    try:
+        tokens, chunks = await collect(engine, with_logprobs)
+        assert [entry.token_id for chunk in chunks for entry in chunk.logprobs] == tokens
+    except RequestError as e:
+        assert e.param == "logprobs"
     # Closing the iterator aborts. Each of these answers would take longer than wait_until_idle waits.
     endlessly = engine.max_model_len - len(PROMPT)
     endless = engine.generate(request("c", max_tokens=endlessly))

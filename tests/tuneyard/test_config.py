@@ -48,6 +48,7 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
         (FINETUNE, ["training.epochs=none"], r"training.epochs: .*found 'none'"),
         (FINETUNE, ["training.epochs"], "expected field.name=value"),
         (FINETUNE, ["run.name.x=1"], "run.name.x=1: name holds 'r', which has no fields"),
+        (FINETUNE + "x: [1]\n", ["x.1=2"], "x.1=2: x is a list of 1: write x.0 for its first"),
         (FINETUNE, ["training.early_stopping_patience=2"], "early_stopping_patience=2 needs data.heldout"),
         (FINETUNE, ["data.heldout=./a.jsonl", "data.train=./a.jsonl"], "are the same file"),
         ("- a\n- b\n", [], "must be a mapping of fields, found a list"),
@@ -68,7 +69,7 @@ def test_a_missing_config_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models: []\n", "at least 1 item"),
+        ("models: []\n", "models: give at least one"),
         ("http: {host: 0.0.0.0}\nmodels: [{model_id: a, checkpoint: c}]\n", "127.0.0.1"),
         ("models: [{model_id: a, checkpoint: c}, {model_id: b, checkpoint: c}]\n", "route_prefix '/' is used more"),
         (

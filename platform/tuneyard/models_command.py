@@ -1,0 +1,143 @@
+"""`tuneyard models`: what is registered, and whether a checkpoint is right."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from tuneyard.checkpoint import CheckpointManifest, make_checkpoint_portable, validate_hf_checkpoint, write_manifest
+from tuneyard.checkpoint_manifest import MANIFEST_NAME
+from tuneyard.errors import CheckpointError
+from tuneyard.gpt_oss_layout import read_json
+
+ENGINES = ("transformers", "tensorrt_llm")
+EPILOG = """\
+MODEL is name@alias or name/version in the registry, or a checkpoint folder.
+
+examples:
+  tuneyard models list
+  tuneyard models check acme-support@newest --engine tensorrt_llm
+  tuneyard models check /models/acme --base /models/gpt-oss-20b
+  tuneyard models adopt /models/gpt-oss-20b
+"""
+
+
+def add_models_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `models` and what is below it."""
+    models = commands.add_parser(
+        "models",
+        help="registered models and their checkpoints",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    below = models.add_subparsers(required=True, metavar="COMMAND")
+    listed = below.add_parser("list", help="models, versions and aliases in the registry")
+    listed.set_defaults(action=_list)
+    check = below.add_parser("check", help="every byte, name, shape and field of a checkpoint; exit 1 if one is wrong")
+    check.add_argument("model", metavar="MODEL")
+    check.add_argument("--engine", choices=ENGINES, default="transformers", help="what must serve it")
+    check.add_argument(
+        "--base",
+        type=Path,
+        metavar="FOLDER",
+        help="what it was tuned from, to compare the experts with; default: as the manifest says, if it is there",
+    )
+    check.set_defaults(action=_check)
+    adopt = below.add_parser(
+        "adopt", help="make a download servable: config fields for all loaders, then the manifest that proves it"
+    )
+    adopt.add_argument("folder", metavar="FOLDER", type=Path)
+    adopt.add_argument("--name", help="default: the folder's")
+    adopt.set_defaults(action=_adopt)
+
+
+def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, base: Path | None = None) -> list[str]:
+    """What was proved beyond the manifest, in words. Raises CheckpointError that lists every problem.
+
+    `base`: the checkpoint that it was tuned from; None: where the manifest says, if that is there.
+    """
+    from tuneyard.expert_arrangement import arrangement_problems
+    from tuneyard.tensorrt_llm_layout import tensorrt_llm_problems
+
+    problems: list[str] = []
+    proved: list[str] = []
+    if engine == "tensorrt_llm":
+        problems += tensorrt_llm_problems(read_json(folder / "config.json"), manifest.tensors)
+        proved.append("config and dtypes are such as TensorRT-LLM reads rightly")
+    base = base or _base_of(manifest)
+    if base is not None:
+        problems += arrangement_problems(folder, base)
+        proved.append(f"experts are arranged as those of {base}")
+    elif manifest.kind == "finetuned":
+        proved.append("NOT compared: the experts' arrangement, for the base is not here (--base FOLDER)")
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise CheckpointError(f"{folder} is not fit for the engine {engine}: {count}\n  " + "\n  ".join(problems))
+    return proved
+
+
+def _base_of(manifest: CheckpointManifest) -> Path | None:
+    """Where the run's config says that the base lies, if it still does."""
+    model: Any = manifest.config.get("model")
+    found = Path(model["base"]) if isinstance(model, dict) and model.get("base") else None
+    return found if found is not None and (found / "config.json").is_file() else None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from tuneyard.registry import ModelRegistry
+
+    folder = ModelRegistry().resolve_checkpoint(os.path.expandvars(arguments.model))
+    manifest = validate_hf_checkpoint(folder)
+    proved = check_for_engine(folder, manifest, arguments.engine, arguments.base)
+    size = sum(entry.size_bytes for entry in manifest.files.values())
+    print(f"{manifest.name}/{manifest.version} at {folder}")
+    print(f"  every byte of {len(manifest.files)} files ({size / 2**30:.2f} GiB) is what the manifest says")
+    print(f"  names, shapes and dtypes of {len(manifest.tensors)} tensors are those of a GPT-OSS of its config")
+    for line in proved:
+        print(f"  {line}")
+    print(f"fit for the engine {arguments.engine}")
+
+
+def _list(_: argparse.Namespace) -> None:
+    from tuneyard.registry import ModelRegistry
+
+    registry = ModelRegistry()
+    names = registry.names()
+    if not names:
+        print(f"no models in the registry {registry.uri}")
+    for name in names:
+        aliases = registry.aliases(name)
+        for version in registry.versions(name):
+            marks = "".join(f" @{alias}" for alias, number in sorted(aliases.items()) if number == version.version)
+            print(f"{name}/{version.version}{marks}  {version.checkpoint}")
+
+
+def _adopt(arguments: argparse.Namespace) -> None:
+    folder: Path = arguments.folder.resolve()
+    manifest = adopt_checkpoint(folder, arguments.name or folder.name)
+    print(f"{manifest.name} can be served and tuned from: {folder} (weights {manifest.digest[:12]})")
+
+
+def adopt_checkpoint(folder: Path, name: str) -> CheckpointManifest:
+    """Gives a downloaded base its manifest, after config.json and tokenizer_config.json were made to mean the same to
+    transformers 4.57 and 5.x. Its weights are not changed.
+
+    Raises CheckpointError when it has a manifest, consists of links into a cache, or is no GPT-OSS.
+    """
+    if (folder / MANIFEST_NAME).exists():
+        raise CheckpointError(f"{folder}: has a manifest already. Check it: tuneyard models check {folder}")
+    linked = [path.name for path in folder.glob("*.json") if path.is_symlink()]
+    if linked:
+        raise CheckpointError(
+            f"{folder}: {linked[0]} is a link into a cache that others use. Download into a folder of its own: "
+            "hf download openai/gpt-oss-20b --local-dir FOLDER"
+        )
+    make_checkpoint_portable(folder)
+    write_manifest(folder, kind="base", name=name, version="1")
+    try:
+        return validate_hf_checkpoint(folder)
+    except CheckpointError:
+        (folder / MANIFEST_NAME).unlink()
+        raise

@@ -1,0 +1,67 @@
+"""What TensorRT-LLM 1.2 asks of a GPT-OSS checkpoint beyond what every loader does.
+
+Its weight loader (tensorrt_llm/_torch/models/modeling_gpt_oss.py) tries the BF16 form, swallows whatever goes wrong and
+tries MXFP4: a checkpoint with a fault comes out as a misleading KeyError on `gate_up_proj_blocks`, or as another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuneyard.gpt_oss_layout import MXFP4_CONFIG, is_expert_matrix
+from tuneyard.safetensors_header import TensorEntry
+
+_OPENAI_NAMES = ("num_experts", "experts_per_token", "rope_scaling_factor")
+_ROPE_FIELDS = ("rope_type", "factor", "beta_fast", "beta_slow", "original_max_position_embeddings")
+
+
+def tensorrt_llm_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> Iterator[str]:
+    """What would fail or go wrong there; `config` is config.json. Empty for a checkpoint that it loads rightly."""
+    yield from _dtype_problems(config, tensors)
+    yield from _window_problems(config)
+    found = [name for name in _OPENAI_NAMES if name in config]
+    if found:
+        yield (
+            f"config.json: has {', '.join(found)}, names of OpenAI's original form: TensorRT-LLM would read the whole "
+            "file as such. Remove them, and write the manifest again."
+        )
+    scaling = config.get("rope_scaling")
+    lacking = [field for field in _ROPE_FIELDS if not isinstance(scaling, dict) or scaling.get(field) is None]
+    if lacking or (isinstance(scaling, dict) and scaling.get("rope_type") != "yarn"):
+        yield (
+            f"config.json: rope_scaling is {scaling!r}; transformers 4.57.3, which TensorRT-LLM reads it with, needs "
+            f"rope_type yarn with {', '.join(_ROPE_FIELDS[1:])}."
+        )
+
+
+def _dtype_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> Iterator[str]:
+    experts = {entry.dtype for name, entry in tensors.items() if is_expert_matrix(name, entry.shape)}
+    if experts - {"BF16"}:
+        yield (
+            f"the experts are {' and '.join(sorted(experts))}; TensorRT-LLM serves GPT-OSS in BF16 or MXFP4. "
+            "Export from a BF16 base, or quantise: python -m jobs.quantize SOURCE --format mxfp4"
+        )
+    quantisation = config.get("quantization_config")
+    if quantisation is None:
+        return
+    if quantisation.get("quant_method") != MXFP4_CONFIG["quant_method"]:
+        yield f"config.json: quant_method is {quantisation.get('quant_method')!r}, only mxfp4 is served."
+    kept = set(quantisation.get("modules_to_not_convert") or ())
+    if unnamed := [name for name in MXFP4_CONFIG["modules_to_not_convert"] if name not in kept]:
+        yield (
+            f"config.json: quantization_config.modules_to_not_convert lacks {', '.join(unnamed)}, so that TensorRT-LLM "
+            "would take them for quantised, which they are not."
+        )
+
+
+def _window_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """It gives every even layer the window, whatever layer_types says."""
+    layers = config.get("layer_types")
+    expected = ["sliding_attention", "full_attention"]
+    if layers is not None and layers != [expected[index % 2] for index in range(len(layers))]:
+        first = next(index for index, kind in enumerate(layers) if kind != expected[index % 2])
+        yield (
+            f"config.json: layer_types[{first}] is {layers[first]!r}. TensorRT-LLM gives even layers the window and "
+            "odd ones full attention, whatever stands there: it would serve another model."
+        )
