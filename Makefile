@@ -8,6 +8,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 INPUTS := pyproject.toml constraints/default.txt
 COMPAT := .venv-compat
 COMPAT_STAMP := $(COMPAT)/.installed
+TRITON := .venv-triton
+TRITON_STAMP := $(TRITON)/.installed
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
@@ -19,7 +21,7 @@ help:
 	@echo "make test        all tests       make test-fast  without Ray and servers"
 	@echo "make check       ruff, mypy, import rules, layout"
 	@echo "make bench       the README's figures"
-	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, in .venv-compat (1 GB)"
+	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, Triton's front; own environments (2 GB)"
 	@echo "make test-nemo   NeMo, in .venv-nemo, which make nemo-env makes (3 GB)"
 	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
 
@@ -69,7 +71,12 @@ $(COMPAT_STAMP): constraints/compat.txt | $(BIN)/python
 	$(COMPAT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --ignore-requires-python gpt-oss==0.0.9
 	@touch $@
 
-test-compat: $(COMPAT_STAMP) $(DEV_STAMP)
+$(TRITON_STAMP): constraints/triton.txt | $(BIN)/python
+	$(BIN)/python -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/triton.txt nvidia-pytriton torch transformers accelerate pydantic pyyaml openai-harmony bpe-openai httpx
+	@touch $@
+
+test-compat: $(COMPAT_STAMP) $(TRITON_STAMP) $(DEV_STAMP)
 	$(BIN)/python -m pytest -m compat $(ARGS)
 
 $(NEMO_STAMP): pyproject.toml constraints/nemo.txt | $(BIN)/python
@@ -87,4 +94,4 @@ test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEMO) $(COMPAT) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) .mypy_cache .ruff_cache .pytest_cache .hypothesis
