@@ -13,7 +13,7 @@ TRITON_STAMP := $(TRITON)/.installed
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-compat check bench nemo-env test-nemo clean
+.PHONY: help demo demo-check test test-fast test-compat test-gpu check bench nemo-env test-nemo clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C ends it"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench       the README's figures"
 	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, Triton's front; own environments (2 GB)"
 	@echo "make test-nemo   NeMo, in .venv-nemo, which make nemo-env makes (3 GB)"
+	@echo "make test-gpu    on a GPU node, GPU_PYTHON=…: real TensorRT-LLM against its contract, engines, figures"
 	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
 
 $(BIN)/python:
@@ -92,6 +93,11 @@ nemo-env: $(NEMO_STAMP)
 test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 --ignore=tests/nemo/test_on_ray.py tests/nemo $(ARGS)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
+
+# On a node with a GPU, in the serve image or any environment that has PyTorch with CUDA and pytest: GPU_PYTHON names it.
+GPU_PYTHON ?= python3
+test-gpu:
+	PYTHONPATH=platform:. $(GPU_PYTHON) -m pytest -m gpu -rs tests/gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -63,13 +63,14 @@ class TransformersBackend:
     ) -> list[np.ndarray]:
         base_config = unquantised_config(config.model.base)
         if config.training.method == "lora":
-            model = peft.PeftModel.from_pretrained(_load_base(config), checkpoint).eval()
+            base = _load_pretrained(config.model.base, config, torch.float32)
+            model = peft.PeftModel.from_pretrained(base, checkpoint).eval()
             trained = label_logits(model, probe_rows)
             # Merging in bf16 moved logits by up to 2.5; in fp32 by 1e-6.
             model = model.merge_and_unload(safe_merge=True)
             check_merge(trained, label_logits(model, probe_rows))
         else:
-            model = _load_pretrained(checkpoint, config).eval()
+            model = _load_pretrained(checkpoint, config, torch.float32).eval()
             trained = label_logits(model, probe_rows)
         model.config = base_config
         model.to(base_config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
@@ -94,7 +95,8 @@ def create_collator(model: Any) -> TokenCollator:
 
 def load_trainable_model(config: FinetuneConfig) -> Any:
     """The base in fp32 (bf16 with a GPU and `precision: bf16`), with fresh adapters when training LoRA."""
-    model = _load_base(config)
+    in_bf16 = config.workers.use_gpu and torch.cuda.is_available() and config.training.precision == "bf16"
+    model = _load_pretrained(config.model.base, config, torch.bfloat16 if in_bf16 else torch.float32)
     aux = config.training.router_aux_loss_coef
     model.config.output_router_logits = aux > 0
     model.router_aux_loss_coef = aux
@@ -143,17 +145,13 @@ def _adapted_layers(layers: int, last: int | None) -> dict[str, Any]:
     return {"layers_to_transform": list(range(layers - last, layers)), "layers_pattern": "layers"}
 
 
-def _load_base(config: FinetuneConfig) -> Any:
-    return _load_pretrained(config.model.base, config)
-
-
-def _load_pretrained(folder: Path, config: FinetuneConfig) -> Any:
+def _load_pretrained(folder: Path, config: FinetuneConfig, dtype: torch.dtype) -> Any:
     on_gpu = config.workers.use_gpu and torch.cuda.is_available()
     # grouped_mm, transformers' default, was up to 7.5 times slower on a CPU.
     experts = config.model.experts_implementation or (None if on_gpu or TRANSFORMERS_4 else "eager")
     model = transformers.GptOssForCausalLM.from_pretrained(
         folder,
-        dtype=torch.bfloat16 if on_gpu and config.training.precision == "bf16" else torch.float32,
+        dtype=dtype,
         attn_implementation="eager",  # the one that implements sinks and has a backward pass everywhere
         **({"experts_implementation": experts} if experts else {}),
         **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),

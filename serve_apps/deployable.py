@@ -20,6 +20,7 @@ from tuneyard.chat import ChatMessage
 from tuneyard.checkpoint import read_manifest
 from tuneyard.errors import CheckpointError, ConfigError
 from tuneyard.gpt_oss_layout import read_json
+from tuneyard.gpu_here import describe_gpus, known_gpu_here
 from tuneyard.gpus import GPUS
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.serve_config import EngineConfig
@@ -187,13 +188,10 @@ def _stop_token_ids(folder: Path) -> tuple[int, ...]:
 
 def _gpu_here() -> str:
     """The name of this machine's GPU, as a config would have it."""
-    import torch
-
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    for known in GPUS:
-        if known in name:
-            return known
+    if (known := known_gpu_here()) is not None:
+        return known
+    found = [gpu["name"] for gpu in describe_gpus()]
     raise ConfigError(
-        f"TensorRT-LLM runs on {', '.join(GPUS)}, and this machine's GPU is: {name}. "
+        f"TensorRT-LLM runs on {', '.join(GPUS)}, and this machine's GPU is: {found[0] if found else 'none'}. "
         "Elsewhere: engine=EngineConfig(engine='transformers')."
     )

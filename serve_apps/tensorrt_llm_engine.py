@@ -24,6 +24,7 @@ from serve_apps.inference_engine import EngineStats, GenerationRequest, Sampling
 from serve_apps.running_requests import Deliver, RunningRequests, check_request
 from tuneyard.errors import ConfigError, EngineError, RequestError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
+from tuneyard.gpu_here import describe_gpus
 from tuneyard.gpus import GPUS
 from tuneyard.serve_config import EngineConfig
 from tuneyard.tensorrt_llm_arguments import llm_arguments
@@ -286,17 +287,12 @@ def _check_version(version: str) -> None:
 
 def _check_gpu(name: str) -> None:
     """Refuses a GPU of another generation than the config was written for."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return  # TensorRT-LLM itself says so, and better
-    major, minor = torch.cuda.get_device_capability()
-    if major * 10 + minor != GPUS[name].sm:
-        raise ConfigError(
-            f"engine.tensorrt_llm.gpu is {name} (SM {GPUS[name].sm}), this replica got "
-            f"{torch.cuda.get_device_name()} (SM {major * 10 + minor}): its kernels are others. Change the config, or "
-            "place the replica on another node."
-        )
+    for gpu in describe_gpus()[:1]:  # without any, TensorRT-LLM itself says so, and better
+        if gpu["sm"] != GPUS[name].sm:
+            raise ConfigError(
+                f"engine.tensorrt_llm.gpu is {name} (SM {GPUS[name].sm}), this replica got {gpu['name']} "
+                f"(SM {gpu['sm']}): its kernels are others. Change the config, or place the replica on another node."
+            )
 
 
 def _typed(arguments: dict[str, Any]) -> dict[str, Any]:

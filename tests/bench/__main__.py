@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 
-from tests.bench import accuracy, batching, data, serve_throughput, train_throughput
+from tests.bench import accuracy, batching, data, engine, serve_throughput, train_throughput
 from tuneyard.home import tuneyard_home
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "accuracy": accuracy.run,
     "data": data.run,
     "batching": batching.run,
+    "engine": engine.run,
 }
 
 

@@ -1,0 +1,52 @@
+"""The embedded engine and backend on CUDA: their contracts, and the tokens that a CPU gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, create_engine
+from tests.jobs.backend_contract import backend_config, check_contract, token_rows
+from tests.serve_apps import test_inference_engine
+from tuneyard.serve_config import EngineConfig
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+async def engine(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
+    engine = create_engine(EngineConfig(kv_cache_tokens=8192), tiny_oss)
+    await engine.start()
+    yield engine
+    await engine.shutdown()
+
+
+async def test_contract(engine: InferenceEngine) -> None:
+    await test_inference_engine.test_contract(engine)
+
+
+async def test_greedy_tokens_are_those_of_a_cpu(engine: InferenceEngine, tiny_oss: Path) -> None:
+    """fp32 on both: only near-ties could differ, and this random model has none."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tiny_oss, dtype=torch.float32, attn_implementation="eager"
+    )
+    prompt = tuple(range(20, 60))
+    asked = GenerationRequest("g", prompt, SamplingParams(24, temperature=0.0), ())
+    tokens, _ = await test_inference_engine.collect(engine, asked)
+    ids = torch.tensor([prompt])
+    with torch.inference_mode():
+        expected = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=-1
+        )
+    assert tokens == expected[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_backend_contract(precision: str, tiny_oss: Path, tmp_path: Path) -> None:
+    config = backend_config(tiny_oss, precision=precision)
+    on_gpu = config.model_copy(update={"workers": config.workers.model_copy(update={"use_gpu": True})})
+    check_contract(on_gpu, token_rows(tiny_oss), tmp_path)
