@@ -67,10 +67,15 @@ class RunningRequests:
             queue.put_nowait(EngineError(self._death))
 
 
-def check_request(request: GenerationRequest, max_model_len: int, *, has_logprobs: bool = False) -> None:
-    """Raises RequestError for a request that no engine can answer: one such must never reach, and kill, an engine."""
-    if request.logprobs is not None and not has_logprobs:
-        raise RequestError("This engine gives no log-probabilities.", param="logprobs", code="unsupported")
+def check_request(
+    request: GenerationRequest, max_model_len: int, *, options: frozenset[str] = frozenset(), refusal: str = ""
+) -> None:
+    """Raises RequestError for a request that no engine can answer: one such must never reach, and kill, an engine.
+
+    `options`: those that this engine has; `refusal` is added for others.
+    """
+    for lacking in sorted(request.options() - options):
+        raise RequestError(f"{lacking!r} is not supported by this engine.{refusal}", param=lacking, code="unsupported")
     length, sampling = len(request.prompt_token_ids), request.sampling
     if length == 0:
         raise RequestError("The prompt has no tokens.", param="messages")
@@ -92,6 +97,10 @@ def check_request(request: GenerationRequest, max_model_len: int, *, has_logprob
         ("temperature", sampling.temperature, 0 <= sampling.temperature < float("inf")),
         ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
         ("top_k", sampling.top_k, sampling.top_k >= 0),
+        ("min_p", sampling.min_p, 0 <= sampling.min_p <= 1),
+        ("presence_penalty", sampling.presence_penalty, -2 <= sampling.presence_penalty <= 2),
+        ("frequency_penalty", sampling.frequency_penalty, -2 <= sampling.frequency_penalty <= 2),
+        ("repetition_penalty", sampling.repetition_penalty, 0 < sampling.repetition_penalty < float("inf")),
     ):
         if not fine:
             raise RequestError(f"{name}={value} is out of range.", param=name)

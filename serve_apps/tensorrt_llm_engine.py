@@ -38,6 +38,10 @@ PROBE_AFTER_S = 30.0
 PROBE_TIMEOUT_S = 15.0
 """Below Serve's health_check_timeout_s."""
 
+_REFUSAL = (
+    " TensorRT-LLM 1.2's sampler ignores seed, min_p, penalties and biases; grammars need "
+    "engine.tensorrt_llm.guided_decoding_backend: llguidance."
+)
 _SECTIONS = {
     "kv_cache_config": "KvCacheConfig",
     "moe_config": "MoeConfig",
@@ -154,7 +158,10 @@ class TensorRTLLMEngine:
         return llm
 
     def _check(self, request: GenerationRequest) -> None:
-        check_request(request, self.max_model_len, has_logprobs=True)
+        options = {"logprobs"} | (
+            {"response_format"} if self._config.guided_decoding_backend == "llguidance" else set()
+        )
+        check_request(request, self.max_model_len, options=frozenset(options), refusal=_REFUSAL)
         length, longest = len(request.prompt_token_ids), self._config.longest_prompt
         if length > longest:
             raise RequestError(
@@ -319,6 +326,7 @@ def _sampling_params(request: GenerationRequest) -> Any:
         # The codec needs the token that ended the answer.
         include_stop_str_in_output=True,
         detokenize=False,
+        guided_decoding=None if request.grammar is None else llmapi.GuidedDecodingParams(grammar=request.grammar),
         # 0 means off there; the chosen token is always among them.
         logprobs=None if request.logprobs is None else max(1, request.logprobs),
     )

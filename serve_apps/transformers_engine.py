@@ -17,9 +17,10 @@ from transformers.generation.continuous_batching.cb_logits_processors import Con
 from transformers.generation.continuous_batching.utils import drain_queue
 from transformers.generation.logits_process import LogitsProcessorList
 
-from serve_apps.inference_engine import EngineStats, GenerationRequest, TokenChunk
-from serve_apps.request_sampler import RequestSampler
+from serve_apps.inference_engine import OPTIONS, EngineStats, GenerationRequest, TokenChunk
+from serve_apps.request_sampler import GREEDY_SLOT, RequestSampler, Slot
 from serve_apps.running_requests import Deliver, RunningRequests, check_request
+from serve_apps.token_grammar import TokenGrammars
 from tuneyard.errors import EngineError, RequestError
 from tuneyard.serve_config import EngineConfig
 
@@ -39,6 +40,7 @@ class TransformersEngine:
         self._serial = itertools.count()
         model_config = transformers.AutoConfig.from_pretrained(checkpoint)
         self._vocabulary = int(model_config.vocab_size)
+        self._grammars = TokenGrammars(checkpoint, self._vocabulary)
         # One request must fit the cache, or the library's loop dies with "No requests can be scheduled".
         self._max_model_len = min(int(model_config.max_position_embeddings), config.kv_cache_tokens)
 
@@ -57,16 +59,17 @@ class TransformersEngine:
         # The library knows a request by an id of our own: it applies cancellations after additions, so
         # one that still waits there would take a new request with the same id with it, without a word.
         key = f"{request.request_id}#{next(self._serial)}"
-        slot = self._sampler.slot_for(request.sampling)
+        slot = self._slot(request)
+        number = self._sampler.add(slot) if slot is not None else GREEDY_SLOT
         chunks = self._requests.run(
-            request, lambda deliver: self._submit(request, key, slot, deliver), lambda: self._cancel(key)
+            request, lambda deliver: self._submit(request, key, slot, number, deliver), lambda: self._cancel(key)
         )
         try:
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
         finally:
-            self._sampler.release(slot)
+            self._sampler.release(number)
             self._forget(key)
 
     async def abort(self, request_id: str) -> None:
@@ -129,15 +132,28 @@ class TransformersEngine:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._requests.die, f"The engine failed: {_cause(manager)}")
 
+    def _slot(self, request: GenerationRequest) -> Slot | None:
+        """None for a request that the library's own argmax answers."""
+        if request.sampling.temperature == 0 and not request.options() - {"seed"}:
+            return None
+        grammar = self._grammars.compile(request.grammar) if request.grammar is not None else None
+        return Slot(request, grammar)
+
     def _check(self, request: GenerationRequest) -> None:
-        check_request(request, self._max_model_len)
+        check_request(request, self._max_model_len, options=OPTIONS)
+        for token, _ in request.sampling.logit_bias:
+            if not 0 <= token < self._vocabulary:
+                raise RequestError(
+                    f"logit_bias names the token {token}; the model knows 0 to {self._vocabulary - 1}.",
+                    param="logit_bias",
+                )
         low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
         if low < 0 or high >= self._vocabulary:
             raise RequestError(
                 f"The prompt has token ids from {low} to {high}; the model knows 0 to {self._vocabulary - 1}."
             )
 
-    def _submit(self, request: GenerationRequest, key: str, slot: int, deliver: Deliver) -> None:
+    def _submit(self, request: GenerationRequest, key: str, slot: Slot | None, number: int, deliver: Deliver) -> None:
         """Queues the request; its results arrive in this event loop."""
         given = 0
         stops = set(request.stop_token_ids)
@@ -148,12 +164,13 @@ class TransformersEngine:
                 deliver(EngineError(f"The engine failed: {output.error}"))
                 return
             fresh = tuple(output.generated_tokens[given:])
+            logprobs = tuple(slot.logprobs[given : given + len(fresh)]) if slot is not None else ()
             given += len(fresh)
             reason: Literal["stop", "length"] | None = None
             if output.is_finished():
                 reason = "stop" if fresh and fresh[-1] in stops else "length"
             if fresh or reason:
-                deliver(TokenChunk(fresh, reason))
+                deliver(TokenChunk(fresh, reason, logprobs))
 
         # Asked first, because the library logs the first ids of a prompt that it drops.
         refused = self._manager is None or self._manager.background_thread_status.can_accept_new_requests()
@@ -165,7 +182,7 @@ class TransformersEngine:
                 max_new_tokens=request.sampling.max_tokens,
                 streaming=True,
                 eos_token_id=list(request.stop_token_ids),
-                slot=slot,
+                slot=number,
             )
         if refused:
             deliver(EngineError(f"The engine takes no requests: {_cause(self._manager)}"))

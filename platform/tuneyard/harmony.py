@@ -151,6 +151,10 @@ class HarmonyCodec:
             samples.append(TrainingSample(ids, mask))
         return samples
 
+    def token_ids(self, *texts: str) -> list[int]:
+        """The id of each text that is one token of the model, special ones by their name; others are left out."""
+        return [found for text in texts if (found := self._vocabulary.token_id(text)) is not None]
+
     def stream_parser(self) -> HarmonyStreamParser:
         """A parser for one completion that continues a prompt of `render`."""
         return HarmonyStreamParser(self._vocabulary)

@@ -101,6 +101,14 @@ class ModelVocabulary:
         assert found is not None
         return int(found)
 
+    def token_id(self, text: str) -> int | None:
+        """The id of the one token that spells the text; None when it takes several."""
+        special = self._tokenizer.token_to_id(text)
+        if special is not None and self.special_name(int(special)) is not None:
+            return int(special)
+        ids = self.encode_text(text)
+        return ids[0] if len(ids) == 1 else None
+
     def special_name(self, token_id: int) -> str | None:
         """The special token with this id, or None for an ordinary token."""
         added = self._added.get(token_id)

@@ -229,7 +229,7 @@ async def test_ended_requests_leave_nothing_behind(real: InferenceEngine) -> Non
     router = real._manager.output_router  # type: ignore[attr-defined]
     assert not router.result_handlers
     assert router.output_queue.empty()
-    assert not real._sampler._params  # type: ignore[attr-defined]
+    assert not real._sampler._slots  # type: ignore[attr-defined]
 
 
 async def test_each_request_samples_by_its_own_parameters(real: InferenceEngine) -> None:

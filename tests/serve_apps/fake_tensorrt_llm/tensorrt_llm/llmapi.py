@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tensorrt_llm.executor.result import CompletionOutput, RequestError, RequestOutput
+from tensorrt_llm.sampling_params import GuidedDecodingParams
 
-__all__ = ["CompletionOutput", "RequestError", "RequestOutput"]
+__all__ = ["CompletionOutput", "GuidedDecodingParams", "RequestError", "RequestOutput"]
 
 
 class _Strict(BaseModel):

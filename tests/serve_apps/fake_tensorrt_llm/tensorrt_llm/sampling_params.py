@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True, kw_only=True)
+class GuidedDecodingParams:
+    grammar: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class SamplingParams:
     end_id: int | None = None
     max_tokens: int = 32
@@ -15,6 +20,7 @@ class SamplingParams:
     top_p: float | None = None
     temperature: float | None = None
     logprobs: int | None = None
+    guided_decoding: GuidedDecodingParams | None = None
     detokenize: bool = True
 
     def __post_init__(self) -> None:
