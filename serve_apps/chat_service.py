@@ -3,46 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, SamplingParams, TokenChunk
+from serve_apps.answer import Answer, Piece, Whole
+from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, SamplingParams
+from serve_apps.merged_streams import merge
+from tuneyard.chat import message_order_problem
 from tuneyard.errors import EngineError, ModelNotFoundError, RequestError
 from tuneyard.harmony import HarmonyCodec
-from tuneyard.harmony_parser import ContentDelta, HarmonyStreamParser
-from tuneyard.openai_api import (
+from tuneyard.harmony_grammar import answer_grammar
+from tuneyard.openai_answers import (
     ChatCompletion,
     ChatCompletionChunk,
-    ChatCompletionRequest,
     Choice,
     ChunkChoice,
     CompletionTokensDetails,
     Delta,
-    FinishReason,
+    Logprobs,
     ModelCard,
     ModelList,
     RenderedPrompt,
-    RenderRequest,
-    ResponseMessage,
     Usage,
 )
+from tuneyard.openai_api import ChatCompletionRequest, RenderRequest, RequestMessage, SamplingRequest
+
+_Step = tuple[Answer, Piece | None]
 
 
 @dataclass(slots=True)
-class _Answer:
-    """One running answer: what identifies it and what has been counted so far."""
+class _Running:
+    """A request that is being answered, and what identifies it."""
 
-    id: str
-    model: str
-    prompt_token_ids: list[int]
-    parser: HarmonyStreamParser
-    include_usage: bool
+    request: ChatCompletionRequest
+    prompt_tokens: int
+    answers: list[Answer]
+    generations: list[GenerationRequest]
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
-    completion_tokens: int = 0
-    finish_reason: FinishReason | None = None
+
+    def usage(self) -> Usage:
+        """Exact counts of the engine's tokens, over all choices."""
+        completion = sum(answer.tokens for answer in self.answers)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=completion,
+            total_tokens=self.prompt_tokens + completion,
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=sum(answer.reasoning_tokens for answer in self.answers)
+            ),
+        )
 
 
 class ChatService:
@@ -53,7 +68,15 @@ class ChatService:
         self._codec = codec
         self._model_id = model_id
         self._created = int(time.time())
-        self._fingerprint = f"fp_{weights_digest[:8]}{codec.fingerprint[:8]}"
+        self.fingerprint = f"fp_{weights_digest[:8]}{codec.fingerprint[:8]}"
+
+    @property
+    def engine(self) -> InferenceEngine:
+        return self._engine
+
+    @property
+    def codec(self) -> HarmonyCodec:
+        return self._codec
 
     def models(self) -> ModelList:
         """What GET /v1/models answers."""
@@ -67,25 +90,29 @@ class ChatService:
 
     async def complete(self, request: ChatCompletionRequest) -> ChatCompletion:
         """The whole answer at once. Raises RequestError for what the request gets wrong."""
-        answer, generation = self._prepare(request)
-        text = {"final": "", "reasoning": ""}
-        async with contextlib.aclosing(self._engine.generate(generation)) as chunks:
-            async for chunk in chunks:
-                for delta in self._advance(answer, chunk):
-                    text[_part(delta)] += delta.text
-        message = ResponseMessage(content=text["final"], reasoning_content=text["reasoning"] or None)
-        choice = Choice(
-            message=message,
-            finish_reason=_finished(answer),
-            harmony_malformed=answer.parser.malformed,
-        )
+        running = self._prepare(request)
+        whole = [Whole() for _ in running.answers]
+        async with contextlib.aclosing(self._pieces(running)) as pieces:
+            async for answer, piece in pieces:
+                if piece is not None:
+                    whole[answer.index].add(piece)
+        choices = [
+            Choice(
+                index=answer.index,
+                message=parts.message(),
+                finish_reason=_finished(answer),
+                logprobs=parts.logprobs() if request.logprobs else None,
+                harmony_malformed=answer.malformed,
+            )
+            for answer, parts in zip(running.answers, whole, strict=True)
+        ]
         return ChatCompletion(
-            id=answer.id,
-            created=answer.created,
-            model=answer.model,
-            system_fingerprint=self._fingerprint,
-            choices=[choice],
-            usage=_usage(answer),
+            id=running.id,
+            created=running.created,
+            model=self._model_id,
+            system_fingerprint=self.fingerprint,
+            choices=choices,
+            usage=running.usage(),
         )
 
     async def open_stream(self, request: ChatCompletionRequest) -> AsyncIterator[ChatCompletionChunk]:
@@ -94,35 +121,59 @@ class ChatService:
 
         Closing the iterator aborts the request in the engine.
         """
-        answer, generation = self._prepare(request)
-        chunks = self._engine.generate(generation)
+        running = self._prepare(request)
+        pieces = self._pieces(running)
         try:
-            first = await anext(chunks)
+            first = await anext(pieces)
         except StopAsyncIteration as e:
             raise EngineError("The engine ended without an answer.") from e
         except BaseException:
-            await chunks.aclose()
+            await pieces.aclose()
             raise
-        return self._stream(answer, first, chunks)
+        return self._stream(running, first, pieces)
 
     async def _stream(
-        self, answer: _Answer, first: TokenChunk, chunks: AsyncIterator[TokenChunk]
+        self, running: _Running, first: _Step, pieces: AsyncGenerator[_Step, None]
     ) -> AsyncIterator[ChatCompletionChunk]:
-        async with contextlib.aclosing(chunks):  # type: ignore[type-var]
-            yield self._chunk(answer, Delta(role="assistant", content=""))
-            for delta in self._advance(answer, first):
-                yield self._chunk(answer, _wire_delta(delta))
+        async with contextlib.aclosing(pieces):
+            for answer in running.answers:
+                yield self._chunk(running, answer, Piece(Delta(role="assistant", content="")))
+            async for answer, piece in _with_first(first, pieces):
+                if piece is not None:
+                    yield self._chunk(running, answer, piece)
+        for answer in running.answers:
+            yield self._chunk(running, answer, Piece(Delta()), ends=True)
+        if running.request.stream_options and running.request.stream_options.include_usage:
+            last = self._chunk(running, running.answers[0], Piece(Delta()))
+            yield last.model_copy(update={"choices": [], "usage": running.usage()})
+
+    async def _pieces(self, running: _Running) -> AsyncGenerator[_Step, None]:
+        """What each choice adds, as it comes; None for a chunk that shows nothing, such as a message's header."""
+        streams = [
+            self._of_one(answer, generation)
+            for answer, generation in zip(running.answers, running.generations, strict=True)
+        ]
+        merged = streams[0] if len(streams) == 1 else merge(streams)
+        try:
+            async with contextlib.aclosing(merged):
+                async for item in merged:
+                    yield item
+        except RequestError as e:
+            raise _named_after(running.request, e) from e
+
+    async def _of_one(self, answer: Answer, generation: GenerationRequest) -> AsyncGenerator[_Step, None]:
+        """Ends, and with it the engine's work, once the answer has ended: a stop string may do that."""
+        async with contextlib.aclosing(self._engine.generate(generation)) as chunks:
             async for chunk in chunks:
-                for delta in self._advance(answer, chunk):
-                    yield self._chunk(answer, _wire_delta(delta))
-        yield self._chunk(answer, Delta(), finish_reason=_finished(answer))
-        if answer.include_usage:
-            last = self._chunk(answer, Delta())
-            yield last.model_copy(update={"choices": [], "usage": _usage(answer)})
+                for piece in answer.advance(chunk) or (None,):
+                    yield answer, piece
+                if answer.ended:
+                    return
+        _finished(answer)
 
     def render(self, request: RenderRequest) -> RenderedPrompt:
         """The prompt that a completion of this request would start from, by the same code."""
-        self._check_model(request)
+        self.check_model(request.model)
         ids = self._render(request, request.today)
         return RenderedPrompt(
             model=self._model_id,
@@ -131,107 +182,133 @@ class ChatService:
             codec_fingerprint=self._codec.fingerprint,
         )
 
-    def _check_model(self, request: ChatCompletionRequest) -> None:
-        if request.model != self._model_id:
+    def render_messages(self, messages: list[RequestMessage], tools: Any, effort: Any) -> list[int]:
+        """The only place where a request becomes a prompt. Raises RequestError for messages in a wrong order."""
+        return self._render_chat(messages, tools, effort, None)
+
+    def check_model(self, model: str) -> None:
+        """Raises ModelNotFoundError for another model than the one that is served."""
+        if model != self._model_id:
             raise ModelNotFoundError(
-                f"The model {request.model!r} does not exist here. Served: {self._model_id}.",
+                f"The model {model!r} does not exist here. Served: {self._model_id}.",
                 param="model",
                 code="model_not_found",
             )
 
     def _render(self, request: ChatCompletionRequest, today: datetime.date | None = None) -> list[int]:
-        """The only place where a request becomes a prompt."""
-        messages = [message.to_chat_message() for message in request.messages]
-        return self._codec.render(messages, request.tools, request.reasoning_effort, today)
+        return self._render_chat(request.messages, request.tools, request.reasoning_effort, today)
 
-    def _prepare(self, request: ChatCompletionRequest) -> tuple[_Answer, GenerationRequest]:
+    def _render_chat(
+        self, messages: list[RequestMessage], tools: Any, effort: Any, today: datetime.date | None
+    ) -> list[int]:
+        problem = message_order_problem([message.role for message in messages], for_completion=True)
+        if problem is not None:
+            raise RequestError(f"The messages are out of order: {problem}.", param="messages")
+        return self._codec.render([message.to_chat_message() for message in messages], tools, effort, today)
+
+    def _prepare(self, request: ChatCompletionRequest) -> _Running:
         """Checks model and lengths, and renders the prompt."""
-        self._check_model(request)
-        if request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages):
-            raise RequestError("'tools' is not supported by this server.", param="tools", code="unsupported")
+        self.check_model(request.model)
         prompt = self._render(request)
-        room = self._engine.max_model_len - len(prompt)
-        if room < 1:
-            raise RequestError(
-                f"The prompt has {len(prompt)} tokens; this model's context is {self._engine.max_model_len} tokens, "
-                "the answer included. Shorten the messages.",
-                param="messages",
-                code="context_length_exceeded",
+        sampling = sampling_params(request, prompt, self._engine.max_model_len, "messages")
+        grammar = _grammar(request)
+        alternatives = request.top_logprobs if request.logprobs else None
+        answers = [Answer(self._codec, index, request.stop) for index in range(request.n)]
+        generations = [
+            GenerationRequest(
+                uuid.uuid4().hex,
+                tuple(prompt),
+                each,
+                self._codec.stop_token_ids,
+                logprobs=alternatives,
+                grammar=grammar,
             )
-        if request.token_limit is not None and request.token_limit > room:
-            raise RequestError(
-                f"max_tokens={request.token_limit} does not fit: the prompt has {len(prompt)} tokens, which leaves "
-                f"{room} of this model's context of {self._engine.max_model_len}.",
-                param="max_completion_tokens" if request.max_completion_tokens is not None else "max_tokens",
-                code="context_length_exceeded",
-            )
-        sampling = SamplingParams(
-            max_tokens=request.token_limit or room,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            top_k=request.top_k,
-        )
-        answer = _Answer(
-            id=f"chatcmpl-{uuid.uuid4().hex}",
-            model=self._model_id,
-            prompt_token_ids=prompt,
-            parser=self._codec.stream_parser(),
-            include_usage=bool(request.stream_options and request.stream_options.include_usage),
-        )
-        return answer, GenerationRequest(answer.id, tuple(prompt), sampling, self._codec.stop_token_ids)
+            for each in per_choice(sampling, request.n)
+        ]
+        return _Running(request, len(prompt), answers, generations)
 
-    def _advance(self, answer: _Answer, chunk: TokenChunk) -> list[ContentDelta]:
-        """Counts and parses what the engine gave; merges neighbours, so that a chunk makes one delta per channel."""
-        answer.completion_tokens += len(chunk.token_ids)
-        deltas = answer.parser.feed(chunk.token_ids)
-        if chunk.finish_reason is not None:
-            deltas += answer.parser.finish()
-            if chunk.finish_reason == "abort":
-                raise EngineError("The request was aborted before its answer was complete.")
-            answer.finish_reason = chunk.finish_reason
-        return _merged(deltas)
-
-    def _chunk(self, answer: _Answer, delta: Delta, finish_reason: FinishReason | None = None) -> ChatCompletionChunk:
+    def _chunk(self, running: _Running, answer: Answer, piece: Piece, *, ends: bool = False) -> ChatCompletionChunk:
+        choice = ChunkChoice(
+            index=answer.index,
+            delta=piece.delta,
+            finish_reason=_finished(answer) if ends else None,
+            logprobs=Logprobs(content=piece.logprobs) if piece.logprobs else None,
+        )
         return ChatCompletionChunk(
-            id=answer.id,
-            created=answer.created,
-            model=answer.model,
-            system_fingerprint=self._fingerprint,
-            choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)],
+            id=running.id,
+            created=running.created,
+            model=self._model_id,
+            system_fingerprint=self.fingerprint,
+            choices=[choice],
         )
 
 
-def _part(delta: ContentDelta) -> str:
-    """Only the final channel is the answer: analysis and commentary never leak into it."""
-    return "final" if delta.channel == "final" else "reasoning"
+def sampling_params(request: SamplingRequest, prompt: list[int], context: int, param: str) -> SamplingParams:
+    """What the engine is asked for. Raises RequestError when prompt and limit do not fit the context."""
+    room = context - len(prompt)
+    if room < 1:
+        raise RequestError(
+            f"The prompt has {len(prompt)} tokens; this model's context is {context} tokens, the answer included. "
+            "Shorten it.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    limit = request.token_limit
+    if limit is not None and limit > room:
+        name = "max_completion_tokens" if getattr(request, "max_completion_tokens", None) else "max_tokens"
+        raise RequestError(
+            f"{name}={limit} does not fit: the prompt has {len(prompt)} tokens, which leaves {room} of this model's "
+            f"context of {context}.",
+            param=name,
+            code="context_length_exceeded",
+        )
+    return SamplingParams(
+        max_tokens=limit or room,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        seed=request.seed,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        repetition_penalty=request.repetition_penalty,
+        logit_bias=tuple(sorted(request.logit_bias.items())),
+    )
 
 
-def _wire_delta(delta: ContentDelta) -> Delta:
-    return Delta(content=delta.text) if _part(delta) == "final" else Delta(reasoning_content=delta.text)
+def per_choice(sampling: SamplingParams, count: int) -> list[SamplingParams]:
+    """One for each choice: with a seed, each its own, or all choices would be the same."""
+    if sampling.seed is None:
+        return [sampling] * count
+    return [dataclasses.replace(sampling, seed=sampling.seed + index) for index in range(count)]
 
 
-def _merged(deltas: list[ContentDelta]) -> list[ContentDelta]:
-    merged: list[ContentDelta] = []
-    for delta in deltas:
-        if merged and (merged[-1].channel, merged[-1].recipient) == (delta.channel, delta.recipient):
-            merged[-1] = ContentDelta(delta.channel, delta.recipient, merged[-1].text + delta.text)
-        else:
-            merged.append(delta)
-    return merged
+def _grammar(request: ChatCompletionRequest) -> str | None:
+    """What the answer is held to: a schema, or tools' parameters; None when there is neither."""
+    schema, tools = request.schema_of_answer, request.callable_tools()
+    if not tools:
+        # Declared tools that may not be called: only a grammar keeps the model from it.
+        return answer_grammar(ending="answer", schema=schema) if schema is not None or request.tools else None
+    must_call = request.tool_choice not in ("auto", "none")
+    return answer_grammar(tools, ending="call" if must_call else "either", schema=schema)
 
 
-def _finished(answer: _Answer) -> FinishReason:
+def _named_after(request: ChatCompletionRequest, error: RequestError) -> RequestError:
+    """The engine knows a grammar only as response_format; here it may be the tools'."""
+    if error.param != "response_format" or request.response_format is not None:
+        return error
+    text = error.message.replace("'response_format'", "'tools'")
+    return RequestError(text, param="tools", code=error.code)
+
+
+async def _with_first(first: _Step, rest: AsyncIterator[_Step]) -> AsyncIterator[_Step]:
+    yield first
+    async for item in rest:
+        yield item
+
+
+def _finished(answer: Answer) -> Any:
     """The engine's reason; its contract says that there is one."""
     if answer.finish_reason is None:
         raise EngineError("The engine stopped without saying why: the answer may be incomplete.")
     return answer.finish_reason
-
-
-def _usage(answer: _Answer) -> Usage:
-    prompt = len(answer.prompt_token_ids)
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=answer.completion_tokens,
-        total_tokens=prompt + answer.completion_tokens,
-        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=answer.parser.reasoning_tokens),
-    )

@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 from serve_apps.chat_service import ChatService
 from tuneyard import __version__
 from tuneyard.errors import AdminKeyError, EngineError, RequestError
-from tuneyard.openai_api import ChatCompletionChunk, ChatCompletionRequest, RenderRequest, error_body
+from tuneyard.openai_answers import ChatCompletionChunk
+from tuneyard.openai_api import ChatCompletionRequest, RenderRequest, error_body
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from tuneyard.errors import ConfigError
 class ScriptedEngine:
     """Answers each request with the next reply of the script, one token per chunk. See InferenceEngine.
 
-    `crash_after_tokens` kills the engine once it has given so many tokens in all.
+    `crash_after_tokens` kills the engine once it has given so many tokens in all. `options`: what it accepts without
+    acting on it, for tests of what lies above an engine.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class ScriptedEngine:
         token_interval_s: float = 0.0,
         max_model_len: int = 2048,
         crash_after_tokens: int | None = None,
+        options: frozenset[str] = frozenset(),
     ) -> None:
         if not script or not all(script):
             raise ConfigError("engine.script: a scripted engine needs at least one reply, and no reply may be empty.")
@@ -32,6 +34,7 @@ class ScriptedEngine:
         self._interval_s = token_interval_s
         self._max_model_len = max_model_len
         self._tokens_left = crash_after_tokens
+        self._options = options
         self._requests = RunningRequests()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -43,7 +46,7 @@ class ScriptedEngine:
         """Nothing to load."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
-        check_request(request, self._max_model_len)
+        check_request(request, self._max_model_len, options=self._options)
         reply = next(self._replies)
 
         def submit(deliver: Deliver) -> None:

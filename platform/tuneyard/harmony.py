@@ -159,6 +159,16 @@ class HarmonyCodec:
         """A parser for one completion that continues a prompt of `render`."""
         return HarmonyStreamParser(self._vocabulary)
 
+    def token_text(self, token_id: int) -> tuple[str, bytes]:
+        """How a token reads (an incomplete character as U+FFFD), and its bytes."""
+        special = self._vocabulary.special_name(token_id)
+        data = special.encode() if special is not None else self._vocabulary.token_bytes(token_id)
+        return data.decode(errors="replace"), data
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of plain text; no special token, whatever the text spells."""
+        return self._vocabulary.encode_text(text)
+
     def render_text(self, token_ids: Sequence[int]) -> str:
         """The ids as readable text, special tokens spelled out; for people, not for prompts."""
         pieces = [self._vocabulary.special_name(i) or "" for i in token_ids]

@@ -44,7 +44,8 @@ class HarmonyStreamParser:
 
     Feed ids in any portions, then call `finish` once. `malformed` tells whether anything was off
     harmony's format so far; `reasoning_tokens` counts the tokens inside analysis messages;
-    `complete` tells whether the model closed its answer with `<|return|>` or `<|call|>`.
+    `complete` tells whether the model closed its answer with `<|return|>` or `<|call|>`. `was_answer`: the last token
+    that was fed is one of the final message's text.
     """
 
     def __init__(self, vocabulary: ModelVocabulary) -> None:
@@ -60,12 +61,15 @@ class HarmonyStreamParser:
         self.malformed = False
         self.complete = False
         self.reasoning_tokens = 0
+        self.was_answer = False
 
     def feed(self, token_ids: Iterable[int]) -> list[ContentDelta]:
         """The text that these tokens complete, in order. Never raises on any ids."""
         deltas: list[ContentDelta] = []
         for token_id in token_ids:
             special = self._vocabulary.special_name(token_id)
+            in_final = self._state is _State.CONTENT and self._channel == "final" and not self._muted
+            self.was_answer = in_final and special is None
             if special is not None:
                 self._emit(deltas, self._decoder.decode(b"", final=True))
                 self._decoder.reset()

@@ -7,9 +7,9 @@ and SGLang established for reasoning beside `content`.
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tuneyard.chat import ChatMessage, ChatTool, Role, ToolCall
 from tuneyard.errors import RequestError
@@ -17,39 +17,33 @@ from tuneyard.harmony import ReasoningEffort
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
-    "frequency_penalty": (0,),
     "function_call": (),
     "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False,),
     "modalities": (["text"],),
-    "n": (1,),
-    "parallel_tool_calls": (True,),
     "prediction": (),
-    "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
-    "seed": (),
     "service_tier": ("auto", "default"),
-    "stop": ([],),
     "store": (False,),
-    "tool_choice": ("none", "auto"),
-    "top_logprobs": (0,),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
 """OpenAI's parameters that are not served, each with the values that ask for nothing and so may pass."""
 
 
-class _Wire(BaseModel):
+MAX_CHOICES = 16
+
+
+class Wire(BaseModel):
+    """Strict, so that nothing is ignored."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class TextPart(_Wire):
+class TextPart(Wire):
     type: Literal["text"]
     text: str
 
 
-class RequestMessage(_Wire):
+class RequestMessage(Wire):
     """One message of a request; `content` is text or a list of text parts."""
 
     role: Role
@@ -71,29 +65,80 @@ class RequestMessage(_Wire):
         )
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     include_usage: bool = False
 
 
-class ChatCompletionRequest(_Wire):
-    """POST /v1/chat/completions."""
+class FunctionName(Wire):
+    name: str
+
+
+class NamedToolChoice(Wire):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class JsonSchema(Wire):
+    """`strict` changes nothing: a schema is always enforced."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Wire):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Wire):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class SamplingRequest(Wire):
+    """What chat completions and completions have in common."""
 
     model: str
-    messages: list[RequestMessage] = Field(min_length=1)
-    tools: tuple[ChatTool, ...] = ()
-    """Rendered into the prompt; completions refuse them until calls can be answered."""
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_completion_tokens: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
     """OpenAI's older name of max_completion_tokens."""
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    stop: tuple[str, ...] = Field(default=(), max_length=4)
+    """Ends the answer before the first of them; a single one may be given as a string."""
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0)
-    """0 is off. Not OpenAI's, but vLLM's and TensorRT-LLM's."""
-    reasoning_effort: ReasoningEffort | None = None
+    """0 is off. top_k, min_p and repetition_penalty are not OpenAI's, but vLLM's and TensorRT-LLM's."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    """Token id -> what is added to its logit."""
     user: str | None = None
     metadata: dict[str, str] | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise ValueError("an empty stop string would end every answer at once")
+        return value
 
     @classmethod
     def parse(cls, body: Any) -> Self:
@@ -102,7 +147,7 @@ class ChatCompletionRequest(_Wire):
             raise RequestError(f"The body must be a JSON object, found {type(body).__name__}.")
         kept = {name: value for name, value in body.items() if value is not None}
         for name, harmless in UNSUPPORTED.items():
-            if name in kept:
+            if name in kept and name not in cls.model_fields:
                 value = kept.pop(name)
                 if not any((value == h and type(value) is type(h)) or _equal_number(value, h) for h in harmless):
                     raise RequestError(f"{name!r} is not supported by this server.", param=name, code="unsupported")
@@ -110,18 +155,130 @@ class ChatCompletionRequest(_Wire):
             request = cls.model_validate(kept)
         except ValidationError as e:
             raise _request_error(e) from e
-        if request.max_tokens is not None and request.max_completion_tokens is not None:
-            raise RequestError("Give max_completion_tokens or max_tokens, not both.", param="max_tokens")
-        if request.stream_options is not None and not request.stream:
-            raise RequestError("stream_options is only allowed with stream=true.", param="stream_options")
-        if request.messages[-1].role == "assistant":
-            raise RequestError("The last message must not be the assistant's.", param="messages")
+        request.check()
         return request
+
+    def check(self) -> None:
+        """What concerns more than one parameter. Raises RequestError."""
+        if self.stream_options is not None and not self.stream:
+            raise RequestError("stream_options is only allowed with stream=true.", param="stream_options")
+
+    @property
+    def token_limit(self) -> int | None:
+        """The asked-for limit."""
+        return self.max_tokens
+
+
+class ChatCompletionRequest(SamplingRequest):
+    """POST /v1/chat/completions."""
+
+    messages: list[RequestMessage] = Field(min_length=1)
+    tools: tuple[ChatTool, ...] = Field(default=(), max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    """Harmony calls one function at a time, so false is always kept."""
+    response_format: ResponseFormat | None = None
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    reasoning_effort: ReasoningEffort | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise RequestError("Give max_completion_tokens or max_tokens, not both.", param="max_tokens")
+        if self.top_logprobs and not self.logprobs:
+            raise RequestError("top_logprobs is only allowed with logprobs=true.", param="top_logprobs")
+        if self.messages[-1].role == "assistant":
+            raise RequestError("The last message must not be the assistant's.", param="messages")
+        self._check_tools()
+
+    def _check_tools(self) -> None:
+        names = [tool.function.name for tool in self.tools]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise RequestError(f"The function {twice[0]!r} is declared twice.", param="tools")
+        if not names and self.tool_choice not in ("none", "auto"):
+            raise RequestError("tool_choice asks for a call, and there are no tools.", param="tool_choice")
+        if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
+            raise RequestError(
+                f"tool_choice names {self.tool_choice.function.name!r}; declared: {', '.join(names)}.",
+                param="tool_choice",
+            )
+        for position, message in enumerate(self.messages):
+            if len(message.tool_calls) > 1:
+                raise RequestError(
+                    "Harmony calls one function at a time: write call, result, call, result.",
+                    param=f"messages.{position}.tool_calls",
+                )
 
     @property
     def token_limit(self) -> int | None:
         """The asked-for limit, under either name."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """JSON schema of the final message; None: free text."""
+        match self.response_format:
+            case JsonObjectFormat():
+                return {"type": "object"}
+            case JsonSchemaFormat(json_schema=asked):
+                return asked.schema_
+            case _:
+                return None
+
+    def callable_tools(self) -> tuple[ChatTool, ...]:
+        """Those that tool_choice leaves."""
+        if isinstance(self.tool_choice, NamedToolChoice):
+            name = self.tool_choice.function.name
+            return tuple(tool for tool in self.tools if tool.function.name == name)
+        return () if self.tool_choice == "none" else self.tools
+
+
+class CompletionRequest(SamplingRequest):
+    """POST /v1/completions: text, or token ids, continued as they stand, without chat or harmony."""
+
+    prompt: str | list[int] = Field(min_length=1)
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+    echo: Literal[False] = False
+    best_of: Literal[1] = 1
+    suffix: None = None
+
+
+class TokenizeRequest(Wire):
+    """POST /tokenize: text, which never becomes a special token; or the messages of a chat, rendered."""
+
+    model: str
+    prompt: str | None = None
+    messages: list[RequestMessage] | None = Field(default=None, min_length=1)
+    tools: tuple[ChatTool, ...] = ()
+    reasoning_effort: ReasoningEffort | None = None
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """Raises RequestError that names the parameter at fault."""
+        try:
+            request = cls.model_validate(body)
+        except ValidationError as e:
+            raise _request_error(e) from e
+        if (request.prompt is None) == (request.messages is None):
+            raise RequestError("Give prompt or messages.", param="prompt")
+        return request
+
+
+class DetokenizeRequest(Wire):
+    """POST /detokenize."""
+
+    model: str
+    tokens: list[int]
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """Raises RequestError that names the parameter at fault."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as e:
+            raise _request_error(e) from e
 
 
 class RenderRequest(ChatCompletionRequest):
@@ -129,94 +286,6 @@ class RenderRequest(ChatCompletionRequest):
 
     today: datetime.date | None = None
     """What `conversation_date: today` means; null asks the clock."""
-
-
-class RenderedPrompt(_Wire):
-    """The prompt's ids exactly as a completion would feed them, and their text, special tokens spelled out."""
-
-    object: Literal["chat.completion.prompt"] = "chat.completion.prompt"
-    model: str
-    prompt_token_ids: list[int]
-    text: str
-    codec_fingerprint: str
-
-
-class CompletionTokensDetails(_Wire):
-    reasoning_tokens: int
-
-
-class Usage(_Wire):
-    """Exact counts of the engine's tokens; stop tokens are among completion_tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: CompletionTokensDetails
-
-
-FinishReason = Literal["stop", "length"]
-
-
-class ResponseMessage(_Wire):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    reasoning_content: str | None = None
-
-
-class Choice(_Wire):
-    index: int = 0
-    message: ResponseMessage
-    finish_reason: FinishReason
-    logprobs: None = None
-    harmony_malformed: bool = False
-    """True when the model left harmony's format and the answer was recovered."""
-
-
-class ChatCompletion(_Wire):
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[Choice]
-    usage: Usage
-
-
-class Delta(_Wire):
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-
-
-class ChunkChoice(_Wire):
-    index: int = 0
-    delta: Delta
-    finish_reason: FinishReason | None = None
-
-
-class ChatCompletionChunk(_Wire):
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[ChunkChoice]
-    usage: Usage | None = None
-
-
-class ModelCard(_Wire):
-    """An entry of /v1/models; `max_model_len` is the context in tokens (vLLM's field name)."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "tuneyard"
-    max_model_len: int
-
-
-class ModelList(_Wire):
-    object: Literal["list"] = "list"
-    data: list[ModelCard]
 
 
 def error_body(error: RequestError) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ def codec(tiny_oss: Path) -> HarmonyCodec:
 
 @pytest.fixture
 def make_service(codec: HarmonyCodec, tiny_oss: Path) -> ServiceFactory:
-    def make(*replies: str, **options: float | int | None) -> ChatService:
+    def make(*replies: str, **options: Any) -> ChatService:
         script: Sequence[Sequence[int]] = [encode_spelled_out(tiny_oss, reply) for reply in replies]
-        return ChatService(ScriptedEngine(script, **options), codec, "tiny", "0123456789abcdef")  # type: ignore[arg-type]
+        return ChatService(ScriptedEngine(script, **options), codec, "tiny", "0123456789abcdef")
 
     return make
 

@@ -20,6 +20,13 @@ from tuneyard.openai_api import ChatCompletionRequest
 
 THOUGHT = "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant"
 ANSWER = f"{THOUGHT}<|channel|>final<|message|>Héllo \U0001f389!<|return|>"
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
 ASK: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
 
 
@@ -45,7 +52,12 @@ async def events(client: httpx.AsyncClient, body: dict[str, Any]) -> list[Any]:
 async def test_answer_at_once(client: httpx.AsyncClient) -> None:
     body = (await client.post("/v1/chat/completions", json=ASK)).json()
     (choice,) = body["choices"]
-    assert choice["message"] == {"role": "assistant", "content": "Héllo \U0001f389!", "reasoning_content": "Think."}
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Héllo \U0001f389!",
+        "reasoning_content": "Think.",
+        "tool_calls": None,
+    }
     assert choice["finish_reason"] == "stop"
     assert choice["harmony_malformed"] is False
     usage = body["usage"]
@@ -111,10 +123,31 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
         ({"temperature": "hot"}, 400, "temperature", "valid number"),
         ({"stream_options": {"include_usage": True}}, 400, "stream_options", "only allowed with stream=true"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools", "'tools' is not supported"),
-        ({"n": 2}, 400, "n", "'n' is not supported"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported"),
-        ({"logprobs": True}, 400, "logprobs", "not supported"),
-        ({"seed": 0}, 400, "seed", "not supported"),
+        ({"n": 17}, 400, "n", "less than or equal to 16"),
+        ({"stop": ["a", ""]}, 400, "stop", "an empty stop string"),
+        ({"stop": list("abcde")}, 400, "stop", "at most 4"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported by this engine"),
+        ({"response_format": {"type": "xml"}}, 400, "response_format", "json_schema"),
+        ({"logprobs": True}, 400, "logprobs", "not supported by this engine"),
+        ({"top_logprobs": 3}, 400, "top_logprobs", "only allowed with logprobs=true"),
+        ({"seed": 0}, 400, "seed", "not supported by this engine"),
+        ({"logit_bias": {"5": 200}}, 400, "logit_bias", "less than or equal to 100"),
+        ({"logit_bias": {"five": 1}}, 400, "logit_bias.five", "valid integer"),
+        ({"tool_choice": "required"}, 400, "tool_choice", "there are no tools"),
+        ({"tools": [TOOL, TOOL]}, 400, "tools", "'weather' is declared twice"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "time"}}},
+            400,
+            "tool_choice",
+            "names 'time'; declared: weather",
+        ),
+        ({"audio": {}}, 400, "audio", "'audio' is not supported by this server"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+            400,
+            "messages",
+            "out of order: message 2 has role 'user'",
+        ),
         ({"temprature": 1}, 400, "temprature", "Unknown parameter: 'temprature'"),
     ],
 )
