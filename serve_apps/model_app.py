@@ -15,8 +15,9 @@ from ray.serve import Application
 
 from serve_apps.chat_service import ChatService
 from serve_apps.inference_engine import create_engine
-from serve_apps.openai_routes import create_api
-from tuneyard.checkpoint import read_manifest
+from serve_apps.measured_engine import MeasuredEngine
+from serve_apps.openai_routes import ApiOptions, create_api
+from tuneyard.checkpoint import CheckpointManifest, read_manifest
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.openai_api import RenderRequest
 from tuneyard.parity import ParityRow, check_parity, parse_parity_rows
@@ -31,9 +32,12 @@ class ModelReplica:
     ) -> None:
         self._admin_key = admin_key
         self._model_id = config.model_id
-        self._engine = create_engine(config.engine, checkpoint)
-        codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         manifest = read_manifest(checkpoint)
+        self._engine = MeasuredEngine(
+            create_engine(config.engine, checkpoint), config.model_id, f"{manifest.name}/{manifest.version}"
+        )
+        self._lineage = lineage_headers(manifest)
+        codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)
         # In every replica, where it runs, before it takes a request.
         check_parity(parse_parity_rows(manifest.parity), self._render, codec, config.model_id)
@@ -41,7 +45,13 @@ class ModelReplica:
         await self._engine.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(lambda: self._service, on_shutdown=self._engine.shutdown, admin_key=self._admin_key)
+        options = ApiOptions(
+            admin_key=self._admin_key,
+            headers=self._lineage,
+            metrics=self._engine.exposition,
+            on_shutdown=self._engine.shutdown,
+        )
+        return create_api(lambda: self._service, options)
 
     def _render(self, row: ParityRow) -> Sequence[int]:
         request = RenderRequest.model_validate(row.request_body(self._model_id))
@@ -50,6 +60,17 @@ class ModelReplica:
     async def check_health(self) -> None:
         """Ray Serve restarts the replica when this raises."""
         await self._engine.check_health()
+
+
+def lineage_headers(manifest: CheckpointManifest) -> dict[str, str]:
+    """What leads from an answer back to its model, the run that made it and its data."""
+    found = {
+        "X-Tuneyard-Model-Version": f"{manifest.name}/{manifest.version}",
+        "X-Tuneyard-Weights": manifest.digest[:16],
+        "X-Tuneyard-Run": manifest.run_id,
+        "X-Tuneyard-Dataset": manifest.dataset.fingerprint[:16] if manifest.dataset else None,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _placement(config: ModelAppConfig) -> dict[str, Any]:

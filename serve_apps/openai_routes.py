@@ -1,4 +1,4 @@
-"""The OpenAI API as FastAPI routes over a ChatService: the same under Ray Serve and under plain uvicorn."""
+"""The OpenAI API as FastAPI routes over the services: the same under Ray Serve and under plain uvicorn."""
 
 from __future__ import annotations
 
@@ -6,80 +6,190 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 import secrets
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from serve_apps.chat_service import ChatService
+from serve_apps.completion_service import CompletionService
+from serve_apps.openapi_document import ERRORS, STREAMED, Health, Version, body, install_document
 from tuneyard import __version__
-from tuneyard.errors import AdminKeyError, EngineError, RequestError
-from tuneyard.openai_answers import ChatCompletionChunk
-from tuneyard.openai_api import ChatCompletionRequest, RenderRequest, error_body
+from tuneyard.errors import AdminKeyError, BodyTooLargeError, EngineError, ModelNotFoundError, RequestError
+from tuneyard.openai_answers import (
+    ChatCompletion,
+    Completion,
+    Detokenized,
+    ModelCard,
+    ModelList,
+    RenderedPrompt,
+    Tokenized,
+)
+from tuneyard.openai_api import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    RenderRequest,
+    TokenizeRequest,
+    error_body,
+)
 
 logger = logging.getLogger(__name__)
 
+MAX_BODY_BYTES = 16 * 2**20
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-def create_api(
-    get_service: Callable[[], ChatService],
-    on_shutdown: Callable[[], Awaitable[None]] | None = None,
-    admin_key: str | None = None,
-) -> FastAPI:
-    """The FastAPI application. `get_service` is called per request, `on_shutdown` once at the end.
 
-    Administrators' routes want `admin_key` as a bearer token; without a key they are closed.
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """What an API has beside its services. `admin_key`: without one, administrators' routes are closed. `headers`: sent
+    with every answer; where the answer leads back to. `metrics`: what GET /metrics gives.
     """
+
+    admin_key: str | None = None
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    metrics: Callable[[], bytes] | None = None
+    on_shutdown: Callable[[], Awaitable[None]] | None = None
+
+
+def create_api(get_service: Callable[[], ChatService], options: ApiOptions | None = None) -> FastAPI:
+    """The FastAPI application. `get_service` is called per request, `on_shutdown` once at the end."""
+    chosen = options or ApiOptions()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        if on_shutdown is not None:
-            await on_shutdown()
+        if chosen.on_shutdown is not None:
+            await chosen.on_shutdown()
 
     # Nothing of the schema pages is served: they would load scripts from a public CDN.
     api = FastAPI(title="Tuneyard", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     api.add_exception_handler(RequestError, _on_request_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(Exception, _on_unexpected_error)
+    api.add_middleware(_Headers, headers=chosen.headers)
+    _add_model_routes(api, get_service)
+    _add_operator_routes(api, get_service, chosen)
+    install_document(api)
+    return api
 
-    @api.get("/v1/models")
+
+def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService]) -> None:
+    """What clients of the model use."""
+
+    @api.get("/v1/models", response_model=ModelList)
     async def list_models() -> Response:
-        return _json(get_service().models().model_dump())
+        return _json(get_service().models())
 
-    @api.post("/v1/chat/completions")
+    @api.get("/v1/models/{model_id:path}", response_model=ModelCard, responses=ERRORS)
+    async def retrieve_model(model_id: str) -> Response:
+        for card in get_service().models().data:
+            if card.id == model_id:
+                return _json(card)
+        raise ModelNotFoundError(f"The model {model_id!r} does not exist here.", param="model", code="model_not_found")
+
+    @api.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses=STREAMED,
+        openapi_extra=body(ChatCompletionRequest),
+    )
     async def create_chat_completion(request: Request) -> Response:
         parsed = ChatCompletionRequest.parse(await _json_body(request))
-        if not parsed.stream:
-            completion = await get_service().complete(parsed)
-            return _json(completion.model_dump(exclude_none=False))
-        chunks = await get_service().open_stream(parsed)
-        return StreamingResponse(
-            _server_sent_events(chunks),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-        )
+        if parsed.stream:
+            return _streamed(await get_service().open_stream(parsed))
+        return _json(await get_service().complete(parsed))
 
-    @api.post("/v1/chat/completions/render")
+    @api.post("/v1/completions", response_model=Completion, responses=STREAMED, openapi_extra=body(CompletionRequest))
+    async def create_completion(request: Request) -> Response:
+        parsed = CompletionRequest.parse(await _json_body(request))
+        service = CompletionService(get_service())
+        if parsed.stream:
+            return _streamed(await service.open_stream(parsed))
+        return _json(await service.complete(parsed))
+
+    @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=body(TokenizeRequest))
+    async def tokenize(request: Request) -> Response:
+        parsed = TokenizeRequest.parse(await _json_body(request))
+        return _json(CompletionService(get_service()).tokenize(parsed))
+
+    @api.post("/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=body(DetokenizeRequest))
+    async def detokenize(request: Request) -> Response:
+        parsed = DetokenizeRequest.parse(await _json_body(request))
+        return _json(CompletionService(get_service()).detokenize(parsed))
+
+
+def _add_operator_routes(api: FastAPI, get_service: Callable[[], ChatService], options: ApiOptions) -> None:
+    """Health, version, metrics, and what administrators use."""
+
+    @api.post(
+        "/v1/chat/completions/render",
+        response_model=RenderedPrompt,
+        responses=ERRORS,
+        openapi_extra=body(RenderRequest),
+    )
     async def render_prompt(request: Request) -> Response:
-        _check_admin(request, admin_key)
+        _check_admin(request, options.admin_key)
         parsed = RenderRequest.parse(await _json_body(request))
-        return _json(get_service().render(parsed).model_dump())
+        return _json(get_service().render(parsed))
 
-    @api.get("/healthz")
-    async def healthz() -> Response:
+    async def health() -> Response:
         try:
             stats = await get_service().check_health()
         except EngineError as e:
             return JSONResponse({"status": "unhealthy", "reason": e.message}, status_code=503)
         return JSONResponse({"status": "ok", **dataclasses.asdict(stats)})
 
-    return api
+    unhealthy: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "The engine is dead."}}
+    api.get("/healthz", response_model=Health, responses=unhealthy)(health)
+    # A replica takes requests only once its engine answers, so one that lives is ready.
+    api.get("/readyz", response_model=Health, responses=unhealthy)(health)
+
+    @api.get("/version", response_model=Version)
+    async def version() -> Response:
+        return JSONResponse({"version": __version__})
+
+    @api.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        found = options.metrics() if options.metrics is not None else b""
+        return Response(found, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _server_sent_events(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncIterator[str]:
+class _Headers:
+    """ASGI middleware: every answer has the request's X-Request-Id, or a new one, and the API's own headers."""
+
+    def __init__(self, app: Any, headers: dict[str, str]) -> None:
+        self._app = app
+        self._own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                own = [(b"x-request-id", request_id.encode()), *self._own]
+                message = {**message, "headers": [*message.get("headers", []), *own]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+def _streamed(chunks: AsyncIterator[Any]) -> Response:
+    return StreamingResponse(_server_sent_events(chunks), media_type="text/event-stream", headers=_STREAM_HEADERS)
+
+
+async def _server_sent_events(chunks: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
     """Chunks as SSE, closed by [DONE]. An error in mid-stream becomes an error event and no [DONE]:
     a cut answer must never look like a whole one.
     """
@@ -107,14 +217,20 @@ def _check_admin(request: Request, admin_key: str | None) -> None:
 
 
 async def _json_body(request: Request) -> Any:
+    """The body as JSON. Raises RequestError when it is none, or larger than MAX_BODY_BYTES: before it is read in."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_BODY_BYTES:
+            raise BodyTooLargeError(f"The request body is larger than {MAX_BODY_BYTES // 2**20} MiB.")
     try:
-        return json.loads(await request.body())
+        return json.loads(bytes(data))
     except (ValueError, RecursionError) as e:
         raise RequestError(f"The request body is not valid JSON: {e}.", code="invalid_json") from e
 
 
-def _json(content: Any) -> Response:
-    return JSONResponse(content)
+def _json(content: BaseModel) -> Response:
+    return JSONResponse(content.model_dump())
 
 
 async def _on_request_error(_: Request, error: Exception) -> Response:

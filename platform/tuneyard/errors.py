@@ -14,6 +14,7 @@
     └── RequestError              an API request is wrong (carries OpenAI's error fields)
         ├── ModelNotFoundError    no such model
         ├── AdminKeyError         the route wants the admin key
+        ├── BodyTooLargeError     the request's body is over the limit
         └── EngineError           the engine failed or is gone
 
 A message says what, where, what was found and the fix. All errors pickle: Ray carries them
@@ -98,6 +99,12 @@ class AdminKeyError(RequestError):
 
     status_code = 403
     error_type = "permission_error"
+
+
+class BodyTooLargeError(RequestError):
+    """The request's body is over the limit."""
+
+    status_code = 413
 
 
 class EngineError(RequestError):

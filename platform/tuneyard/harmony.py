@@ -165,6 +165,16 @@ class HarmonyCodec:
         data = special.encode() if special is not None else self._vocabulary.token_bytes(token_id)
         return data.decode(errors="replace"), data
 
+    def plain_bytes(self, token_id: int) -> bytes:
+        """The bytes of an ordinary token; none for a special one."""
+        special = self._vocabulary.special_name(token_id) is not None
+        return b"" if special else self._vocabulary.token_bytes(token_id)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the tokenizer knows, special ones too."""
+        return self._vocabulary.size
+
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text; no special token, whatever the text spells."""
         return self._vocabulary.encode_text(text)

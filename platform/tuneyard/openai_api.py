@@ -239,6 +239,8 @@ class CompletionRequest(SamplingRequest):
     """POST /v1/completions: text, or token ids, continued as they stand, without chat or harmony."""
 
     prompt: str | list[int] = Field(min_length=1)
+    max_tokens: int | None = Field(default=16, ge=1)
+    """OpenAI's default."""
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: Literal[False] = False
     best_of: Literal[1] = 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_apps.chat_service import ChatService
-from serve_apps.openai_routes import create_api
+from serve_apps.openai_routes import ApiOptions, create_api
 from tests.serve_apps.conftest import ServiceFactory
 from tuneyard.errors import RequestError
 from tuneyard.openai_api import ChatCompletionRequest
@@ -240,7 +240,7 @@ def test_no_body_raises_anything_but_a_request_error(body: dict[str, Any]) -> No
 
 async def test_render_gives_the_prompt_of_a_completion_to_administrators_only(make_service: ServiceFactory) -> None:
     service = make_service(ANSWER)
-    api = create_api(lambda: service, admin_key="secret")
+    api = create_api(lambda: service, ApiOptions(admin_key="secret"))
     tool = {"type": "function", "function": {"name": "now"}}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
         path = "/v1/chat/completions/render"

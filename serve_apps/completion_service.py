@@ -1,0 +1,185 @@
+"""Text completions and tokens: what is below chats. Shares engine and codec with the chat service."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+
+from serve_apps.answer import StopStrings
+from serve_apps.chat_service import ChatService, per_choice, sampling_params
+from serve_apps.inference_engine import GenerationRequest, TokenLogprob
+from serve_apps.merged_streams import merge
+from tuneyard.errors import EngineError, RequestError
+from tuneyard.openai_answers import (
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    CompletionTokensDetails,
+    Detokenized,
+    FinishReason,
+    Tokenized,
+    Usage,
+)
+from tuneyard.openai_api import CompletionRequest, DetokenizeRequest, TokenizeRequest
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One running choice."""
+
+    index: int
+    text: StopStrings
+    tokens: int = 0
+    finish_reason: FinishReason | None = None
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+
+
+class CompletionService:
+    """POST /v1/completions, /tokenize and /detokenize for the model of a ChatService."""
+
+    def __init__(self, chats: ChatService) -> None:
+        self._chats = chats
+        self._engine = chats.engine
+        self._codec = chats.codec
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """The whole text at once. Raises RequestError for what the request gets wrong."""
+        steps = self._start(request)
+        kept: dict[int, CompletionChoice] = {}
+        usage = None
+        async with contextlib.aclosing(steps):
+            async for step in steps:
+                usage = step.usage or usage
+                for choice in step.choices:
+                    whole = kept.setdefault(choice.index, CompletionChoice(index=choice.index, text=""))
+                    whole.text += choice.text
+                    whole.finish_reason = choice.finish_reason or whole.finish_reason
+                    whole.logprobs = _joined(whole.logprobs, choice.logprobs)
+        step.choices = [kept[index] for index in sorted(kept)]
+        step.usage = usage
+        return step
+
+    async def open_stream(self, request: CompletionRequest) -> AsyncIterator[Completion]:
+        """The text in pieces; what is wrong until the engine's first tokens is raised here."""
+        steps = self._start(request)
+        try:
+            first = await anext(steps)
+        except BaseException:
+            await steps.aclose()
+            raise
+        return _shown(first, steps, bool(request.stream_options and request.stream_options.include_usage))
+
+    def tokenize(self, request: TokenizeRequest) -> Tokenized:
+        """Ids of a text, or of the prompt that a chat becomes."""
+        self._chats.check_model(request.model)
+        if request.messages is not None:
+            ids = self._chats.render_messages(request.messages, request.tools, request.reasoning_effort)
+        else:
+            ids = self._codec.encode_text(request.prompt or "")
+        return Tokenized(tokens=ids, count=len(ids), max_model_len=self._engine.max_model_len)
+
+    def detokenize(self, request: DetokenizeRequest) -> Detokenized:
+        """The text of ids, special tokens spelled out."""
+        self._chats.check_model(request.model)
+        unknown = [token for token in request.tokens if not 0 <= token < self._codec.vocabulary_size]
+        if unknown:
+            raise RequestError(
+                f"There is no token {unknown[0]}; the tokenizer knows 0 to {self._codec.vocabulary_size - 1}.",
+                param="tokens",
+            )
+        return Detokenized(prompt=self._codec.render_text(request.tokens))
+
+    async def _start(self, request: CompletionRequest) -> AsyncGenerator[Completion, None]:
+        """Pieces of all choices, as they come; the last one carries the usage and shows nothing."""
+        self._chats.check_model(request.model)
+        prompt = request.prompt if isinstance(request.prompt, list) else self._codec.encode_text(request.prompt)
+        sampling = sampling_params(request, prompt, self._engine.max_model_len, "prompt")
+        choices = [_Choice(index, StopStrings(request.stop)) for index in range(request.n)]
+        identity = (f"cmpl-{uuid.uuid4().hex}", int(time.time()))
+        streams = []
+        for choice, each in zip(choices, per_choice(sampling, request.n), strict=True):
+            asked = GenerationRequest(
+                uuid.uuid4().hex, tuple(prompt), each, self._codec.stop_token_ids, logprobs=request.logprobs
+            )
+            streams.append(self._of_one(choice, asked))
+        async with contextlib.aclosing(merge(streams)) as merged:
+            async for piece in merged:
+                yield self._completion(request, identity, [piece])
+        tokens = sum(choice.tokens for choice in choices)
+        last = self._completion(request, identity, [])
+        last.usage = Usage(
+            prompt_tokens=len(prompt),
+            completion_tokens=tokens,
+            total_tokens=len(prompt) + tokens,
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
+        )
+        yield last
+
+    async def _of_one(self, choice: _Choice, asked: GenerationRequest) -> AsyncGenerator[CompletionChoice, None]:
+        async with contextlib.aclosing(self._engine.generate(asked)) as chunks:
+            async for chunk in chunks:
+                choice.tokens += len(chunk.token_ids)
+                offset = choice.text.seen
+                data = b"".join(self._codec.plain_bytes(token) for token in chunk.token_ids)
+                text = choice.text.feed(choice.decoder.decode(data, final=chunk.finish_reason is not None))
+                if chunk.finish_reason == "abort":
+                    raise EngineError("The request was aborted before its answer was complete.")
+                if choice.text.stopped:
+                    choice.finish_reason = "stop"
+                elif chunk.finish_reason is not None:
+                    text += choice.text.flush()
+                    choice.finish_reason = chunk.finish_reason
+                logprobs = self._logprobs(chunk.logprobs, offset) if asked.logprobs is not None else None
+                yield CompletionChoice(
+                    index=choice.index, text=text, finish_reason=choice.finish_reason, logprobs=logprobs
+                )
+                if choice.finish_reason is not None:
+                    return
+        raise EngineError("The engine stopped without saying why: the answer may be incomplete.")
+
+    def _logprobs(self, found: tuple[TokenLogprob, ...], offset: int) -> CompletionLogprobs:
+        result = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+        for entry in found:
+            text, _ = self._codec.token_text(entry.token_id)
+            result.tokens.append(text)
+            result.token_logprobs.append(entry.logprob)
+            result.top_logprobs.append({self._codec.token_text(token)[0]: value for token, value in entry.top})
+            result.text_offset.append(offset)
+            offset += len(text)
+        return result
+
+    def _completion(
+        self, request: CompletionRequest, identity: tuple[str, int], choices: list[CompletionChoice]
+    ) -> Completion:
+        return Completion(
+            id=identity[0],
+            created=identity[1],
+            model=request.model,
+            system_fingerprint=self._chats.fingerprint,
+            choices=choices,
+        )
+
+
+async def _shown(
+    first: Completion, rest: AsyncGenerator[Completion, None], include_usage: bool
+) -> AsyncIterator[Completion]:
+    async with contextlib.aclosing(rest):
+        yield first
+        async for step in rest:
+            if step.choices or include_usage:
+                yield step
+
+
+def _joined(kept: CompletionLogprobs | None, more: CompletionLogprobs | None) -> CompletionLogprobs | None:
+    if kept is None or more is None:
+        return more or kept
+    return CompletionLogprobs(
+        tokens=kept.tokens + more.tokens,
+        token_logprobs=kept.token_logprobs + more.token_logprobs,
+        top_logprobs=kept.top_logprobs + more.top_logprobs,
+        text_offset=kept.text_offset + more.text_offset,
+    )

@@ -1,0 +1,98 @@
+"""An engine with Prometheus metrics around it: how much, how fast, how it ended. Counts, never contents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, TokenChunk
+from tuneyard.errors import EngineError, RequestError
+
+_FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class MeasuredEngine:
+    """See InferenceEngine. `model` and `version` label every metric; each has a registry of its own."""
+
+    def __init__(self, engine: InferenceEngine, model: str, version: str) -> None:
+        self._engine = engine
+        self._registry = CollectorRegistry()
+        labels = {"model": model, "version": version}
+        registry = self._registry
+
+        def counter(name: str, what: str, *more: str) -> Counter:
+            return Counter(f"tuneyard_{name}", what, [*labels, *more], registry=registry)
+
+        def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"tuneyard_{name}", what, [*labels], buckets=buckets, registry=registry).labels(**labels)
+
+        self._first_token = histogram("first_token_seconds", "From request to first token.", _FIRST_TOKEN_S)
+        self._token = histogram("token_seconds", "Between tokens of a request.", _TOKEN_S)
+        self._prompt_tokens = counter("prompt_tokens", "Tokens of prompts.").labels(**labels)
+        self._completion_tokens = counter("completion_tokens", "Tokens generated.").labels(**labels)
+        endings = counter("requests", "Requests by how they ended.", "outcome")
+        self._endings = {
+            name: endings.labels(**labels, outcome=name)
+            for name in ("stop", "length", "abort", "cancelled", "refused", "engine_error")
+        }
+        running = Gauge("tuneyard_running_requests", "Requests in the engine.", [*labels], registry=registry)
+        running.labels(**labels).set_function(lambda: self.stats().requests)
+        usage = Gauge("tuneyard_kv_cache_usage", "Share of the KV cache in use.", [*labels], registry=registry)
+        usage.labels(**labels).set_function(lambda: self.stats().kv_cache_usage)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    @property
+    def max_model_len(self) -> int:
+        return self._engine.max_model_len
+
+    async def start(self) -> None:
+        await self._engine.start()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
+        outcome = "cancelled"
+        last = time.monotonic()
+        first = True
+        chunks = self._engine.generate(request)
+        try:
+            async for chunk in chunks:
+                now = time.monotonic()
+                self._record(request, chunk, now - last, first=first)
+                last, first = now, False
+                outcome = chunk.finish_reason or outcome
+                yield chunk
+        except EngineError:
+            outcome = "engine_error"
+            raise
+        except RequestError:
+            outcome = "refused"
+            raise
+        finally:
+            self._endings[outcome].inc()
+            await chunks.aclose()
+
+    def _record(self, request: GenerationRequest, chunk: TokenChunk, took_s: float, *, first: bool) -> None:
+        count = len(chunk.token_ids)
+        self._completion_tokens.inc(count)
+        if first:
+            self._prompt_tokens.inc(len(request.prompt_token_ids))
+            self._first_token.observe(took_s)
+        elif count:
+            self._token.observe(took_s / count)
+
+    async def abort(self, request_id: str) -> None:
+        await self._engine.abort(request_id)
+
+    def stats(self) -> EngineStats:
+        return self._engine.stats()
+
+    async def check_health(self) -> None:
+        await self._engine.check_health()
+
+    async def shutdown(self) -> None:
+        await self._engine.shutdown()

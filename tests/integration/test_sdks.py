@@ -1,0 +1,237 @@
+"""The API on a real port, asked by the SDKs that people use, and fuzzed by its own OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pydantic
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+from serve_apps.chat_service import ChatService
+from serve_apps.inference_engine import OPTIONS, InferenceEngine, create_engine
+from serve_apps.measured_engine import MeasuredEngine
+from serve_apps.openai_routes import ApiOptions, create_api
+from serve_apps.scripted_engine import ScriptedEngine
+from tests.harmony_text import encode_spelled_out
+from tests.serve_apps.test_sampling import to_the_point
+from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.serve_config import EngineConfig
+from ui.listening import open_socket
+
+pytestmark = pytest.mark.integration
+THOUGHT = "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant"
+CALL = f'{THOUGHT}<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{{"city": "Oslo"}}<|call|>'
+ANSWER = f"{THOUGHT}<|channel|>final<|message|>Sunny in Oslo.<|return|>"
+TOOL: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Weather of a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+QUESTION: Any = [{"role": "user", "content": "Weather in Oslo?"}]
+
+
+class Verdict(pydantic.BaseModel):
+    """What the model must fill in."""
+
+    sunny: bool
+    wind: int = pydantic.Field(ge=0, le=9)
+
+
+class Served:
+    """An engine behind a real port, in a thread of its own."""
+
+    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
+        measured = MeasuredEngine(engine, "tiny", "tiny/1")
+        service = ChatService(measured, codec, "tiny", "0123456789abcdef")
+        api = create_api(lambda: service, ApiOptions(metrics=measured.exposition, on_shutdown=measured.shutdown))
+        socket = open_socket("127.0.0.1", 0)
+        self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
+        self._ready = threading.Event()
+
+        async def serve() -> None:
+            await measured.start()
+            self._ready.set()
+            await self._server.serve(sockets=[socket])
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(60)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_oss: Path) -> HarmonyCodec:
+    return HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
+
+
+@pytest.fixture
+def scripted(tiny_oss: Path, codec: HarmonyCodec, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Answers with the replies that the test names, in turn."""
+    script = [encode_spelled_out(tiny_oss, reply) for reply in request.param]
+    served = Served(ScriptedEngine(script, options=OPTIONS), codec)
+    yield served
+    served.stop()
+
+
+@pytest.fixture(scope="module")
+def real(tiny_oss: Path, codec: HarmonyCodec) -> Iterator[Served]:
+    served = Served(create_engine(EngineConfig(kv_cache_tokens=8192), tiny_oss), codec)
+    yield served
+    served.stop()
+
+
+@pytest.mark.parametrize("scripted", [[CALL, ANSWER, CALL, ANSWER]], indirect=True)
+def test_openai_calls_a_tool_and_gives_its_result_back(scripted: Served) -> None:
+    with openai.OpenAI(base_url=f"{scripted.root}/v1", api_key="none") as client:
+        first = client.chat.completions.create(model="tiny", messages=QUESTION, tools=[TOOL])
+        (call,) = first.choices[0].message.tool_calls or []
+        assert first.choices[0].finish_reason == "tool_calls"
+        assert call.type == "function"
+        assert json.loads(call.function.arguments) == {"city": "Oslo"}
+        result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+        messages = [*QUESTION, first.choices[0].message.model_dump(exclude_none=True), result]
+        second = client.chat.completions.create(model="tiny", messages=messages, tools=[TOOL])
+        assert second.choices[0].message.content == "Sunny in Oslo."
+        with client.chat.completions.stream(model="tiny", messages=QUESTION, tools=[TOOL]) as stream:
+            for _ in stream:
+                pass
+            final = stream.get_final_completion()
+        (call,) = final.choices[0].message.tool_calls or []
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Oslo"})
+        with client.chat.completions.stream(model="tiny", messages=QUESTION) as stream:
+            text = "".join(event.delta for event in stream if event.type == "content.delta")
+        assert text == "Sunny in Oslo."
+
+
+def test_openai_parses_what_the_schema_enforced(real: Served, codec: HarmonyCodec) -> None:
+    bias: Any = {str(token): value for token, value in to_the_point(codec, "analysis", "commentary")}
+    with openai.OpenAI(base_url=f"{real.root}/v1", api_key="none") as client:
+        for seed in range(5):
+            found = client.chat.completions.parse(
+                model="tiny",
+                messages=QUESTION,
+                response_format=Verdict,
+                max_tokens=400,
+                temperature=1,
+                seed=seed,
+                logit_bias=bias,
+            )
+            assert isinstance(found.choices[0].message.parsed, Verdict)
+        required = client.chat.completions.create(
+            model="tiny",
+            messages=QUESTION,
+            tools=[TOOL],
+            tool_choice="required",
+            max_tokens=600,
+            temperature=1,
+            seed=1,
+            logit_bias={str(token): value for token, value in to_the_point(codec, "analysis")},
+        )
+        (call,) = required.choices[0].message.tool_calls or []
+        assert isinstance(json.loads(call.function.arguments)["city"], str)
+        with pytest.raises(openai.BadRequestError, match="cannot be enforced") as refused:
+            client.chat.completions.create(
+                model="tiny",
+                messages=QUESTION,
+                response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "integre"}}},
+            )
+        assert refused.value.param == "response_format"
+
+
+def test_openai_completes_text_and_lists_models(real: Served) -> None:
+    with openai.OpenAI(base_url=f"{real.root}/v1", api_key="none") as client:
+        assert [model.id for model in client.models.list()] == ["tiny"]
+        assert client.models.retrieve("tiny").id == "tiny"
+        asked: Any = {"model": "tiny", "prompt": "Hello", "max_tokens": 8, "temperature": 0}
+        whole = client.completions.create(**asked)
+        pieces = [chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True)]
+        assert "".join(pieces) == whole.choices[0].text
+
+
+@tool
+def weather(city: str) -> str:
+    """Weather of a city."""
+    return f"sunny in {city}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scripted", [[ANSWER, ANSWER, CALL]], indirect=True)
+def test_langchain(scripted: Served) -> None:
+    model = ChatOpenAI(model="tiny", base_url=f"{scripted.root}/v1", api_key=pydantic.SecretStr("none"))
+    assert model.invoke("Weather in Oslo?").content == "Sunny in Oslo."
+    assert "".join(str(chunk.content) for chunk in model.stream("Weather in Oslo?")) == "Sunny in Oslo."
+    (call,) = model.bind_tools([weather]).invoke("Weather in Oslo?").tool_calls
+    assert (call["name"], call["args"]) == ("weather", {"city": "Oslo"})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scripted", [[ANSWER, ANSWER, CALL]], indirect=True)
+def test_litellm(scripted: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    asked: Any = {"model": "openai/tiny", "api_base": f"{scripted.root}/v1", "api_key": "none", "messages": QUESTION}
+    assert litellm.completion(**asked).choices[0].message.content == "Sunny in Oslo."
+    pieces = [chunk.choices[0].delta.content or "" for chunk in litellm.completion(**asked, stream=True)]
+    assert "".join(pieces) == "Sunny in Oslo."
+    (call,) = litellm.completion(**asked, tools=[TOOL]).choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Oslo"}
+
+
+def aim(case: Any) -> None:
+    """Generated bodies, made to reach the model, and kept short."""
+    if isinstance(case.body, dict) and "model" in case.body:
+        case.body["model"] = "tiny"
+        for name in ("max_tokens", "max_completion_tokens"):
+            if type(case.body.get(name)) is int and case.body[name] > 8:
+                case.body[name] = 8
+        if not {"max_tokens", "max_completion_tokens"} & case.body.keys() and "tokens" not in case.body:
+            case.body["max_tokens"] = 8
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_request_makes_it_fail_and_every_answer_conforms(real: Served) -> None:
+    """No 5xx, and status, content type and body as documented; the engine is well afterwards."""
+    schema = schemathesis.openapi.from_url(f"{real.root}/openapi.json")
+    checks = [
+        schemathesis.checks.not_a_server_error,
+        schemathesis.checks.response_schema_conformance,
+        schemathesis.checks.content_type_conformance,
+        schemathesis.checks.status_code_conformance,
+    ]
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) >= 10
+    statuses = set()
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+        def fuzz(case: Any) -> None:
+            aim(case)
+            response = case.call(timeout=60)
+            statuses.add(response.status_code)
+            case.validate_response(response, checks=checks)
+
+        fuzz()
+    assert {200, 400} <= statuses
+    health = httpx.get(f"{real.root}/healthz", timeout=10).json()
+    assert (health["status"], health["requests"]) == ("ok", 0)
