@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tuneyard.admin_key import load_admin_key
+from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, validate_hf_checkpoint
 from tuneyard.cluster import check_resources, connect_ray
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
@@ -22,7 +23,7 @@ from tuneyard.models_command import check_for_engine
 from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
-from tuneyard.serve_config import ModelAppConfig, ServeConfig
+from tuneyard.serve_config import HttpConfig, ModelAppConfig, ServeConfig
 from tuneyard.serve_plan import plan_engine
 
 
@@ -103,7 +104,8 @@ class Deployment:
     @property
     def base_urls(self) -> list[str]:
         """One per model, for an OpenAI client."""
-        root = f"http://{self._config.http.host}:{self._config.http.port}"
+        host = "127.0.0.1" if self._config.http.host in ("0.0.0.0", "::") else self._config.http.host
+        root = f"http://{host}:{self._config.http.port}"
         return [f"{root}{model.route_prefix.rstrip('/')}/v1" for model in self._config.models]
 
     def how_to_try(self) -> Iterator[str]:
@@ -111,7 +113,8 @@ class Deployment:
         for model, url in zip(self._config.models, self.base_urls, strict=True):
             body = f'{{"model": "{model.model_id}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
             yield f"  {model.model_id} at {url}"
-            yield f"    curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+            key = " -H 'Authorization: Bearer ty-…'" if self._config.http.asks_for_keys else ""
+            yield f"    curl {url}/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -127,6 +130,7 @@ class Deployment:
 
     def _start(self) -> None:
         http = self._config.http
+        keys = _key_store(http)
         check_port_free(http.host, http.port, f"--set http.port={http.port + 1}")
         registry = ModelRegistry()
         models = [check_model(model, registry) for model in self._config.models]
@@ -136,7 +140,7 @@ class Deployment:
         from ray import serve
         from ray.serve.config import HTTPOptions
 
-        from serve_apps.model_app import build_app
+        from serve_apps.model_app import Access, build_app
 
         already = ray.is_initialized()
         self._say(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
@@ -149,8 +153,9 @@ class Deployment:
         serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
         self._stack.callback(self._take_down)
         admin_key = load_admin_key()
+        access = Access(admin_key, keys.path if keys is not None else None)
         for model, base_url in zip(models, self.base_urls, strict=True):
-            app = build_app(model.config, model.checkpoint, model.codec, admin_key)
+            app = build_app(model.config, model.checkpoint, model.codec, access)
             started = time.monotonic()
             name = _app_name(model.config)
             try:
@@ -181,6 +186,19 @@ class Deployment:
             serve.delete(_app_name(model))
         if not serve.status().applications:
             serve.shutdown()
+
+
+def _key_store(http: HttpConfig) -> KeyStore | None:
+    """Raises ConfigError when keys are asked for and there are none."""
+    if not http.asks_for_keys:
+        return None
+    store = KeyStore()
+    if not store.listed():
+        raise ConfigError(
+            f"http.host is {http.host}, and there are no API keys: the API would be open to whoever reaches it, or to "
+            "nobody. Make one: tuneyard keys create NAME. Without keys it listens on 127.0.0.1 only."
+        )
+    return store
 
 
 def _app_name(model: ModelAppConfig) -> str:

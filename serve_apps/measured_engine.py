@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, TokenChunk
 from tuneyard.errors import EngineError, RequestError
+
+CHARGE: ContextVar[Callable[[int], None] | None] = ContextVar("charge", default=None)
+"""Whom the tokens of the request at hand are counted for; set where the request is let in."""
 
 _FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -58,11 +62,14 @@ class MeasuredEngine:
         outcome = "cancelled"
         last = time.monotonic()
         first = True
+        charge = CHARGE.get()
         chunks = self._engine.generate(request)
         try:
             async for chunk in chunks:
                 now = time.monotonic()
                 self._record(request, chunk, now - last, first=first)
+                if charge is not None:
+                    charge(len(chunk.token_ids) + (len(request.prompt_token_ids) if first else 0))
                 last, first = now, False
                 outcome = chunk.finish_reason or outcome
                 yield chunk

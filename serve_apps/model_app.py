@@ -6,6 +6,7 @@ One hop: a token lags 5 to 10 times less than through a second deployment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from ray.serve import Application
 
 from serve_apps.chat_service import ChatService
 from serve_apps.inference_engine import create_engine
+from serve_apps.key_gate import KeyGate
 from serve_apps.measured_engine import MeasuredEngine
 from serve_apps.openai_routes import ApiOptions, create_api
+from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, read_manifest
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.openai_api import RenderRequest
@@ -24,13 +27,21 @@ from tuneyard.parity import ParityRow, check_parity, parse_parity_rows
 from tuneyard.serve_config import ModelAppConfig
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use a replica. `key_file`: that of the API keys; None: nobody is asked for one."""
+
+    admin_key: str | None = None
+    key_file: Path | None = None
+
+
 class ModelReplica:
     """A replica: loads the checkpoint, owns the engine, answers the OpenAI API. Plain until build_app binds it."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it; the types know no async constructor
-        self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, admin_key: str | None
+        self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, access: Access
     ) -> None:
-        self._admin_key = admin_key
+        self._access = access
         self._model_id = config.model_id
         manifest = read_manifest(checkpoint)
         self._engine = MeasuredEngine(
@@ -46,7 +57,8 @@ class ModelReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         options = ApiOptions(
-            admin_key=self._admin_key,
+            admin_key=self._access.admin_key,
+            gate=KeyGate(KeyStore(self._access.key_file) if self._access.key_file is not None else None),
             headers=self._lineage,
             metrics=self._engine.exposition,
             on_shutdown=self._engine.shutdown,
@@ -95,9 +107,9 @@ def _placement(config: ModelAppConfig) -> dict[str, Any]:
 
 
 def build_app(
-    config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, admin_key: str | None = None
+    config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, access: Access | None = None
 ) -> Application:
-    """The Serve application of one model; deploys nothing yet. Without a key its administrators' routes are closed."""
+    """The Serve application of one model; deploys nothing yet. By default nobody is asked for a key."""
     replicas = config.replicas
     deployment = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="ModelReplica",
@@ -110,4 +122,4 @@ def build_app(
         health_check_timeout_s=replicas.health_check_timeout_s,
         **_placement(config),
     )
-    return deployment.bind(config, checkpoint, codec_settings, admin_key)
+    return deployment.bind(config, checkpoint, codec_settings, access or Access())

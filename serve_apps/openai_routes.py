@@ -10,7 +10,8 @@ import re
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -19,9 +20,18 @@ from starlette.exceptions import HTTPException
 
 from serve_apps.chat_service import ChatService
 from serve_apps.completion_service import CompletionService
+from serve_apps.key_gate import Grant, KeyGate
+from serve_apps.measured_engine import CHARGE
 from serve_apps.openapi_document import ERRORS, STREAMED, Health, Version, body, install_document
 from tuneyard import __version__
-from tuneyard.errors import AdminKeyError, BodyTooLargeError, EngineError, ModelNotFoundError, RequestError
+from tuneyard.errors import (
+    AdminKeyError,
+    BodyTooLargeError,
+    EngineError,
+    ModelNotFoundError,
+    RateLimitError,
+    RequestError,
+)
 from tuneyard.openai_answers import (
     ChatCompletion,
     Completion,
@@ -49,11 +59,12 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ApiOptions:
-    """What an API has beside its services. `admin_key`: without one, administrators' routes are closed. `headers`: sent
-    with every answer; where the answer leads back to. `metrics`: what GET /metrics gives.
+    """What an API has beside its services. `admin_key`: without one, administrators' routes are closed. `gate`: who may
+    ask what. `headers`: sent with every answer; where it leads back to. `metrics`: what GET /metrics gives.
     """
 
     admin_key: str | None = None
+    gate: KeyGate = dataclasses.field(default_factory=lambda: KeyGate(None))
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     metrics: Callable[[], bytes] | None = None
     on_shutdown: Callable[[], Awaitable[None]] | None = None
@@ -75,21 +86,23 @@ def create_api(get_service: Callable[[], ChatService], options: ApiOptions | Non
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(Exception, _on_unexpected_error)
     api.add_middleware(_Headers, headers=chosen.headers)
-    _add_model_routes(api, get_service)
+    _add_model_routes(api, get_service, chosen.gate)
     _add_operator_routes(api, get_service, chosen)
     install_document(api)
     return api
 
 
-def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService]) -> None:
+def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService], gate: KeyGate) -> None:
     """What clients of the model use."""
 
     @api.get("/v1/models", response_model=ModelList)
-    async def list_models() -> Response:
+    async def list_models(request: Request) -> Response:
+        gate.check(_authorization(request))
         return _json(get_service().models())
 
     @api.get("/v1/models/{model_id:path}", response_model=ModelCard, responses=ERRORS)
-    async def retrieve_model(model_id: str) -> Response:
+    async def retrieve_model(request: Request, model_id: str) -> Response:
+        gate.check(_authorization(request))
         for card in get_service().models().data:
             if card.id == model_id:
                 return _json(card)
@@ -103,27 +116,31 @@ def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService]) -> N
     )
     async def create_chat_completion(request: Request) -> Response:
         parsed = ChatCompletionRequest.parse(await _json_body(request))
-        if parsed.stream:
-            return _streamed(await get_service().open_stream(parsed))
-        return _json(await get_service().complete(parsed))
+        with _Admitted(gate, request, parsed.model) as admitted:
+            if parsed.stream:
+                return admitted.streamed(await get_service().open_stream(parsed))
+            return admitted.whole(await get_service().complete(parsed))
 
     @api.post("/v1/completions", response_model=Completion, responses=STREAMED, openapi_extra=body(CompletionRequest))
     async def create_completion(request: Request) -> Response:
         parsed = CompletionRequest.parse(await _json_body(request))
         service = CompletionService(get_service())
-        if parsed.stream:
-            return _streamed(await service.open_stream(parsed))
-        return _json(await service.complete(parsed))
+        with _Admitted(gate, request, parsed.model) as admitted:
+            if parsed.stream:
+                return admitted.streamed(await service.open_stream(parsed))
+            return admitted.whole(await service.complete(parsed))
 
     @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=body(TokenizeRequest))
     async def tokenize(request: Request) -> Response:
         parsed = TokenizeRequest.parse(await _json_body(request))
-        return _json(CompletionService(get_service()).tokenize(parsed))
+        with _Admitted(gate, request, parsed.model) as admitted:
+            return admitted.whole(CompletionService(get_service()).tokenize(parsed))
 
     @api.post("/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=body(DetokenizeRequest))
     async def detokenize(request: Request) -> Response:
         parsed = DetokenizeRequest.parse(await _json_body(request))
-        return _json(CompletionService(get_service()).detokenize(parsed))
+        with _Admitted(gate, request, parsed.model) as admitted:
+            return admitted.whole(CompletionService(get_service()).detokenize(parsed))
 
 
 def _add_operator_routes(api: FastAPI, get_service: Callable[[], ChatService], options: ApiOptions) -> None:
@@ -185,8 +202,48 @@ class _Headers:
         await self._app(scope, receive, with_headers)
 
 
-def _streamed(chunks: AsyncIterator[Any]) -> Response:
-    return StreamingResponse(_server_sent_events(chunks), media_type="text/event-stream", headers=_STREAM_HEADERS)
+class _Admitted:
+    """Context manager around the answer to a request that was let in: charges its tokens, gives its place back."""
+
+    def __init__(self, gate: KeyGate, request: Request, model: str) -> None:
+        self._grant = gate.admit(_authorization(request), model)
+        self._is_streaming = False
+
+    def __enter__(self) -> Self:
+        self._token = CHARGE.set(self._grant.charge)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        CHARGE.reset(self._token)
+        if not self._is_streaming:
+            self._grant.close()
+
+    def whole(self, content: BaseModel) -> Response:
+        return JSONResponse(content.model_dump(), headers=self._grant.headers())
+
+    def streamed(self, chunks: AsyncIterator[Any]) -> Response:
+        """The place is given back when the stream ends, however it ends."""
+        self._is_streaming = True
+        return StreamingResponse(
+            _closing(_server_sent_events(chunks), self._grant),
+            media_type="text/event-stream",
+            headers=_STREAM_HEADERS | self._grant.headers(),
+        )
+
+
+async def _closing(events: AsyncIterator[str], grant: Grant) -> AsyncIterator[str]:
+    try:
+        async for event in events:
+            yield event
+    finally:
+        grant.close()
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+def _authorization(request: Request) -> str:
+    return request.headers.get("Authorization", "")
 
 
 async def _server_sent_events(chunks: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
@@ -235,7 +292,8 @@ def _json(content: BaseModel) -> Response:
 
 async def _on_request_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return JSONResponse(error_body(error), status_code=error.status_code)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RateLimitError) else {}
+    return JSONResponse(error_body(error), status_code=error.status_code, headers=headers)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from tuneyard import __version__
 from tuneyard.command import run_command
 from tuneyard.data_command import add_data_command
 from tuneyard.jobs_command import add_jobs_command
+from tuneyard.keys_command import add_keys_command
 from tuneyard.models_command import add_models_command
 from tuneyard.serve_command import add_serve_command
 
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     add_jobs_command(commands)
     add_models_command(commands)
     add_serve_command(commands)
+    add_keys_command(commands)
     arguments = parser.parse_args(argv)
     return run_command(lambda: arguments.action(arguments))
 

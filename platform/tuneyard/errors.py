@@ -13,7 +13,10 @@
     ├── MissingDependencyError    an optional package is not installed
     └── RequestError              an API request is wrong (carries OpenAI's error fields)
         ├── ModelNotFoundError    no such model
-        ├── AdminKeyError         the route wants the admin key
+        ├── AuthenticationError   no valid API key
+        ├── PermissionDeniedError the key may not do this
+        │   └── AdminKeyError     the route wants the admin key
+        ├── RateLimitError        over one of the key's limits (says when to try again)
         ├── BodyTooLargeError     the request's body is over the limit
         └── EngineError           the engine failed or is gone
 
@@ -94,11 +97,33 @@ class ModelNotFoundError(RequestError):
     status_code = 404
 
 
-class AdminKeyError(RequestError):
-    """The route is for administrators, and the request does not carry their key."""
+class AuthenticationError(RequestError):
+    """The request carries no valid API key."""
+
+    status_code = 401
+
+
+class PermissionDeniedError(RequestError):
+    """The request's key may not do this."""
 
     status_code = 403
     error_type = "permission_error"
+
+
+class AdminKeyError(PermissionDeniedError):
+    """The route is for administrators, and the request does not carry their key."""
+
+
+class RateLimitError(RequestError):
+    """The request is over one of its key's limits; `retry_after_s` says when there is room again."""
+
+    status_code = 429
+    error_type = "rate_limit_error"
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, param, code)
+        self.args = (message, param, code, retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class BodyTooLargeError(RequestError):

@@ -60,10 +60,30 @@ class EngineConfig(StrictConfig):
 class HttpConfig(StrictConfig):
     """Where the API listens."""
 
-    host: Literal["127.0.0.1", "localhost"] = "127.0.0.1"
-    """Loopback only: there are no API keys yet, so the API never opens to a network."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback asks for API keys: without one, nothing is started."""
+
+    require_keys: bool | None = None
+    """Ask every request for an API key (`tuneyard keys create`). null: unless it listens on loopback."""
 
     port: int = Field(default=8000, ge=1, le=65535)
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """require_keys, resolved."""
+        return not self.is_loopback if self.require_keys is None else self.require_keys
+
+    @model_validator(mode="after")
+    def _never_open(self) -> Self:
+        if self.require_keys is False and not self.is_loopback:
+            raise ValueError(
+                f"require_keys: false with host {self.host}: without keys the API listens on loopback only"
+            )
+        return self
 
 
 class ReplicaConfig(StrictConfig):

@@ -70,7 +70,7 @@ def test_a_missing_config_is_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("models: []\n", "models: give at least one"),
-        ("http: {host: 0.0.0.0}\nmodels: [{model_id: a, checkpoint: c}]\n", "127.0.0.1"),
+        ("http: {host: 0.0.0.0, require_keys: false}\nmodels: [{model_id: a, checkpoint: c}]\n", "loopback only"),
         ("models: [{model_id: a, checkpoint: c}, {model_id: b, checkpoint: c}]\n", "route_prefix '/' is used more"),
         (
             "models: [{model_id: a, checkpoint: c, replicas: {autoscaling_config: {min_replicas: 0}}}]\n",
