@@ -23,8 +23,11 @@ from tuneyard.models_command import check_for_engine
 from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
-from tuneyard.serve_config import HttpConfig, ModelAppConfig, ServeConfig
+from tuneyard.serve_config import GatewayConfig, HttpConfig, ModelAppConfig, ServeConfig
 from tuneyard.serve_plan import plan_engine
+
+GATEWAY = "gateway"
+"""Name of the gateway's application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ class Deployment:
         """One per model, for an OpenAI client."""
         host = "127.0.0.1" if self._config.http.host in ("0.0.0.0", "::") else self._config.http.host
         root = f"http://{host}:{self._config.http.port}"
-        return [f"{root}{model.route_prefix.rstrip('/')}/v1" for model in self._config.models]
+        routes = [self._config.route_of(model) or "/" for model in self._config.models]
+        return [f"{root}{route.rstrip('/')}/v1" for route in routes]
 
     def how_to_try(self) -> Iterator[str]:
         """A curl line per model, for people."""
@@ -140,13 +144,14 @@ class Deployment:
         from ray import serve
         from ray.serve.config import HTTPOptions
 
+        from serve_apps.gateway_app import build_gateway
         from serve_apps.model_app import Access, build_app
 
         already = ray.is_initialized()
         self._say(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
         if not already:
             self._stack.callback(ray.shutdown)
-        lacking = _check_replicas(models, wait_for_nodes=self._config.wait_for_nodes)
+        lacking = _check_replicas(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
         if lacking:
             self._say(f"waiting for nodes: {lacking}")
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
@@ -159,13 +164,17 @@ class Deployment:
             started = time.monotonic()
             name = _app_name(model.config)
             try:
-                serve.run(app, name=name, route_prefix=model.config.route_prefix, blocking=False)
+                serve.run(app, name=name, route_prefix=self._config.route_of(model.config), blocking=False)
             except RuntimeError as e:
                 raise ClusterError(
                     f"{model.config.model_id}: no replica came up.\n{_deployment_messages(name) or e}"
                 ) from e
             self._say(f"{model.config.model_id}: up after {time.monotonic() - started:.1f} s")
-            self._prove_parity(model, render_over_http(base_url, model.config.model_id, admin_key))
+            if self._config.route_of(model.config) is not None:
+                self._prove_parity(model, render_over_http(base_url, model.config.model_id, admin_key))
+        if self._config.gateway is not None:
+            serve.run(build_gateway(self._config.gateway, access), name=GATEWAY, route_prefix="/", blocking=False)
+            self._say("gateway: up; all models at one /v1")
 
     def _prove_parity(self, model: CheckedModel, render: RenderRow) -> None:
         """Through the route that clients use; each replica has done it for itself before it took a request."""
@@ -182,6 +191,8 @@ class Deployment:
     def _take_down(self) -> None:
         from ray import serve
 
+        if self._config.gateway is not None:
+            serve.delete(GATEWAY)
         for model in self._config.models:
             serve.delete(_app_name(model))
         if not serve.status().applications:
@@ -213,12 +224,12 @@ def _deployment_messages(app_name: str) -> str:
     return "\n".join(d.message for d in app.deployments.values() if d.message) if app else ""
 
 
-def _check_replicas(models: list[CheckedModel], *, wait_for_nodes: bool) -> str:
+def _check_replicas(models: list[CheckedModel], gateway: GatewayConfig | None, *, wait_for_nodes: bool) -> str:
     """Refuses what can never be placed, and autoscaling options that Serve does not know. See check_resources."""
     from pydantic import ValidationError
     from ray.serve.config import AutoscalingConfig
 
-    needed = {"CPU": 0.0, "GPU": 0.0}
+    needed = {"CPU": gateway.num_replicas * gateway.num_cpus if gateway is not None else 0.0, "GPU": 0.0}
     for model in models:
         replicas = model.config.replicas
         count = replicas.num_replicas or 0

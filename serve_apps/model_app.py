@@ -5,7 +5,8 @@ One hop: a token lags 5 to 10 times less than through a second deployment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from serve_apps.chat_service import ChatService
 from serve_apps.inference_engine import create_engine
 from serve_apps.key_gate import KeyGate
 from serve_apps.measured_engine import MeasuredEngine
+from serve_apps.model_calls import Answered, Events, ModelCalls, ModelDescription
 from serve_apps.openai_routes import ApiOptions, create_api
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, read_manifest
@@ -44,9 +46,8 @@ class ModelReplica:
         self._access = access
         self._model_id = config.model_id
         manifest = read_manifest(checkpoint)
-        self._engine = MeasuredEngine(
-            create_engine(config.engine, checkpoint), config.model_id, f"{manifest.name}/{manifest.version}"
-        )
+        self._version = f"{manifest.name}/{manifest.version}"
+        self._engine = MeasuredEngine(create_engine(config.engine, checkpoint), config.model_id, self._version)
         self._lineage = lineage_headers(manifest)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)
@@ -62,8 +63,24 @@ class ModelReplica:
             headers=self._lineage,
             metrics=self._engine.exposition,
             on_shutdown=self._engine.shutdown,
+            gives_request_ids=False,
         )
         return create_api(lambda: self._service, options)
+
+    async def describe(self) -> ModelDescription:
+        """What the gateway must know."""
+        (card,) = self._service.models().data
+        return ModelDescription(card.id, self._version, card.max_model_len, card.created, self._lineage)
+
+    async def whole(self, path: str, body: Any) -> Answered:
+        """See ModelCalls."""
+        return await ModelCalls(self._service).whole(path, body)
+
+    async def streamed(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
+        """See ModelCalls."""
+        async with contextlib.aclosing(ModelCalls(self._service).streamed(path, body)) as items:  # type: ignore[type-var]
+            async for item in items:
+                yield item
 
     def _render(self, row: ParityRow) -> Sequence[int]:
         request = RenderRequest.model_validate(row.request_body(self._model_id))

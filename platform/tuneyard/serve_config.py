@@ -130,8 +130,8 @@ class ModelAppConfig(StrictConfig):
     checkpoint: str
     """`name@alias` or `name/version` in the registry, or a checkpoint folder (`$TUNEYARD_HOME` expands)."""
 
-    route_prefix: str = Field(default="/", pattern=r"^/([A-Za-z0-9._-]+)?$")
-    """Path before /v1; each model app has its own."""
+    route_prefix: str | None = Field(default=None, pattern=r"^/([A-Za-z0-9._-]+)?$")
+    """Path before /v1, each model its own. null: `/`; with a gateway none, the model is reached through it only."""
 
     engine: EngineConfig = EngineConfig()
     codec: CodecSettings | None = None
@@ -162,11 +162,22 @@ class ModelAppConfig(StrictConfig):
         return self
 
 
+class GatewayConfig(StrictConfig):
+    """One /v1 for all models, at `/`: by id, version (`name/3`) or alias (`name@production`)."""
+
+    num_replicas: int = Field(default=1, ge=1)
+    num_cpus: float = Field(default=0.5, ge=0)
+    max_ongoing_requests: int = Field(default=1024, ge=1)
+
+
 class ServeConfig(StrictConfig):
     """A deployment: an HTTP address and the models behind it."""
 
     http: HttpConfig = HttpConfig()
     models: tuple[ModelAppConfig, ...]
+    gateway: GatewayConfig | None = None
+    """null: each model has a path of its own, and no token passes a second process."""
+
     wait_for_nodes: bool = False
     """Wait when the cluster's nodes cannot hold the replicas now: its autoscaler adds some. false: refuse at once."""
 
@@ -174,9 +185,14 @@ class ServeConfig(StrictConfig):
     def _distinct(self) -> Self:
         if not self.models:
             raise ValueError("models: give at least one")
-        for name in ("model_id", "route_prefix"):
-            values = [getattr(model, name) for model in self.models]
+        routes = [route for model in self.models if (route := self.route_of(model)) is not None]
+        routes += ["/"] if self.gateway is not None else []
+        for name, values in (("model_id", [model.model_id for model in self.models]), ("route_prefix", routes)):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"models: {name} {twice[0]!r} is used more than once")
         return self
+
+    def route_of(self, model: ModelAppConfig) -> str | None:
+        """The path of a model's own API; None: it has none."""
+        return model.route_prefix or (None if self.gateway is not None else "/")

@@ -14,9 +14,10 @@ import transformers
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_apps.chat_service import ChatService
+from serve_apps.http_plumbing import MAX_BODY_BYTES
 from serve_apps.inference_engine import create_engine
 from serve_apps.measured_engine import MeasuredEngine
-from serve_apps.openai_routes import MAX_BODY_BYTES, ApiOptions, create_api
+from serve_apps.openai_routes import ApiOptions, create_api
 from tests.serve_apps.conftest import ServiceFactory
 from tests.serve_apps.test_openai_routes import ASK, client_of
 from tuneyard.harmony import CodecSettings, HarmonyCodec

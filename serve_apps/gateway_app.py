@@ -1,0 +1,150 @@
+"""Many models behind one /v1: a request goes to the application that serves its model, whatever name it uses for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve import Application
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from serve_apps.http_plumbing import STREAM_HEADERS, authorization, base_api, closing, error_event, json_body
+from serve_apps.key_gate import Grant, KeyGate
+from serve_apps.model_app import Access
+from serve_apps.model_calls import PATHS, Answered
+from serve_apps.model_directory import ModelDirectory, RunningModel
+from tuneyard import __version__
+from tuneyard.api_keys import KeyStore
+from tuneyard.errors import EngineError, RateLimitError, RequestError
+from tuneyard.openai_answers import ModelCard, ModelList
+from tuneyard.serve_config import GatewayConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The deployment. Plain until build_gateway binds it."""
+
+    def __init__(self, access: Access) -> None:
+        self._gate = KeyGate(KeyStore(access.key_file) if access.key_file is not None else None)
+        self._directory = ModelDirectory()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_gateway_api(self._directory, self._gate)
+
+
+def create_gateway_api(directory: ModelDirectory, gate: KeyGate) -> FastAPI:
+    """The gateway's routes: those of a model's API, for all models."""
+    api = base_api({}, gives_request_ids=False)
+
+    @api.get("/v1/models")
+    async def list_models(request: Request) -> Response:
+        gate.check(authorization(request))
+        cards = [_card(model) for model in await directory.models()]
+        return JSONResponse(ModelList(data=cards).model_dump())
+
+    @api.get("/v1/models/{name:path}")
+    async def retrieve_model(request: Request, name: str) -> Response:
+        gate.check(authorization(request))
+        return JSONResponse(_card(await directory.find(name)).model_dump())
+
+    for path in PATHS:
+
+        def add(path: str) -> None:
+            @api.post(path)
+            async def answer(request: Request) -> Response:
+                return await _answer(directory, gate, path, request)
+
+        add(path)
+
+    async def health() -> Response:
+        models = [model.description.model_id for model in await directory.models()]
+        return JSONResponse({"status": "ok", "models": models})
+
+    api.get("/healthz")(health)
+    api.get("/readyz")(health)
+
+    @api.get("/version")
+    async def version() -> Response:
+        return JSONResponse({"version": __version__})
+
+    return api
+
+
+def build_gateway(config: GatewayConfig, access: Access) -> Application:
+    """The Serve application of the gateway; deploys nothing yet."""
+    deployment = serve.deployment(serve.ingress()(Gateway)).options(
+        name="Gateway",
+        num_replicas=config.num_replicas,
+        max_ongoing_requests=config.max_ongoing_requests,
+        ray_actor_options={"num_cpus": config.num_cpus},
+    )
+    return deployment.bind(access)
+
+
+async def _answer(directory: ModelDirectory, gate: KeyGate, path: str, request: Request) -> Response:
+    body = await json_body(request)
+    name = body.get("model") if isinstance(body, dict) else None
+    if not isinstance(name, str):
+        raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
+    model = await directory.find(name)
+    grant = gate.admit(authorization(request), model.description.model_id)
+    body["model"] = model.description.model_id
+    try:
+        if body.get("stream") is True and path.startswith("/v1/"):
+            return await _streamed(model, grant, path, body)
+        answered: Answered = await model.handle.whole.remote(path, body)
+    except (RayError, RayServeException) as e:
+        grant.close()
+        raise _unreachable(model, e) from e
+    except BaseException:
+        grant.close()
+        raise
+    grant.charge(answered.tokens)
+    headers = model.description.headers | grant.headers()
+    grant.close()
+    return JSONResponse(answered.content, status_code=answered.status, headers=headers)
+
+
+async def _streamed(model: RunningModel, grant: Grant, path: str, body: dict[str, Any]) -> Response:
+    """Waits until the replica has taken the request, so that what is wrong with it becomes an HTTP status."""
+    items = model.handle.options(stream=True).streamed.remote(path, body)
+    first: Answered = await anext(items)
+    if first.content is not None:
+        grant.close()
+        return JSONResponse(first.content, status_code=first.status, headers=model.description.headers)
+    headers = STREAM_HEADERS | model.description.headers | grant.headers()
+    return StreamingResponse(
+        closing(_events(model, grant, items), grant), media_type="text/event-stream", headers=headers
+    )
+
+
+async def _events(model: RunningModel, grant: Grant, items: Any) -> AsyncIterator[str]:
+    """A replica that dies in mid-stream is told as an error event, with no [DONE]. Leaving it cancels the request."""
+    try:
+        async for item in items:
+            grant.charge(item.tokens)
+            yield item.text
+    except (RayError, RayServeException) as e:
+        yield error_event(_unreachable(model, e))
+    finally:
+        items.cancel()
+
+
+def _unreachable(model: RunningModel, error: Exception) -> RequestError:
+    if isinstance(error, BackPressureError):
+        return RateLimitError(
+            f"{model.description.model_id} is busy: its queue is full. Try again in a moment.", code="overloaded"
+        )
+    logger.warning("%s failed: %s", model.application, error)
+    return EngineError(f"{model.description.model_id}: the replica that was answering is gone. Ask again.")
+
+
+def _card(model: RunningModel) -> ModelCard:
+    found = model.description
+    return ModelCard(id=found.model_id, created=found.created, max_model_len=found.max_model_len)

@@ -1,0 +1,161 @@
+"""A model's API over calls instead of HTTP: what a replica answers to the gateway.
+
+Errors are answers, never exceptions: what crosses a Serve handle as an exception arrives wrapped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from serve_apps.chat_service import ChatService
+from serve_apps.completion_service import CompletionService
+from serve_apps.http_plumbing import server_sent_events
+from serve_apps.measured_engine import CHARGE
+from tuneyard.errors import RequestError
+from tuneyard.openai_api import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+    error_body,
+)
+
+PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
+FLUSH_EVERY_S = 0.01
+"""Events of a fast stream are sent together this often: a call over a handle costs what ten tokens do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What a running application serves. `version` is that of its checkpoint, `name/version`."""
+
+    model_id: str
+    version: str
+    max_model_len: int
+    created: int
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A whole answer, or the beginning of a stream, as HTTP has it. `tokens` of prompt and answer, to be charged."""
+
+    status: int
+    content: dict[str, Any] | None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Server-sent events of a stream, as text, and the tokens that they cost."""
+
+    text: str
+    tokens: int
+
+
+class ModelCalls:
+    """Answers requests by path and JSON body."""
+
+    def __init__(self, service: ChatService) -> None:
+        self._chats = service
+        self._texts = CompletionService(service)
+
+    async def whole(self, path: str, body: Any) -> Answered:
+        """The answer at once."""
+        counted = _Counter()
+        token = CHARGE.set(counted)
+        try:
+            answer = await self._answer(path, body)
+        except RequestError as e:
+            return Answered(e.status_code, error_body(e), counted.take())
+        finally:
+            CHARGE.reset(token)
+        return Answered(200, answer.model_dump(), counted.take())
+
+    async def streamed(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
+        """First whether it was taken (200, no content) or why not; then events. Closing it aborts the request."""
+        counted = _Counter()
+        token = CHARGE.set(counted)
+        try:
+            chunks = await self._open(path, body)
+        except RequestError as e:
+            yield Answered(e.status_code, error_body(e), counted.take())
+            return
+        finally:
+            CHARGE.reset(token)
+        yield Answered(200, None)
+        async with contextlib.aclosing(gathered(server_sent_events(chunks))) as texts:  # type: ignore[type-var]
+            async for text in texts:
+                yield Events(text, counted.take())
+
+    async def _answer(self, path: str, body: Any) -> Any:
+        match path:
+            case "/v1/chat/completions":
+                return await self._chats.complete(ChatCompletionRequest.parse(body))
+            case "/v1/completions":
+                return await self._texts.complete(CompletionRequest.parse(body))
+            case "/tokenize":
+                return self._texts.tokenize(TokenizeRequest.parse(body))
+            case "/detokenize":
+                return self._texts.detokenize(DetokenizeRequest.parse(body))
+        raise RequestError(f"{path}: no such path.")
+
+    async def _open(self, path: str, body: Any) -> AsyncIterator[Any]:
+        if path == "/v1/completions":
+            return await self._texts.open_stream(CompletionRequest.parse(body))
+        return await self._chats.open_stream(ChatCompletionRequest.parse(body))
+
+
+async def gathered(events: AsyncIterator[str], every_s: float = FLUSH_EVERY_S) -> AsyncIterator[str]:
+    """The events, each at once when they come slowly; several together when more come within `every_s`."""
+    queue: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
+
+    async def read() -> None:
+        try:
+            async for event in events:
+                queue.put_nowait(event)
+            queue.put_nowait(None)
+        except Exception as e:  # noqa: BLE001  # carried to the reader, whatever it is
+            queue.put_nowait(e)
+
+    reader = asyncio.create_task(read())
+    last = 0.0
+    try:
+        ended = False
+        while not ended:
+            items = [await queue.get()]
+            if (early := last + every_s - time.monotonic()) > 0:
+                await asyncio.sleep(early)
+            while not queue.empty():
+                items.append(queue.get_nowait())
+            text = "".join(item for item in items if isinstance(item, str))
+            if text:
+                last = time.monotonic()
+                yield text
+            for item in items:
+                if isinstance(item, BaseException):
+                    raise item
+                ended = ended or item is None
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+class _Counter:
+    """Tokens since the last look."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+
+    def __call__(self, tokens: int) -> None:
+        self._tokens += tokens
+
+    def take(self) -> int:
+        taken, self._tokens = self._tokens, 0
+        return taken
