@@ -135,6 +135,8 @@ class Deployment:
     def _start(self) -> None:
         http = self._config.http
         keys = _key_store(http)
+        if http.proxy == "haproxy":
+            use_haproxy()
         check_port_free(http.host, http.port, f"--set http.port={http.port + 1}")
         registry = ModelRegistry()
         models = [check_model(model, registry) for model in self._config.models]
@@ -197,6 +199,23 @@ class Deployment:
             serve.delete(_app_name(model))
         if not serve.status().applications:
             serve.shutdown()
+
+
+def use_haproxy() -> None:
+    """Serve's settings for HAProxy and many streams, for a Ray that this process starts. A cluster that runs already
+    needs them in the environment of its nodes.
+    """
+    from tuneyard.ports import free_port
+
+    settings = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Fixed ones by default, which a second deployment on the machine would find taken.
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 def _key_store(http: HttpConfig) -> KeyStore | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
 
@@ -73,8 +74,10 @@ class ScriptedEngine:
 
     async def _play(self, request: GenerationRequest, reply: tuple[int, ...], deliver: Deliver) -> None:
         """The reply, over and over until a stop token or max_tokens ends it."""
+        started = time.monotonic()
         for count, token in enumerate(itertools.cycle(reply), start=1):
-            await asyncio.sleep(self._interval_s)
+            # By the clock, so that a late token does not delay those after it.
+            await asyncio.sleep(max(0.0, started + count * self._interval_s - time.monotonic()))
             if self._tokens_left is not None:
                 self._tokens_left -= 1
                 if self._tokens_left < 0:

@@ -18,3 +18,10 @@ def check_port_free(host: str, port: int, fix: str) -> None:
             raise PortInUseError(
                 f"Port {port} on {host} is taken ({e.strerror}). Stop what listens there, or choose another: {fix}"
             ) from e
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -68,6 +68,10 @@ class HttpConfig(StrictConfig):
 
     port: int = Field(default=8000, ge=1, le=65535)
 
+    proxy: Literal["serve", "haproxy"] = "serve"
+    """What stands before the replicas: Ray Serve's own proxy, or the HAProxy that comes with it, which passes many
+    streams on far sooner. It opens two more ports, for statistics, on all interfaces: only behind a firewall."""
+
     @property
     def is_loopback(self) -> bool:
         return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 
-from tests.bench import accuracy, batching, data, engine, serve_throughput, train_throughput
+from tests.bench import accuracy, api_lag, batching, data, engine, serve_throughput, train_throughput
 from tuneyard.home import tuneyard_home
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "data": data.run,
     "batching": batching.run,
     "engine": engine.run,
+    "api": api_lag.run,
 }
 
 

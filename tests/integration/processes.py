@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+
+from tuneyard.ports import free_port
+
+__all__ = ["Command", "free_port", "run", "running"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 540.0
@@ -82,9 +85,3 @@ def run(folder: Path, home: Path, *arguments: str) -> tuple[int, str]:
     with running(folder, home, *arguments) as command:
         code = command.process.wait(TIMEOUT_S)
     return code, command.output
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -43,14 +43,14 @@ class Gateway:
 
 @pytest.fixture(scope="module")
 def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
-    """A finetuned model and a scripted one that never ends; keys are asked for."""
+    """A finetuned model and a scripted one that never ends; keys are asked for; HAProxy stands before them."""
     port = free_port()
     store = KeyStore(finetuned.home / "api_keys.json")
     _, secret = store.create("all")
     _, limited = store.create("few", tokens_per_minute=120)
     script = [encode_spelled_out(tiny_oss, "<|channel|>final<|message|>on and on ")]
     config = {
-        "http": {"port": port, "require_keys": True},
+        "http": {"port": port, "require_keys": True, "proxy": "haproxy"},
         "gateway": {"num_cpus": 0.2},
         "models": [
             {"model_id": "tuned", "checkpoint": "tiny-support@newest", "replicas": {"num_cpus": 0.5}},

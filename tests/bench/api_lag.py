@@ -1,0 +1,91 @@
+"""What the API adds to an engine's tokens: lag per token and time to the first one at 64 streams, one hop and gateway.
+
+A scripted engine gives a token every 20 ms; how much later than that a client sees it is the lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from serve_apps.deployment import Deployment
+from tests.harmony_text import encode_spelled_out
+from tuneyard.config import load_config
+from tuneyard.home import tuneyard_home
+from tuneyard.serve_config import ServeConfig
+
+STREAMS, TOKENS, INTERVAL_S = 64, 200, 0.02
+REQUESTS, CLIENTS = 600, 16
+
+
+def run() -> dict[str, Any]:
+    """With Serve's settings as the environment has them; they are named in the result."""
+    from jobs.tiny_oss import build_tiny_oss
+
+    base = tuneyard_home() / "models" / "base" / "tiny-oss-random"
+    if not base.is_dir():
+        build_tiny_oss(base)
+    script = [encode_spelled_out(base, "<|channel|>final<|message|>" + "on and " * 400)]
+    model = {
+        "model_id": "scripted",
+        "checkpoint": str(base),
+        "route_prefix": "/direct",
+        "engine": {"engine": "scripted", "script": script, "token_interval_s": INTERVAL_S},
+        "replicas": {"num_cpus": 0.4, "max_ongoing_requests": 256},
+    }
+    config = {"http": {"port": 18431}, "gateway": {"num_cpus": 0.4}, "models": [model]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "serve.yaml"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        with Deployment(load_config(ServeConfig, path), address="local"):
+            root = "http://127.0.0.1:18431"
+            result = {
+                name: asyncio.run(_measure(url)) for name, url in (("one_hop", f"{root}/direct"), ("gateway", root))
+            }
+    settings = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
+    return {"streams": STREAMS, "token_interval_s": INTERVAL_S, "serve_settings": settings, **result}
+
+
+async def _measure(url: str) -> dict[str, float]:
+    limits = httpx.Limits(max_connections=STREAMS + CLIENTS)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        await asyncio.gather(*(_stream(client) for _ in range(4)))  # warms it up
+        streams = await asyncio.gather(*(_stream(client) for _ in range(STREAMS)))
+        lags = sorted(lag for stream in streams for lag in stream[1])
+        started = time.monotonic()
+        await asyncio.gather(*(_client(client, REQUESTS // CLIENTS) for _ in range(CLIENTS)))
+        rate = REQUESTS / (time.monotonic() - started)
+    return {
+        "token_lag_p50_ms": 1000 * lags[len(lags) // 2],
+        "token_lag_p95_ms": 1000 * lags[int(len(lags) * 0.95)],
+        "first_token_p50_ms": 1000 * statistics.median(first for first, _ in streams),
+        "requests_per_s": rate,
+    }
+
+
+async def _stream(client: httpx.AsyncClient) -> tuple[float, list[float]]:
+    """Time to the first token, and how much later than the engine's beat each came, against the earliest."""
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}
+    started = time.monotonic()
+    arrivals: list[float] = []
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            if '"content":"' in line and '"content":""' not in line:
+                arrivals.append(time.monotonic())
+    beats = [arrival - place * INTERVAL_S for place, arrival in enumerate(arrivals)]
+    earliest = min(beats)
+    return arrivals[0] - started, [beat - earliest for beat in beats]
+
+
+async def _client(client: httpx.AsyncClient, count: int) -> None:
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    for _ in range(count):
+        (await client.post("/v1/chat/completions", json=body)).raise_for_status()
