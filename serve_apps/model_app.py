@@ -131,7 +131,7 @@ def build_app(
     deployment = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="ModelReplica",
         num_replicas=replicas.num_replicas,
-        autoscaling_config=replicas.autoscaling_config,
+        autoscaling_config=replicas.autoscaling(),
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
         graceful_shutdown_timeout_s=replicas.graceful_shutdown_timeout_s,

@@ -90,6 +90,16 @@ class HttpConfig(StrictConfig):
         return self
 
 
+AUTOSCALING_DEFAULTS = {
+    # Serve's 10 s would let a queue build up for as long, and makes a start from zero five times as slow.
+    "metrics_interval_s": 1.0,
+    "look_back_period_s": 5.0,
+    "upscale_delay_s": 5.0,
+    # A replica that loads for minutes is worth keeping over a pause.
+    "downscale_delay_s": 300.0,
+}
+
+
 class ReplicaConfig(StrictConfig):
     """Replicas of one model and how many, in Ray Serve's own field names."""
 
@@ -97,7 +107,8 @@ class ReplicaConfig(StrictConfig):
     """Fixed number; null with `autoscaling_config`."""
 
     autoscaling_config: dict[str, Any] | None = None
-    """Ray Serve's AutoscalingConfig, passed through: min_replicas, max_replicas, target_ongoing_requests, …"""
+    """Ray Serve's AutoscalingConfig: min_replicas (0: to zero and back), max_replicas, target_ongoing_requests, …; what
+    is not given is as in AUTOSCALING_DEFAULTS, then as Serve has it."""
 
     num_cpus: float = Field(default=1.0, ge=0)
     num_gpus: float | None = Field(default=None, ge=0)
@@ -114,6 +125,10 @@ class ReplicaConfig(StrictConfig):
 
     health_check_period_s: float = Field(default=5.0, gt=0)
     health_check_timeout_s: float = Field(default=30.0, gt=0)
+
+    def autoscaling(self) -> dict[str, Any] | None:
+        """autoscaling_config, with the defaults filled in."""
+        return None if self.autoscaling_config is None else AUTOSCALING_DEFAULTS | self.autoscaling_config
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,17 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
     assert samples["tuneyard_running_requests", None].value == 0
     assert samples["tuneyard_prompt_tokens_total", None].labels == {"model": "tiny", "version": "tiny/1"}
     assert TEXT not in text
+
+
+async def test_the_dashboard_asks_for_metrics_that_there_are(client: httpx.AsyncClient) -> None:
+    await post(client, "/v1/completions", ask())
+    there = set(re.findall(r"^(tuneyard_\w+)\{", (await client.get("/metrics")).text, re.MULTILINE))
+    dashboard = Path("platform/dashboards/serving.json").read_text()
+    asked = set(re.findall(r"tuneyard_\w+", dashboard))
+    assert len(asked) >= 7
+    assert asked <= there
+    names = {target["expr"] for panel in json.loads(dashboard)["panels"] for target in panel["targets"]}
+    assert len(names) >= 9
 
 
 async def test_headers_lead_back(client: httpx.AsyncClient) -> None:
