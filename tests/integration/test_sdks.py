@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,17 @@ import openai
 import pydantic
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
-from serve_apps.chat_service import ChatService
-from serve_apps.inference_engine import OPTIONS, InferenceEngine, create_engine
-from serve_apps.measured_engine import MeasuredEngine
-from serve_apps.openai_routes import ApiOptions, create_api
+from serve_apps.inference_engine import OPTIONS, create_engine
 from serve_apps.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
+from tests.integration.served_api import ServedApi
 from tests.serve_apps.test_sampling import to_the_point
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.serve_config import EngineConfig
-from ui.listening import open_socket
 
 pytestmark = pytest.mark.integration
 THOUGHT = "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant"
@@ -52,55 +46,29 @@ class Verdict(pydantic.BaseModel):
     wind: int = pydantic.Field(ge=0, le=9)
 
 
-class Served:
-    """An engine behind a real port, in a thread of its own."""
-
-    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
-        measured = MeasuredEngine(engine, "tiny", "tiny/1")
-        service = ChatService(measured, codec, "tiny", "0123456789abcdef")
-        api = create_api(lambda: service, ApiOptions(metrics=measured.exposition, on_shutdown=measured.shutdown))
-        socket = open_socket("127.0.0.1", 0)
-        self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
-        self._ready = threading.Event()
-
-        async def serve() -> None:
-            await measured.start()
-            self._ready.set()
-            await self._server.serve(sockets=[socket])
-
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(60)
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(30)
-
-
 @pytest.fixture(scope="module")
 def codec(tiny_oss: Path) -> HarmonyCodec:
     return HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
 
 
 @pytest.fixture
-def scripted(tiny_oss: Path, codec: HarmonyCodec, request: pytest.FixtureRequest) -> Iterator[Served]:
+def scripted(tiny_oss: Path, codec: HarmonyCodec, request: pytest.FixtureRequest) -> Iterator[ServedApi]:
     """Answers with the replies that the test names, in turn."""
     script = [encode_spelled_out(tiny_oss, reply) for reply in request.param]
-    served = Served(ScriptedEngine(script, options=OPTIONS), codec)
+    served = ServedApi(ScriptedEngine(script, options=OPTIONS), codec)
     yield served
     served.stop()
 
 
 @pytest.fixture(scope="module")
-def real(tiny_oss: Path, codec: HarmonyCodec) -> Iterator[Served]:
-    served = Served(create_engine(EngineConfig(kv_cache_tokens=8192), tiny_oss), codec)
+def real(tiny_oss: Path, codec: HarmonyCodec) -> Iterator[ServedApi]:
+    served = ServedApi(create_engine(EngineConfig(kv_cache_tokens=8192), tiny_oss), codec)
     yield served
     served.stop()
 
 
 @pytest.mark.parametrize("scripted", [[CALL, ANSWER, CALL, ANSWER]], indirect=True)
-def test_openai_calls_a_tool_and_gives_its_result_back(scripted: Served) -> None:
+def test_openai_calls_a_tool_and_gives_its_result_back(scripted: ServedApi) -> None:
     with openai.OpenAI(base_url=f"{scripted.root}/v1", api_key="none") as client:
         first = client.chat.completions.create(model="tiny", messages=QUESTION, tools=[TOOL])
         (call,) = first.choices[0].message.tool_calls or []
@@ -122,7 +90,7 @@ def test_openai_calls_a_tool_and_gives_its_result_back(scripted: Served) -> None
         assert text == "Sunny in Oslo."
 
 
-def test_openai_parses_what_the_schema_enforced(real: Served, codec: HarmonyCodec) -> None:
+def test_openai_parses_what_the_schema_enforced(real: ServedApi, codec: HarmonyCodec) -> None:
     bias: Any = {str(token): value for token, value in to_the_point(codec, "analysis", "commentary")}
     with openai.OpenAI(base_url=f"{real.root}/v1", api_key="none") as client:
         for seed in range(5):
@@ -157,7 +125,7 @@ def test_openai_parses_what_the_schema_enforced(real: Served, codec: HarmonyCode
         assert refused.value.param == "response_format"
 
 
-def test_openai_completes_text_and_lists_models(real: Served) -> None:
+def test_openai_completes_text_and_lists_models(real: ServedApi) -> None:
     with openai.OpenAI(base_url=f"{real.root}/v1", api_key="none") as client:
         assert [model.id for model in client.models.list()] == ["tiny"]
         assert client.models.retrieve("tiny").id == "tiny"
@@ -175,7 +143,7 @@ def weather(city: str) -> str:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("scripted", [[ANSWER, ANSWER, CALL]], indirect=True)
-def test_langchain(scripted: Served) -> None:
+def test_langchain(scripted: ServedApi) -> None:
     model = ChatOpenAI(model="tiny", base_url=f"{scripted.root}/v1", api_key=pydantic.SecretStr("none"))
     assert model.invoke("Weather in Oslo?").content == "Sunny in Oslo."
     assert "".join(str(chunk.content) for chunk in model.stream("Weather in Oslo?")) == "Sunny in Oslo."
@@ -185,7 +153,7 @@ def test_langchain(scripted: Served) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("scripted", [[ANSWER, ANSWER, CALL]], indirect=True)
-def test_litellm(scripted: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_litellm(scripted: ServedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
@@ -209,7 +177,7 @@ def aim(case: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_request_makes_it_fail_and_every_answer_conforms(real: Served) -> None:
+def test_no_request_makes_it_fail_and_every_answer_conforms(real: ServedApi) -> None:
     """No 5xx, and status, content type and body as documented; the engine is well afterwards."""
     schema = schemathesis.openapi.from_url(f"{real.root}/openapi.json")
     checks = [

@@ -1,0 +1,41 @@
+"""An engine behind the API on a real port, in a thread of this process: no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import uvicorn
+
+from serve_apps.chat_service import ChatService
+from serve_apps.inference_engine import InferenceEngine
+from serve_apps.measured_engine import MeasuredEngine
+from serve_apps.openai_routes import ApiOptions, create_api
+from tuneyard.harmony import HarmonyCodec
+from ui.listening import open_socket
+
+
+class ServedApi:
+    """An engine behind a real port, in a thread of its own."""
+
+    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
+        measured = MeasuredEngine(engine, "tiny", "tiny/1")
+        service = ChatService(measured, codec, "tiny", "0123456789abcdef")
+        api = create_api(lambda: service, ApiOptions(metrics=measured.exposition, on_shutdown=measured.shutdown))
+        socket = open_socket("127.0.0.1", 0)
+        self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
+        self._ready = threading.Event()
+
+        async def serve() -> None:
+            await measured.start()
+            self._ready.set()
+            await self._server.serve(sockets=[socket])
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(60)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
