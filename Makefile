@@ -94,10 +94,11 @@ test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 --ignore=tests/nemo/test_on_ray.py tests/nemo $(ARGS)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
 
-# On a node with a GPU, in the serve image or any environment that has PyTorch with CUDA and pytest: GPU_PYTHON names it.
+# On a node with a GPU, in the serve image or any environment that has PyTorch with CUDA and our extra `test`.
 GPU_PYTHON ?= python3
 test-gpu:
-	PYTHONPATH=platform:. $(GPU_PYTHON) -m pytest -m gpu -rs tests/gpu $(ARGS)
+	@$(GPU_PYTHON) -c 'import hypothesis, psutil, pytest, pytest_asyncio, torch' || (echo "$(GPU_PYTHON) lacks what the tests need: $(GPU_PYTHON) -m pip install -e '.[test]', or GPU_PYTHON=/path/to/python"; exit 1)
+	PYTHONPATH=platform:. $(GPU_PYTHON) -m pytest -W ignore -m gpu -rs tests/gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -55,6 +55,10 @@ def export_openai(source: Path, target: Path) -> int:
     from jobs.original_layout import original_config, original_tensors
     from jobs.shards import ShardWriter, TensorReader
 
+    if target.resolve().is_relative_to(source.resolve()):
+        raise CheckpointError(
+            f"{target}: lies inside the checkpoint {source}, which must not change. Choose another place."
+        )
     validate_hf_checkpoint(source)
     if not is_mxfp4(source):
         raise CheckpointError(

@@ -167,7 +167,8 @@ def _folder(path: str) -> Path:
     folder = Path(path).expanduser().absolute()
     if not (folder / "config.json").is_file():
         raise CheckpointError(
-            f"{path}: no checkpoint folder. Nothing is downloaded here: hf download {path} --local-dir FOLDER, "
+            f"{path}: no checkpoint folder. Nothing is downloaded here: hf download {path} --exclude 'original/*' "
+            "'metal/*' --local-dir FOLDER, "
             "then tuneyard models adopt FOLDER, and give FOLDER."
         )
     return folder

@@ -48,7 +48,7 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
     its prompts would not be those that it was trained on, ConfigError when the engine cannot hold it, RegistryError for
     an unknown reference.
     """
-    checkpoint = registry.resolve_checkpoint(os.path.expandvars(config.checkpoint))
+    checkpoint = registry.resolve_checkpoint(config.checkpoint)
     manifest = validate_hf_checkpoint(checkpoint)
     _check_engine(config, checkpoint, manifest)
     if manifest.codec is None:

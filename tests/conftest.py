@@ -24,6 +24,8 @@ def tuneyard_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """TUNEYARD_HOME in a temporary folder, so that no test touches or depends on a person's own."""
     home = tmp_path_factory.mktemp("tuneyard_home")
     with pytest.MonkeyPatch.context() as patch:
+        # For the figures of a GPU, which are of a person's own models.
+        patch.setenv("TUNEYARD_OUTER_HOME", os.environ.get("TUNEYARD_HOME", ""))
         patch.setenv("TUNEYARD_HOME", str(home))
         yield home
 

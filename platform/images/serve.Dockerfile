@@ -13,15 +13,22 @@ WORKDIR /opt/tuneyard
 COPY pyproject.toml README.md LICENSE ./
 COPY constraints constraints
 COPY platform platform
-# TensorRT-LLM pins fastapi and openai-harmony for its own server, which is not used here: Ray Serve and the prompts of
-# training need later ones. pip says so and goes on; everything else that it pins is in the constraints, and is checked.
-RUN pip install --no-cache-dir -c constraints/serve.txt ".[serve]" \
-    && python -c "import importlib.metadata as m; v = m.version; \
-assert v('tensorrt_llm') == '1.2.1', v('tensorrt_llm'); \
-assert v('transformers') == '4.57.3', v('transformers'); \
-assert v('numpy').startswith('1.'), v('numpy'); \
-assert v('torch').startswith(('2.9.1', '2.9.2')), v('torch')"
+COPY serve_apps serve_apps
+# TensorRT-LLM pins datasets, fastapi and openai-harmony for its own server, which is not used here: Ray Serve and the
+# prompts of training need other ones, and pip says so and goes on. Its torch and what hangs on it stay as they are.
+RUN pip freeze | grep -iE '^(torch|torchvision|triton|numpy|nvidia-|flashinfer|tensorrt|xgrammar|llguidance)[a-z0-9_-]*(==| @)' \
+        | grep -v ' @ ' > /tmp/image.txt || true; \
+    before=$(python -c "import torch; print(torch.__version__)") \
+    && pip install --no-cache-dir -c constraints/serve.txt -c /tmp/image.txt ".[serve]" \
+    && python -c "import importlib.metadata as m, sys, torch; \
+assert torch.__version__ == sys.argv[1], torch.__version__; \
+assert m.version('tensorrt_llm') == '1.2.1', m.version('tensorrt_llm'); \
+assert m.version('transformers') == '4.57.3', m.version('transformers'); \
+assert m.version('numpy').startswith('1.'), m.version('numpy')" "$before"
+# The rooms run from here: python -m serve_apps.deploy; replicas find them on every node of this image.
+ENV PYTHONPATH=/opt/tuneyard
 
 RUN useradd --create-home --uid 10001 tuneyard
 USER 10001
-WORKDIR /home/tuneyard
+WORKDIR /opt/tuneyard
+ENV TUNEYARD_HOME=/home/tuneyard/.tuneyard

@@ -200,14 +200,17 @@ def software_versions(*packages: str) -> dict[str, str]:
 
 
 def _hash_folder(folder: Path) -> tuple[dict[str, FileEntry], dict[str, TensorEntry]]:
-    """Entries of all files but the manifest, and of all tensors; raises CheckpointError on a name used twice."""
+    """Entries of all files but the manifest, and of all tensors; raises CheckpointError on a name used twice.
+
+    Weights in folders below are files like others: no loader takes them for the model's (OpenAI's `original/`).
+    """
     files: dict[str, FileEntry] = {}
     tensors: dict[str, TensorEntry] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name == MANIFEST_NAME:
             continue
-        if path.suffix != ".safetensors":
+        if path.suffix != ".safetensors" or path.parent != folder:
             files[name] = hash_file(path)
             continue
         files[name], found = hash_safetensors(path)

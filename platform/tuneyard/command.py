@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -40,6 +41,10 @@ def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted."
     except TuneyardError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `| head` does; and no second complaint when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"\n{on_interrupt}", file=sys.stderr)
         return 130

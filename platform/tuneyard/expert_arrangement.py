@@ -70,23 +70,32 @@ def _similarity(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _first_expert(folder: Path, name: str) -> torch.Tensor:
-    """fp32 [in, out]; MXFP4 dequantised."""
+    """fp32 [in, out], on the CPU; MXFP4 dequantised."""
+    expert = _first_of(folder, name)
+    if expert is not None:
+        return expert.float()
+    blocks, scales = (_first_of(folder, f"{name}_{part}") for part in ("blocks", "scales"))
+    if blocks is None or scales is None:
+        raise CheckpointError(f"{folder}: has no {name}, nor its MXFP4 blocks and scales.")
+    return _dequantised(blocks, scales)
+
+
+def _first_of(folder: Path, name: str) -> torch.Tensor | None:
+    """A tensor's first slice, whichever file holds it; None when none does."""
     from safetensors import safe_open
 
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            if name in names:
-                expert: torch.Tensor = file.get_slice(name)[0:1][0].float()
-                return expert
-            if f"{name}_blocks" in names and f"{name}_scales" in names:
-                return _dequantised(*(file.get_slice(f"{name}_{part}")[0:1] for part in ("blocks", "scales")))
-    raise CheckpointError(f"{folder}: has no {name}, nor its MXFP4 blocks and scales in one file.")
+            if name in set(file.keys()):
+                found: torch.Tensor = file.get_slice(name)[0:1][0]
+                return found
+    return None
 
 
 def _dequantised(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     import torch
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-    expert: torch.Tensor = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)[0]
+    # transformers 4.57 computes on the GPU wherever there is one.
+    expert: torch.Tensor = convert_moe_packed_tensors(blocks[None], scales[None], dtype=torch.float32)[0].cpu()
     return expert

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tuneyard.gpus import GPUS
@@ -29,6 +30,12 @@ def describe_gpus() -> list[dict[str, Any]]:
 
 
 def known_gpu_here() -> str | None:
-    """This machine's first GPU by the name that a config has for it; None when it has none that Tuneyard knows."""
-    gpus = describe_gpus()
-    return next((name for name in GPUS if gpus and name in gpus[0]["name"]), None)
+    """This machine's first GPU by the name that a config has for it; None when it has none that Tuneyard knows, or one
+    of that name with other memory.
+    """
+    for found in describe_gpus()[:1]:
+        for known in GPUS.values():
+            of_that_name = re.search(rf"\b{known.name}\b", found["name"]) is not None
+            if of_that_name and abs(found["memory_gib"] - known.memory_gib) < 0.1 * known.memory_gib:
+                return known.name
+    return None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from tuneyard.checkpoint import CheckpointManifest, make_checkpoint_portable, validate_hf_checkpoint, write_manifest
 from tuneyard.checkpoint_manifest import MANIFEST_NAME
 from tuneyard.errors import CheckpointError
-from tuneyard.gpt_oss_layout import read_json
+from tuneyard.gpt_oss_layout import ARCHITECTURE, read_json
 
 ENGINES = ("transformers", "tensorrt_llm")
 EPILOG = """\
@@ -88,7 +87,7 @@ def _base_of(manifest: CheckpointManifest) -> Path | None:
 def _check(arguments: argparse.Namespace) -> None:
     from tuneyard.registry import ModelRegistry
 
-    folder = ModelRegistry().resolve_checkpoint(os.path.expandvars(arguments.model))
+    folder = ModelRegistry().resolve_checkpoint(arguments.model)
     manifest = validate_hf_checkpoint(folder)
     proved = check_for_engine(folder, manifest, arguments.engine, arguments.base)
     size = sum(entry.size_bytes for entry in manifest.files.values())
@@ -132,8 +131,12 @@ def adopt_checkpoint(folder: Path, name: str) -> CheckpointManifest:
     if linked:
         raise CheckpointError(
             f"{folder}: {linked[0]} is a link into a cache that others use. Download into a folder of its own: "
-            "hf download openai/gpt-oss-20b --local-dir FOLDER"
+            "hf download openai/gpt-oss-20b --exclude 'original/*' 'metal/*' --local-dir FOLDER"
         )
+    # Before anything is rewritten: it may be another model altogether.
+    architecture = read_json(folder / "config.json").get("architectures")
+    if architecture != [ARCHITECTURE]:
+        raise CheckpointError(f"{folder}: architectures is {architecture!r}, Tuneyard takes [{ARCHITECTURE!r}] only.")
     make_checkpoint_portable(folder)
     write_manifest(folder, kind="base", name=name, version="1")
     try:

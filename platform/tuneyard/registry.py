@@ -122,7 +122,10 @@ class ModelRegistry:
             raise RegistryError(f"{reference} is not in the registry {self.uri}. {there}") from e
 
     def resolve_checkpoint(self, reference: str) -> Path:
-        """The checkpoint folder of a reference `name@alias` or `name/version`, or of a path, absolute."""
+        """The checkpoint folder of a reference `name@alias` or `name/version`, or of a path, absolute. Variables of the
+        environment expand, `$TUNEYARD_HOME` to its default where it is not set.
+        """
+        reference = os.path.expandvars(reference.replace("$TUNEYARD_HOME", str(tuneyard_home())))
         if _REFERENCE.fullmatch(reference) and not Path(reference).exists():
             return self.find(reference).checkpoint
         return Path(reference).expanduser().resolve()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ def _sizes(model: ModelAppConfig, size: str | None, bf16: bool) -> tuple[Mapping
         return PUBLISHED[size], not bf16
     from tuneyard.registry import ModelRegistry
 
-    folder = ModelRegistry().resolve_checkpoint(os.path.expandvars(model.checkpoint))
+    folder = ModelRegistry().resolve_checkpoint(model.checkpoint)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{model.model_id}: {folder} holds no config.json. To plan before there is a checkpoint: --size 20b|120b."
@@ -97,7 +96,8 @@ def _show(model: ModelAppConfig, plan: ServePlan, quantised: bool) -> None:
     print(f"{model.model_id}: a replica on {plan.gpus} × {plan.gpu.name} ({plan.gpu.memory_gib:.1f} GiB each)")
     print(f"  weights ({kind})    {plan.weights_gib:8.1f} GiB per GPU, as its kernels lay them out")
     print(f"  activations etc.   {plan.overhead_gib:8.1f} GiB per GPU, assumed")
-    print(f"  KV cache           {plan.kv_cache_gib:8.1f} GiB per GPU: {plan.kv_tokens:,} tokens in the replica")
+    tokens = plan.kv_tokens * plan.places
+    print(f"  KV cache           {plan.kv_cache_gib:8.1f} GiB per GPU: {tokens:,} tokens in the replica")
     if plan.problems:
         for problem in plan.problems:
             print(f"  DOES NOT FIT: {problem}")

@@ -1,5 +1,7 @@
 """Whether a TensorRT-LLM engine fits its GPUs, by arithmetic: weights as its kernels lay them out, and KV cache.
 
+A draft model counts with its files on each GPU; its own small cache is left out.
+
 Nothing here was held against a GPU. TensorRT-LLM measures activations itself when it starts ("Peak memory" in its log);
 until then they are an assumption that the plan names.
 """
@@ -13,7 +15,7 @@ from typing import Any
 
 from tuneyard.gpt_oss_layout import expected_mxfp4_tensors, expected_tensors
 from tuneyard.gpus import GPUS, Gpu
-from tuneyard.tensorrt_llm_arguments import kv_cache_dtype, parallelism_problems
+from tuneyard.tensorrt_llm_arguments import kernel_problems, kv_cache_dtype, parallelism_problems
 from tuneyard.tensorrt_llm_config import TensorRTLLMConfig
 
 GIB = 2**30
@@ -50,8 +52,9 @@ class ServePlan:
     kv_cache_gib: float
     kv_bytes_per_token: int
     kv_tokens: int
-    """Over the whole replica."""
+    """Of each place that holds requests: the replica, or with attention DP each of its GPUs."""
 
+    places: int
     max_streams: int
     """max_batch_size over the whole replica; more wait."""
 
@@ -61,7 +64,7 @@ class ServePlan:
     def streams(self, length: int) -> int:
         """Requests of `length` tokens that the replica can hold at a time."""
         blocks = math.ceil(length / TOKENS_PER_BLOCK) * TOKENS_PER_BLOCK
-        return min(self.max_streams, self.kv_tokens // blocks)
+        return min(self.max_streams, self.places * (self.kv_tokens // blocks))
 
 
 def plan_engine(
@@ -70,6 +73,8 @@ def plan_engine(
     """The plan of one replica; `model` is the checkpoint's config.json."""
     gpu, size = GPUS[config.gpu], config.tensor_parallel_size
     weights = _weights_per_gpu(config, model, gpu, is_mxfp4)
+    if config.speculative is not None:
+        weights += sum(path.stat().st_size for path in config.speculative.model.glob("*.safetensors"))
     free = gpu.memory_gib - weights / GIB - overhead_gib
     kv_gib = max(0.0, free * config.free_gpu_memory_fraction)
     per_token = kv_bytes_per_token(config, model)
@@ -81,12 +86,18 @@ def plan_engine(
         overhead_gib=overhead_gib,
         kv_cache_gib=kv_gib,
         kv_bytes_per_token=per_token,
-        kv_tokens=int(kv_gib * GIB / per_token) * ranks,
+        kv_tokens=int(kv_gib * GIB / per_token),
+        places=ranks,
         max_streams=config.max_batch_size * ranks,
         max_seq_len=config.max_seq_len,
         problems=(),
     )
-    problems = [*_gpu_problems(gpu), *parallelism_problems(config, model), *_memory_problems(plan, ranks, is_mxfp4)]
+    problems = [
+        *_gpu_problems(gpu),
+        *kernel_problems(config, is_mxfp4=is_mxfp4),
+        *parallelism_problems(config, model),
+        *_memory_problems(plan, is_mxfp4),
+    ]
     return replace(plan, problems=tuple(problems))
 
 
@@ -146,9 +157,9 @@ def _gpu_problems(gpu: Gpu) -> Iterator[str]:
         )
 
 
-def _memory_problems(plan: ServePlan, ranks: int, is_mxfp4: bool) -> Iterator[str]:
+def _memory_problems(plan: ServePlan, is_mxfp4: bool) -> Iterator[str]:
     need = plan.max_seq_len * plan.kv_bytes_per_token / GIB
-    if plan.kv_tokens // ranks >= plan.max_seq_len:
+    if plan.kv_tokens >= plan.max_seq_len:
         return
     yield (
         f"each {plan.gpu.name} has {plan.gpu.memory_gib:.1f} GiB; weights take {plan.weights_gib:.1f}, activations and "

@@ -66,6 +66,17 @@ def llm_arguments(config: TensorRTLLMConfig, *, is_mxfp4: bool) -> dict[str, Any
     return arguments
 
 
+def kernel_problems(config: TensorRTLLMConfig, *, is_mxfp4: bool) -> Iterator[str]:
+    """Experts' kernels that do not run on this GPU, or with these weights."""
+    gpu, asked = GPUS[config.gpu], config.moe_backend
+    if asked == "TRTLLM" and gpu.is_hopper:
+        yield f"moe_backend=TRTLLM does not run on {gpu.name}; leave it out, or TRITON."
+    if asked == "TRTLLM" and not is_mxfp4:
+        yield "moe_backend=TRTLLM runs MXFP4 experts only, and these are BF16; leave it out, or CUTLASS."
+    if asked == "TRITON" and not gpu.is_hopper:
+        yield f"moe_backend=TRITON is made for Hopper, this is {gpu.name}; leave it out."
+
+
 def parallelism_problems(config: TensorRTLLMConfig, model: Mapping[str, Any]) -> Iterator[str]:
     """Where the GPUs do not divide the model, with both numbers; `model` is its config.json."""
     size, gpu = config.tensor_parallel_size, GPUS[config.gpu]

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuneyard.gpt_oss_layout import MXFP4_CONFIG, is_expert_matrix
+from tuneyard.gpt_oss_layout import MXFP4_CONFIG
 from tuneyard.safetensors_header import TensorEntry
 
-_OPENAI_NAMES = ("num_experts", "experts_per_token", "rope_scaling_factor")
 _ROPE_FIELDS = ("rope_type", "factor", "beta_fast", "beta_slow", "original_max_position_embeddings")
 
 
@@ -20,11 +19,11 @@ def tensorrt_llm_problems(config: Mapping[str, Any], tensors: Mapping[str, Tenso
     """What would fail or go wrong there; `config` is config.json. Empty for a checkpoint that it loads rightly."""
     yield from _dtype_problems(config, tensors)
     yield from _window_problems(config)
-    found = [name for name in _OPENAI_NAMES if name in config]
-    if found:
+    if "num_experts" in config:
+        # Other names of that form, such as experts_per_token, stand in OpenAI's own Hugging Face config too.
         yield (
-            f"config.json: has {', '.join(found)}, names of OpenAI's original form: TensorRT-LLM would read the whole "
-            "file as such. Remove them, and write the manifest again."
+            "config.json: has num_experts, a name of OpenAI's original form: TensorRT-LLM would read the whole file as "
+            "such. Remove it, and write the manifest again."
         )
     scaling = config.get("rope_scaling")
     lacking = [field for field in _ROPE_FIELDS if not isinstance(scaling, dict) or scaling.get(field) is None]
@@ -36,11 +35,15 @@ def tensorrt_llm_problems(config: Mapping[str, Any], tensors: Mapping[str, Tenso
 
 
 def _dtype_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> Iterator[str]:
-    experts = {entry.dtype for name, entry in tensors.items() if is_expert_matrix(name, entry.shape)}
-    if experts - {"BF16"}:
+    other = {
+        entry.dtype
+        for name, entry in tensors.items()
+        if entry.dtype not in ("BF16", "U8") and not name.endswith("norm.weight")
+    }
+    if other:
         yield (
-            f"the experts are {' and '.join(sorted(experts))}; TensorRT-LLM serves GPT-OSS in BF16 or MXFP4. "
-            "Export from a BF16 base, or quantise: python -m jobs.quantize SOURCE --format mxfp4"
+            f"the weights are {' and '.join(sorted(other))}; TensorRT-LLM serves GPT-OSS in BF16, its experts in MXFP4 "
+            "too. Export from a BF16 base."
         )
     quantisation = config.get("quantization_config")
     if quantisation is None:

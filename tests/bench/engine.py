@@ -1,6 +1,7 @@
 """An engine by itself: cold start, time to the first token, tokens/s at several numbers of streams.
 
-On a machine with a GPU and TensorRT-LLM: its preset; elsewhere the transformers engine, on what there is.
+Of the deployment that TUNEYARD_BENCH_CONFIG names, such as a preset of TensorRT-LLM; else of smol-oss-135m with the
+transformers engine, on what there is.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _what() -> tuple[EngineConfig, Path]:
         from tuneyard.registry import ModelRegistry
 
         model = load_config(ServeConfig, Path(named)).models[0]
-        return model.engine, ModelRegistry().resolve_checkpoint(os.path.expandvars(model.checkpoint))
+        return model.engine, ModelRegistry().resolve_checkpoint(model.checkpoint)
     on_gpu = bool(describe_gpus())
     room = (PROMPT_TOKENS + ANSWER_TOKENS) * (max(STREAMS) if on_gpu else MAX_CPU_STREAMS)
     config = EngineConfig(

@@ -16,8 +16,13 @@ pytestmark = pytest.mark.gpu
 RESULTS = Path(__file__).parents[1] / "bench" / "results"
 
 
-def test_an_engine_under_load() -> None:
+def test_an_engine_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """TUNEYARD_BENCH_CONFIG names a preset with its checkpoint; else smol-oss-135m on the transformers engine."""
+    outer = os.environ["TUNEYARD_OUTER_HOME"]
+    if outer:
+        monkeypatch.setenv("TUNEYARD_HOME", outer)
+    else:
+        monkeypatch.delenv("TUNEYARD_HOME")
     if engine.CONFIG_VARIABLE not in os.environ and not engine._what()[1].is_dir():
         pytest.skip(f"no smol-oss-135m in TUNEYARD_HOME, and no preset in {engine.CONFIG_VARIABLE}")
     result = engine.run()

@@ -14,7 +14,12 @@ from tests.jobs.backend_contract import backend_config, check_contract, token_ro
 from tests.serve_apps import test_inference_engine
 from tuneyard.serve_config import EngineConfig
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        transformers.__version__.startswith("4."), reason="the serve image's transformers 4.57 has no such batching"
+    ),
+]
 
 
 @pytest.fixture

@@ -107,6 +107,13 @@ def test_the_commands_write_and_register(tiny_oss: Path, tmp_path: Path, capsys:
     assert "no such checkpoint folder" in capsys.readouterr().err
 
 
+def test_openais_form_never_goes_into_its_source(tiny_oss: Path, tmp_path: Path) -> None:
+    quantize(asked(tiny_oss, tmp_path / "q"))
+    with pytest.raises(CheckpointError, match="lies inside the checkpoint"):
+        export_openai(tmp_path / "q", tmp_path / "q" / "original")
+    validate_hf_checkpoint(tmp_path / "q")
+
+
 def test_openais_form_needs_mxfp4(tiny_oss: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"First: python -m jobs\.quantize SOURCE --format mxfp4"):
         export_openai(tiny_oss, tmp_path / "original")

@@ -61,7 +61,7 @@ def test_a_chat_is_rendered_as_in_training_and_its_answer_given(tiny_oss: Path) 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"hf_model_id_path": "openai/gpt-oss-120b"}, CheckpointError, "hf download openai/gpt-oss-120b --local-dir"),
+        ({"hf_model_id_path": "openai/gpt-oss-120b"}, CheckpointError, "hf download openai/gpt-oss-120b --exclude"),
         ({"pipeline_parallel_size": 2}, ConfigError, "pipeline_parallel_size=2: for GPT-OSS here it can only be 1"),
         ({"backend": "tensorrt"}, ConfigError, "backend='tensorrt'"),
         ({}, ConfigError, "this machine's GPU is: none"),

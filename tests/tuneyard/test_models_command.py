@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.published import publish_mxfp4
-from tuneyard.checkpoint import read_manifest, write_manifest
+from tuneyard.checkpoint import read_manifest, weights_digest, write_manifest
 from tuneyard.cli import main
 from tuneyard.registry import ModelRegistry
 
@@ -86,7 +86,7 @@ def test_mxfp4_is_compared_with_a_bf16_base_and_the_reverse(
             lambda c: c.update(layer_types=["full_attention", "sliding_attention"]),
             r"layer_types[0] is 'full_attention'",
         ),
-        (lambda c: c.update(num_experts=8), "names of OpenAI's original form"),
+        (lambda c: c.update(num_experts=8), "a name of OpenAI's original form"),
         (lambda c: (c["rope_scaling"].pop("beta_fast"), c["rope_parameters"].pop("beta_fast")), "needs rope_type yarn"),
     ],
 )
@@ -105,7 +105,36 @@ def test_weights_in_fp32_are_refused(tiny_oss_copy: Path, capsys: pytest.Capture
     change_config(tiny_oss_copy, lambda config: config.update(dtype="float32"))
     seal(tiny_oss_copy)
     assert main(["models", "check", str(tiny_oss_copy), "--engine", "tensorrt_llm"]) == 1
-    assert "the experts are F32; TensorRT-LLM serves GPT-OSS in BF16 or MXFP4" in capsys.readouterr().err
+    assert "the weights are F32; TensorRT-LLM serves GPT-OSS in BF16" in capsys.readouterr().err
+
+
+def test_the_published_form_is_fit(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """config.json as openai/gpt-oss-20b has it, its other forms in folders below, blocks apart from scales."""
+    folder = tmp_path / "gpt-oss"
+    publish_mxfp4(tiny_oss, folder)
+    (folder / "manifest.json").unlink()
+    plain = weights_digest(folder)
+
+    def as_published(config: dict[str, Any]) -> None:
+        config.pop("rope_parameters")
+        config.pop("dtype")
+        config |= {"experts_per_token": 2, "initial_context_length": 4096, "swiglu_limit": 7.0}
+
+    change_config(folder, as_published)
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    blocks = {name: tensor for name, tensor in tensors.items() if name.endswith("_blocks")}
+    parts = {"model-00001-of-00002": blocks, "model-00002-of-00002": {n: tensors[n] for n in tensors.keys() - blocks}}
+    for name, part in parts.items():
+        save_file(part, folder / f"{name}.safetensors", {"format": "pt"})
+    weight_map = {tensor: f"{name}.safetensors" for name, part in parts.items() for tensor in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "original").mkdir()
+    save_file({"embedding.weight": torch.zeros(2, 2)}, folder / "original" / WEIGHTS)
+    assert main(["models", "adopt", str(folder)]) == 0
+    assert read_manifest(folder).digest == plain == weights_digest(folder)
+    assert main(["models", "check", str(folder), "--engine", "tensorrt_llm", "--base", str(tiny_oss)]) == 0
+    assert "fit for the engine tensorrt_llm" in capsys.readouterr().out
 
 
 def test_quantised_attention_is_refused(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +207,11 @@ def test_what_is_no_model_is_not_adopted(
     assert main(["models", "adopt", str(tiny_oss_copy)]) == 1
     assert f"missing {DOWN}" in capsys.readouterr().err
     assert not (tiny_oss_copy / "manifest.json").exists()
+    untouched = (tiny_oss_copy / "tokenizer_config.json").read_bytes()
+    change_config(tiny_oss_copy, lambda config: config.update(architectures=["LlamaForCausalLM"]))
+    assert main(["models", "adopt", str(tiny_oss_copy)]) == 1
+    assert "['LlamaForCausalLM'], Tuneyard takes" in capsys.readouterr().err
+    assert (tiny_oss_copy / "tokenizer_config.json").read_bytes() == untouched
     cache = tmp_path / "cache"
     shutil.copytree(tiny_oss_copy, cache)
     (tiny_oss_copy / "config.json").unlink()

@@ -55,6 +55,8 @@ def test_kv_cache_and_streams() -> None:
     own = plan_engine(engine(tensor_parallel_size=2, enable_attention_dp=True), PUBLISHED["20b"], is_mxfp4=True)
     assert (own.kv_bytes_per_token, own.max_streams) == (49_152, 128)
     assert own.weights_gib > cut.weights_gib
+    # A request lives on one GPU: what is left over on two does not make one more.
+    assert own.streams(200_000) == 2 * (own.kv_tokens // 200_000)
 
 
 def test_what_does_not_fit_is_said_with_its_numbers() -> None:
@@ -68,6 +70,21 @@ def test_what_does_not_fit_is_said_with_its_numbers() -> None:
     assert "L4 (SM 89) has no kernels" in problem
     with pytest.raises(ConfigError, match=r"L4 \(SM 89\) cannot run"):
         llm_arguments(engine(gpu="L4"), is_mxfp4=True)
+
+
+def test_kernels_that_do_not_run_are_refused(tmp_path: Path) -> None:
+    def problems(is_mxfp4: bool, **fields: Any) -> str:
+        return "\n".join(plan_engine(engine(**fields), PUBLISHED["20b"], is_mxfp4=is_mxfp4).problems)
+
+    assert "TRTLLM does not run on H100" in problems(True, moe_backend="TRTLLM")
+    assert "runs MXFP4 experts only" in problems(False, gpu="B200", moe_backend="TRTLLM")
+    assert "TRITON is made for Hopper" in problems(True, gpu="B200", moe_backend="TRITON")
+    (tmp_path / "draft.safetensors").write_bytes(b"\0" * 2**20)
+    plain, drafted = (
+        plan_engine(engine(**fields), PUBLISHED["20b"], is_mxfp4=True)
+        for fields in ({}, {"speculative": {"model": str(tmp_path)}})
+    )
+    assert drafted.weights_gib - plain.weights_gib == pytest.approx(1 / 1024)
 
 
 @pytest.mark.parametrize(
