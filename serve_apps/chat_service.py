@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import logging
+import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from serve_apps.answer import Answer, Piece, Whole
 from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, SamplingParams
-from serve_apps.merged_streams import merge
+from serve_apps.merged_streams import Bound, merge
 from tuneyard.chat import message_order_problem
 from tuneyard.errors import EngineError, ModelNotFoundError, RequestError
 from tuneyard.harmony import HarmonyCodec
@@ -31,7 +33,21 @@ from tuneyard.openai_answers import (
     RenderedPrompt,
     Usage,
 )
-from tuneyard.openai_api import ChatCompletionRequest, RenderRequest, RequestMessage, SamplingRequest
+from tuneyard.openai_api import (
+    DEFAULT_COMPLETION_TOKENS,
+    ChatCompletionRequest,
+    RenderRequest,
+    RequestMessage,
+    SamplingRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+LONGEST_TOKEN = 128
+"""Characters; o200k's longest is a run of blanks."""
+
+MAX_RUN = 16_384
+_LONG_RUN = re.compile(rf"[^\W\d_]{{{MAX_RUN},}}|[^\w\s]{{{MAX_RUN},}}|\s{{{MAX_RUN},}}")
 
 _Step = tuple[Answer, Piece | None]
 
@@ -130,11 +146,11 @@ class ChatService:
         except BaseException:
             await pieces.aclose()
             raise
-        return self._stream(running, first, pieces)
+        return Bound(self._stream(running, first, pieces), pieces)
 
     async def _stream(
         self, running: _Running, first: _Step, pieces: AsyncGenerator[_Step, None]
-    ) -> AsyncIterator[ChatCompletionChunk]:
+    ) -> AsyncGenerator[ChatCompletionChunk, None]:
         async with contextlib.aclosing(pieces):
             for answer in running.answers:
                 yield self._chunk(running, answer, Piece(Delta(role="assistant", content="")))
@@ -167,8 +183,11 @@ class ChatService:
             async for chunk in chunks:
                 for piece in answer.advance(chunk) or (None,):
                     yield answer, piece
-                if answer.ended:
-                    return
+                if answer.ended and chunk.finish_reason is None:
+                    # A stop string: the engine ends it as its own doing, and not as a client's that left.
+                    await self._engine.abort(generation.request_id)
+                    async for _ in chunks:
+                        pass
         _finished(answer)
 
     def render(self, request: RenderRequest) -> RenderedPrompt:
@@ -201,10 +220,17 @@ class ChatService:
     def _render_chat(
         self, messages: list[RequestMessage], tools: Any, effort: Any, today: datetime.date | None
     ) -> list[int]:
+        chats = [message.to_chat_message() for message in messages]
+        check_text([chat.content + (chat.reasoning_content or "") for chat in chats], self._engine.max_model_len)
         problem = message_order_problem([message.role for message in messages], for_completion=True)
         if problem is not None:
             raise RequestError(f"The messages are out of order: {problem}.", param="messages")
-        return self._codec.render([message.to_chat_message() for message in messages], tools, effort, today)
+        try:
+            return self._codec.render(chats, tools, effort, today)
+        except Exception as e:
+            # Harmony refuses some of what JSON allows, such as parameters nested without end.
+            logger.info("harmony refuses a chat", exc_info=e)
+            raise RequestError(f"This cannot be rendered: {e}.", param="tools" if tools else "messages") from e
 
     def _prepare(self, request: ChatCompletionRequest) -> _Running:
         """Checks model and lengths, and renders the prompt."""
@@ -222,8 +248,9 @@ class ChatService:
                 self._codec.stop_token_ids,
                 logprobs=alternatives,
                 grammar=grammar,
+                shares_prompt=index > 0,
             )
-            for each in per_choice(sampling, request.n)
+            for index, each in enumerate(per_choice(sampling, request.n))
         ]
         return _Running(request, len(prompt), answers, generations)
 
@@ -243,6 +270,24 @@ class ChatService:
         )
 
 
+def check_text(texts: Sequence[str], context: int) -> None:
+    """Refuses text that cannot fit, and words so long that encoding one would take seconds: its cost grows with the
+    square of a run. Raises RequestError.
+    """
+    if sum(map(len, texts)) > context * LONGEST_TOKEN:
+        raise RequestError(
+            f"The text is longer than this model's context of {context} tokens can be.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    for text in texts:
+        if (found := _LONG_RUN.search(text)) is not None:
+            raise RequestError(
+                f"The text has {found[0][:8]!r}… of more than {MAX_RUN} characters in one piece. Break it up.",
+                param="messages",
+            )
+
+
 def sampling_params(request: SamplingRequest, prompt: list[int], context: int, param: str) -> SamplingParams:
     """What the engine is asked for. Raises RequestError when prompt and limit do not fit the context."""
     room = context - len(prompt)
@@ -254,6 +299,8 @@ def sampling_params(request: SamplingRequest, prompt: list[int], context: int, p
             code="context_length_exceeded",
         )
     limit = request.token_limit
+    if "max_tokens" not in request.model_fields_set and limit == DEFAULT_COMPLETION_TOKENS:
+        limit = min(limit, room)  # OpenAI's default for completions, which nobody asked for here
     if limit is not None and limit > room:
         name = "max_completion_tokens" if getattr(request, "max_completion_tokens", None) else "max_tokens"
         raise RequestError(

@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 from serve_apps.answer import StopStrings
-from serve_apps.chat_service import ChatService, per_choice, sampling_params
+from serve_apps.chat_service import ChatService, check_text, per_choice, sampling_params
 from serve_apps.inference_engine import GenerationRequest, TokenLogprob
-from serve_apps.merged_streams import merge
+from serve_apps.merged_streams import Bound, merge
 from tuneyard.errors import EngineError, RequestError
 from tuneyard.openai_answers import (
     Completion,
@@ -27,14 +27,25 @@ from tuneyard.openai_answers import (
 from tuneyard.openai_api import CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A token's log-probability, and where its text begins."""
+
+    offset: int
+    text: str
+    logprob: float
+    top: dict[str, float]
+
+
 @dataclass(slots=True)
 class _Choice:
-    """One running choice."""
+    """One running choice. `waiting`: log-probabilities of text that a stop string may yet take away."""
 
     index: int
     text: StopStrings
     tokens: int = 0
     finish_reason: FinishReason | None = None
+    waiting: list[_Entry] = field(default_factory=list)
     decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
 
 
@@ -71,7 +82,8 @@ class CompletionService:
         except BaseException:
             await steps.aclose()
             raise
-        return _shown(first, steps, bool(request.stream_options and request.stream_options.include_usage))
+        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+        return Bound(_shown(first, steps, include_usage), steps)
 
     def tokenize(self, request: TokenizeRequest) -> Tokenized:
         """Ids of a text, or of the prompt that a chat becomes."""
@@ -79,7 +91,7 @@ class CompletionService:
         if request.messages is not None:
             ids = self._chats.render_messages(request.messages, request.tools, request.reasoning_effort)
         else:
-            ids = self._codec.encode_text(request.prompt or "")
+            ids = self._encode(request.prompt or "")
         return Tokenized(tokens=ids, count=len(ids), max_model_len=self._engine.max_model_len)
 
     def detokenize(self, request: DetokenizeRequest) -> Detokenized:
@@ -93,17 +105,26 @@ class CompletionService:
             )
         return Detokenized(prompt=self._codec.render_text(request.tokens))
 
+    def _encode(self, text: str) -> list[int]:
+        check_text([text], self._engine.max_model_len)
+        return self._codec.encode_text(text)
+
     async def _start(self, request: CompletionRequest) -> AsyncGenerator[Completion, None]:
         """Pieces of all choices, as they come; the last one carries the usage and shows nothing."""
         self._chats.check_model(request.model)
-        prompt = request.prompt if isinstance(request.prompt, list) else self._codec.encode_text(request.prompt)
+        prompt = request.prompt if isinstance(request.prompt, list) else self._encode(request.prompt)
         sampling = sampling_params(request, prompt, self._engine.max_model_len, "prompt")
         choices = [_Choice(index, StopStrings(request.stop)) for index in range(request.n)]
         identity = (f"cmpl-{uuid.uuid4().hex}", int(time.time()))
         streams = []
         for choice, each in zip(choices, per_choice(sampling, request.n), strict=True):
             asked = GenerationRequest(
-                uuid.uuid4().hex, tuple(prompt), each, self._codec.stop_token_ids, logprobs=request.logprobs
+                uuid.uuid4().hex,
+                tuple(prompt),
+                each,
+                self._codec.stop_token_ids,
+                logprobs=request.logprobs,
+                shares_prompt=choice.index > 0,
             )
             streams.append(self._of_one(choice, asked))
         async with contextlib.aclosing(merge(streams)) as merged:
@@ -123,7 +144,8 @@ class CompletionService:
         async with contextlib.aclosing(self._engine.generate(asked)) as chunks:
             async for chunk in chunks:
                 choice.tokens += len(chunk.token_ids)
-                offset = choice.text.seen
+                if asked.logprobs is not None:
+                    choice.waiting += self._entries(chunk.logprobs, choice.text.seen)
                 data = b"".join(self._codec.plain_bytes(token) for token in chunk.token_ids)
                 text = choice.text.feed(choice.decoder.decode(data, final=chunk.finish_reason is not None))
                 if chunk.finish_reason == "abort":
@@ -133,24 +155,28 @@ class CompletionService:
                 elif chunk.finish_reason is not None:
                     text += choice.text.flush()
                     choice.finish_reason = chunk.finish_reason
-                logprobs = self._logprobs(chunk.logprobs, offset) if asked.logprobs is not None else None
                 yield CompletionChoice(
-                    index=choice.index, text=text, finish_reason=choice.finish_reason, logprobs=logprobs
+                    index=choice.index,
+                    text=text,
+                    finish_reason=choice.finish_reason,
+                    logprobs=_taken(choice) if asked.logprobs is not None else None,
                 )
                 if choice.finish_reason is not None:
+                    if chunk.finish_reason is None:
+                        await self._engine.abort(asked.request_id)
+                        async for _ in chunks:
+                            pass
                     return
         raise EngineError("The engine stopped without saying why: the answer may be incomplete.")
 
-    def _logprobs(self, found: tuple[TokenLogprob, ...], offset: int) -> CompletionLogprobs:
-        result = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+    def _entries(self, found: tuple[TokenLogprob, ...], offset: int) -> list[_Entry]:
+        entries = []
         for entry in found:
             text, _ = self._codec.token_text(entry.token_id)
-            result.tokens.append(text)
-            result.token_logprobs.append(entry.logprob)
-            result.top_logprobs.append({self._codec.token_text(token)[0]: value for token, value in entry.top})
-            result.text_offset.append(offset)
-            offset += len(text)
-        return result
+            top = {self._codec.token_text(token)[0]: value for token, value in entry.top}
+            entries.append(_Entry(offset, text, entry.logprob, top))
+            offset += len(self._codec.plain_bytes(entry.token_id).decode(errors="replace"))
+        return entries
 
     def _completion(
         self, request: CompletionRequest, identity: tuple[str, int], choices: list[CompletionChoice]
@@ -164,9 +190,22 @@ class CompletionService:
         )
 
 
+def _taken(choice: _Choice) -> CompletionLogprobs:
+    """The log-probabilities of text that is out, in OpenAI's older form."""
+    is_over = choice.finish_reason is not None and not choice.text.stopped
+    out = [entry for entry in choice.waiting if is_over or entry.offset < choice.text.shown]
+    choice.waiting = choice.waiting[len(out) :]
+    return CompletionLogprobs(
+        tokens=[entry.text for entry in out],
+        token_logprobs=[entry.logprob for entry in out],
+        top_logprobs=[entry.top for entry in out],
+        text_offset=[entry.offset for entry in out],
+    )
+
+
 async def _shown(
     first: Completion, rest: AsyncGenerator[Completion, None], include_usage: bool
-) -> AsyncIterator[Completion]:
+) -> AsyncGenerator[Completion, None]:
     async with contextlib.aclosing(rest):
         yield first
         async for step in rest:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from serve_apps.http_plumbing import STREAM_HEADERS, authorization, base_api, closing, error_event, json_body
+from serve_apps.http_plumbing import EventStream, authorization, base_api, error_event, json_body
 from serve_apps.key_gate import Grant, KeyGate
 from serve_apps.model_app import Access
 from serve_apps.model_calls import PATHS, Answered
@@ -63,8 +63,7 @@ def create_gateway_api(directory: ModelDirectory, gate: KeyGate) -> FastAPI:
         add(path)
 
     async def health() -> Response:
-        models = [model.description.model_id for model in await directory.models()]
-        return JSONResponse({"status": "ok", "models": models})
+        return JSONResponse({"status": "ok", "models": len(await directory.models())})
 
     api.get("/healthz")(health)
     api.get("/readyz")(health)
@@ -88,6 +87,7 @@ def build_gateway(config: GatewayConfig, access: Access) -> Application:
 
 
 async def _answer(directory: ModelDirectory, gate: KeyGate, path: str, request: Request) -> Response:
+    gate.check(authorization(request))
     body = await json_body(request)
     name = body.get("model") if isinstance(body, dict) else None
     if not isinstance(name, str):
@@ -116,24 +116,22 @@ async def _streamed(model: RunningModel, grant: Grant, path: str, body: dict[str
     items = model.handle.options(stream=True).streamed.remote(path, body)
     first: Answered = await anext(items)
     if first.content is not None:
+        grant.charge(first.tokens)
         grant.close()
         return JSONResponse(first.content, status_code=first.status, headers=model.description.headers)
-    headers = STREAM_HEADERS | model.description.headers | grant.headers()
-    return StreamingResponse(
-        closing(_events(model, grant, items), grant), media_type="text/event-stream", headers=headers
+    return EventStream(
+        _events(model, grant, items), [grant.close, items.cancel], model.description.headers | grant.headers()
     )
 
 
 async def _events(model: RunningModel, grant: Grant, items: Any) -> AsyncIterator[str]:
-    """A replica that dies in mid-stream is told as an error event, with no [DONE]. Leaving it cancels the request."""
+    """A replica that dies in mid-stream is told as an error event, with no [DONE]."""
     try:
         async for item in items:
             grant.charge(item.tokens)
             yield item.text
     except (RayError, RayServeException) as e:
         yield error_event(_unreachable(model, e))
-    finally:
-        items.cancel()
 
 
 def _unreachable(model: RunningModel, error: Exception) -> RequestError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from serve_apps.key_gate import Grant, KeyGate
+from serve_apps.key_gate import KeyGate
 from serve_apps.measured_engine import CHARGE
 from tuneyard import __version__
 from tuneyard.errors import BodyTooLargeError, EngineError, RateLimitError, RequestError
@@ -91,20 +92,29 @@ class Admitted:
     def streamed(self, chunks: AsyncIterator[Any]) -> Response:
         """The place is given back when the stream ends, however it ends."""
         self._is_streaming = True
-        return StreamingResponse(
-            closing(server_sent_events(chunks), self._grant),
-            media_type="text/event-stream",
-            headers=STREAM_HEADERS | self._grant.headers(),
-        )
+        return EventStream(server_sent_events(chunks), [self._grant.close, chunks.aclose], self._grant.headers())  # type: ignore[attr-defined]
 
 
-async def closing(events: AsyncIterator[str], grant: Grant) -> AsyncIterator[str]:
-    try:
-        async for event in events:
-            yield event
-    finally:
-        grant.close()
-        await events.aclose()  # type: ignore[attr-defined]
+class EventStream(StreamingResponse):
+    """Server-sent events. Whatever becomes of the client, `at_end` is called, even when no event was ever read: a
+    generator that was never started runs no `finally`.
+    """
+
+    def __init__(
+        self, events: AsyncIterator[str], at_end: Sequence[Callable[[], Any]], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=STREAM_HEADERS | dict(headers))
+        self._events = events
+        self._at_end = at_end
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()  # type: ignore[attr-defined]
+            for action in self._at_end:
+                if inspect.isawaitable(result := action()):
+                    await result
 
 
 def authorization(request: Request) -> str:
@@ -140,9 +150,17 @@ async def json_body(request: Request) -> Any:
         if len(data) > MAX_BODY_BYTES:
             raise BodyTooLargeError(f"The request body is larger than {MAX_BODY_BYTES // 2**20} MiB.")
     try:
-        return json.loads(bytes(data))
+        found = json.loads(bytes(data), parse_constant=_no_number)
+        if b"\\ud" in data.lower():
+            # Half a character, which no text can hold.
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as e:
         raise RequestError(f"The request body is not valid JSON: {e}.", code="invalid_json") from e
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def error_response(error: RequestError) -> Response:

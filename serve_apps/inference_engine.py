@@ -45,6 +45,9 @@ class GenerationRequest:
     grammar: str | None = None
     """What the answer is held to, in llguidance's syntax (tuneyard.harmony_grammar); None: nothing."""
 
+    shares_prompt: bool = False
+    """Another request for the same answer has the same prompt, and it is counted there."""
+
     def options(self) -> frozenset[str]:
         """Those of OPTIONS that the request asks for."""
         sampling = self.sampling

@@ -135,7 +135,10 @@ class KeyGate:
         known = (use.requests and use.requests.per_minute, use.tokens and use.tokens.per_minute) if use else None
         if use is None or known != limits:
             requests, tokens = (_Bucket(limit, self._now) if limit else None for limit in limits)
-            use = self._uses[key.sha256] = _Use(requests, tokens, use.running if use else 0)
+            if use is None:
+                use = self._uses[key.sha256] = _Use(requests, tokens)
+            else:  # the same object, for running requests give their places back to it
+                use.requests, use.tokens = requests, tokens
         return use
 
 

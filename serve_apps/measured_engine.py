@@ -69,7 +69,7 @@ class MeasuredEngine:
                 now = time.monotonic()
                 self._record(request, chunk, now - last, first=first)
                 if charge is not None:
-                    charge(len(chunk.token_ids) + (len(request.prompt_token_ids) if first else 0))
+                    charge(len(chunk.token_ids) + (_prompt_tokens(request) if first else 0))
                 last, first = now, False
                 outcome = chunk.finish_reason or outcome
                 yield chunk
@@ -87,7 +87,7 @@ class MeasuredEngine:
         count = len(chunk.token_ids)
         self._completion_tokens.inc(count)
         if first:
-            self._prompt_tokens.inc(len(request.prompt_token_ids))
+            self._prompt_tokens.inc(_prompt_tokens(request))
             self._first_token.observe(took_s)
         elif count:
             self._token.observe(took_s / count)
@@ -103,3 +103,8 @@ class MeasuredEngine:
 
     async def shutdown(self) -> None:
         await self._engine.shutdown()
+
+
+def _prompt_tokens(request: GenerationRequest) -> int:
+    """As usage has it: once, however many choices there are."""
+    return 0 if request.shares_prompt else len(request.prompt_token_ids)

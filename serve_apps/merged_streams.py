@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -38,3 +38,23 @@ async def merge(streams: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerator
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
+
+
+class Bound(Generic[Item]):
+    """A stream that was made out of another: closing it closes both, even when it was never read. A generator that was
+    never started closes nothing by itself.
+    """
+
+    def __init__(self, stream: AsyncGenerator[Item, None], source: AsyncGenerator[Any, None]) -> None:
+        self._stream = stream
+        self._source = source
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self
+
+    async def __anext__(self) -> Item:
+        return await anext(self._stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        await self._source.aclose()

@@ -31,18 +31,26 @@ class RunningModel:
 
 
 class ModelDirectory:
-    """Looks at Serve's running applications, once a second at most."""
+    """Looks at Serve's running applications, once a second at most, beside the requests: these are answered from what
+    was seen last, and only the very first waits.
+    """
 
     def __init__(self) -> None:
         self._models: dict[str, RunningModel] = {}
-        self._deployed_at: dict[str, float] = {}
-        self._looked_at = 0.0
-        self._looking = asyncio.Lock()
+        self._settled: dict[str, float] = {}
+        """When an application was deployed that has told what it serves; one that is being deployed is asked again, for
+        a replica of before may have answered.
+        """
+        self._looked_at: float | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._registry: ModelRegistry | None = None
 
     async def models(self) -> list[RunningModel]:
         """All of them, by id."""
-        await self._look()
+        if self._looking is None and (self._looked_at is None or time.monotonic() - self._looked_at > LOOK_EVERY_S):
+            self._looking = asyncio.create_task(self._look())
+        if self._looked_at is None and self._looking is not None:
+            await asyncio.shield(self._looking)
         return [self._models[name] for name in sorted(self._models)]
 
     async def find(self, name: str) -> RunningModel:
@@ -51,38 +59,40 @@ class ModelDirectory:
         for model in models:
             if name in (model.description.model_id, model.description.version):
                 return model
+        meaning = ""
         if "@" in name:
             version = await asyncio.to_thread(self._version_of, name)
             for model in models:
                 if version is not None and model.description.version == version:
                     return model
             meaning = f" It means {version}, which is not running." if version is not None else ""
-        else:
-            meaning = ""
         served = ", ".join(model.description.model_id for model in models) or "nothing"
         raise ModelNotFoundError(
             f"The model {name!r} does not exist here.{meaning} Served: {served}.", param="model", code="model_not_found"
         )
 
     async def _look(self) -> None:
-        async with self._looking:
-            if time.monotonic() - self._looked_at < LOOK_EVERY_S:
-                return
+        """What goes wrong on the way leaves the last view as it is."""
+        try:
             status = await asyncio.to_thread(serve.status)
-            running = {
-                name: app.last_deployed_time_s
-                for name, app in status.applications.items()
-                if REPLICA in app.deployments and app.status in ("RUNNING", "DEPLOYING", "UNHEALTHY")
-            }
-            for name in self._models.keys() - running.keys():
+            apps = {name: app for name, app in status.applications.items() if REPLICA in app.deployments}
+            for name in self._models.keys() - apps.keys():
                 del self._models[name]
-            for name, deployed_at in running.items():
-                if name not in self._models or self._deployed_at.get(name) != deployed_at:
-                    await self._describe(name, deployed_at)
+            asked = [
+                self._describe(name, app.last_deployed_time_s, is_settled=app.status == "RUNNING")
+                for name, app in apps.items()
+                if self._settled.get(name) != app.last_deployed_time_s
+                and (app.status == "RUNNING" or name in self._models)
+            ]
+            await asyncio.gather(*asked)
+        except Exception as e:  # noqa: BLE001  # a controller that restarts, say
+            logger.warning("Serve does not say what runs: %s", e)
+        finally:
             self._looked_at = time.monotonic()
+            self._looking = None
 
-    async def _describe(self, name: str, deployed_at: float) -> None:
-        """Asks an application what it serves; one that cannot tell yet is asked again at the next look."""
+    async def _describe(self, name: str, deployed_at: float, *, is_settled: bool) -> None:
+        """Asks an application what it serves; one that cannot tell now is asked again at the next look."""
         try:
             handle = serve.get_app_handle(name)
             description = await asyncio.wait_for(handle.describe.remote(), timeout=5)
@@ -90,7 +100,8 @@ class ModelDirectory:
             logger.warning("the application %s does not say what it serves: %s", name, e)
             return
         self._models[name] = RunningModel(name, description, handle)
-        self._deployed_at[name] = deployed_at
+        if is_settled:
+            self._settled[name] = deployed_at
 
     def _version_of(self, reference: str) -> str | None:
         """`name/version` of an alias; None when the registry does not know it."""

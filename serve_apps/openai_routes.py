@@ -92,6 +92,7 @@ def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService], gate
         openapi_extra=body(ChatCompletionRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
+        gate.check(authorization(request))
         parsed = ChatCompletionRequest.parse(await json_body(request))
         with Admitted(gate, request, parsed.model) as admitted:
             if parsed.stream:
@@ -100,6 +101,7 @@ def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService], gate
 
     @api.post("/v1/completions", response_model=Completion, responses=STREAMED, openapi_extra=body(CompletionRequest))
     async def create_completion(request: Request) -> Response:
+        gate.check(authorization(request))
         parsed = CompletionRequest.parse(await json_body(request))
         service = CompletionService(get_service())
         with Admitted(gate, request, parsed.model) as admitted:
@@ -109,12 +111,14 @@ def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService], gate
 
     @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=body(TokenizeRequest))
     async def tokenize(request: Request) -> Response:
+        gate.check(authorization(request))
         parsed = TokenizeRequest.parse(await json_body(request))
         with Admitted(gate, request, parsed.model) as admitted:
             return admitted.whole(CompletionService(get_service()).tokenize(parsed))
 
     @api.post("/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=body(DetokenizeRequest))
     async def detokenize(request: Request) -> Response:
+        gate.check(authorization(request))
         parsed = DetokenizeRequest.parse(await json_body(request))
         with Admitted(gate, request, parsed.model) as admitted:
             return admitted.whole(CompletionService(get_service()).detokenize(parsed))

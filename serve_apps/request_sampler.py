@@ -46,6 +46,11 @@ class Slot:
         self.logprobs: list[TokenLogprob] = []
         """One per chosen token, of the model's own distribution, when they were asked for."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why the answer must not go on: what it was held to has broken."""
+        return self._grammar.problem if self._grammar is not None else None
+
     def choose(self, logits: torch.Tensor) -> int:
         """The next token, out of logits [1, vocabulary]; what the model itself would say is kept as logprobs."""
         logits = logits.float()

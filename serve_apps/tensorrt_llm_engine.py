@@ -75,6 +75,7 @@ class TensorRTLLMEngine:
         self._serial = itertools.count()
         self._llm: Any = None
         self._watch: asyncio.Task[None] | None = None
+        self._grammars: Any = None
         self._kv_cache_usage = 0.0
         self._last_token = time.monotonic()
 
@@ -162,6 +163,8 @@ class TensorRTLLMEngine:
             {"response_format"} if self._config.guided_decoding_backend == "llguidance" else set()
         )
         check_request(request, self.max_model_len, options=frozenset(options), refusal=_REFUSAL)
+        if request.grammar is not None:
+            self._check_grammar(request.grammar)
         length, longest = len(request.prompt_token_ids), self._config.longest_prompt
         if length > longest:
             raise RequestError(
@@ -174,6 +177,13 @@ class TensorRTLLMEngine:
             raise RequestError(
                 f"The prompt has token ids from {low} to {high}; the model knows 0 to {self._vocabulary - 1}."
             )
+
+    def _check_grammar(self, grammar: str) -> None:
+        """Here, where a schema that cannot be enforced is still the request's mistake: a worker would only fail."""
+        from serve_apps.token_grammar import TokenGrammars
+
+        self._grammars = self._grammars or TokenGrammars(self._checkpoint, self._vocabulary)
+        self._grammars.compile(grammar)
 
     def _submit(self, request: GenerationRequest, key: str, deliver: Deliver) -> None:
         """Hands the request over. In the event loop: TensorRT-LLM binds a result to the loop that it was asked in."""
@@ -206,6 +216,7 @@ class TensorRTLLMEngine:
                     deliver(TokenChunk(fresh, ending, _logprobs(request, fresh, completion)))
         except Exception as e:  # noqa: BLE001  # whatever killed a worker comes out here, of any type
             deliver(self._failure(e))
+            self._cancel(key)
         finally:
             self._in_engine.pop(key, None)
 
@@ -269,8 +280,9 @@ class TensorRTLLMEngine:
         except Exception as e:  # noqa: BLE001  # of any type; an engine that is dead is found out elsewhere
             logger.warning("TensorRT-LLM gives no statistics: %s", e)
             return
-        if records and (cache := records[-1].get("kvCacheStats")):
-            self._kv_cache_usage = cache["usedNumBlocks"] / max(1, cache["maxNumBlocks"])
+        cache = (records[-1].get("kvCacheStats") if records else None) or {}
+        if cache.get("maxNumBlocks"):
+            self._kv_cache_usage = cache.get("usedNumBlocks", 0) / cache["maxNumBlocks"]
 
     async def _probe(self) -> None:
         """One token, or the engine is dead."""

@@ -35,7 +35,7 @@ class DeployPyTriton:
     otherwise: Triton asks for no key.
 
     Unlike Export-Deploy's, requests with different values answer in one batch, errors are raised and not only logged,
-    and SIGTERM stops it cleanly.
+    and SIGTERM stops it cleanly. A request that is refused fails those that Triton put into the same batch.
     """
 
     def __init__(

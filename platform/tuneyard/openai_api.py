@@ -7,6 +7,7 @@ and SGLang established for reasoning beside `content`.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -30,6 +31,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 
 MAX_CHOICES = 16
+DEFAULT_COMPLETION_TOKENS = 16
 
 
 class Wire(BaseModel):
@@ -204,12 +206,7 @@ class ChatCompletionRequest(SamplingRequest):
                 f"tool_choice names {self.tool_choice.function.name!r}; declared: {', '.join(names)}.",
                 param="tool_choice",
             )
-        for position, message in enumerate(self.messages):
-            if len(message.tool_calls) > 1:
-                raise RequestError(
-                    "Harmony calls one function at a time: write call, result, call, result.",
-                    param=f"messages.{position}.tool_calls",
-                )
+        check_calls(self.messages)
 
     @property
     def token_limit(self) -> int | None:
@@ -239,7 +236,7 @@ class CompletionRequest(SamplingRequest):
     """POST /v1/completions: text, or token ids, continued as they stand, without chat or harmony."""
 
     prompt: str | list[int] = Field(min_length=1)
-    max_tokens: int | None = Field(default=16, ge=1)
+    max_tokens: int | None = Field(default=DEFAULT_COMPLETION_TOKENS, ge=1)
     """OpenAI's default."""
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: Literal[False] = False
@@ -265,6 +262,8 @@ class TokenizeRequest(Wire):
             raise _request_error(e) from e
         if (request.prompt is None) == (request.messages is None):
             raise RequestError("Give prompt or messages.", param="prompt")
+        if request.prompt is not None and (request.tools or request.reasoning_effort):
+            raise RequestError("tools and reasoning_effort belong to messages, not to prompt.", param="prompt")
         return request
 
 
@@ -281,6 +280,29 @@ class DetokenizeRequest(Wire):
             return cls.model_validate(body)
         except ValidationError as e:
             raise _request_error(e) from e
+
+
+def check_calls(messages: Sequence[RequestMessage]) -> None:
+    """Calls and their results, and fields that only one role has. Raises RequestError: nothing is ignored."""
+    open_call: ToolCall | None = None
+    for position, message in enumerate(messages):
+        where = f"messages.{position}"
+        for name, role in (("tool_calls", "assistant"), ("reasoning_content", "assistant"), ("tool_call_id", "tool")):
+            if getattr(message, name) and message.role != role:
+                raise RequestError(f"{name} belongs to messages of role {role!r}.", param=f"{where}.{name}")
+        if len(message.tool_calls) > 1:
+            raise RequestError(
+                "Harmony calls one function at a time: write call, result, call, result.", param=f"{where}.tool_calls"
+            )
+        if message.role == "tool":
+            if open_call is None:
+                raise RequestError("A tool's result follows the call that it answers.", param=where)
+            if message.tool_call_id and open_call.id and message.tool_call_id != open_call.id:
+                raise RequestError(
+                    f"tool_call_id is {message.tool_call_id!r}, the call before it is {open_call.id!r}.",
+                    param=f"{where}.tool_call_id",
+                )
+        open_call = message.tool_calls[0] if message.tool_calls else None
 
 
 class RenderRequest(ChatCompletionRequest):

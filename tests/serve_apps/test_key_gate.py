@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
+import json
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -141,6 +143,48 @@ async def test_requests_at_a_time(client: httpx.AsyncClient, store: KeyStore) ->
     # A request that fails gives its place back too.
     assert (await ask(client, secret, max_tokens=100_000)).status_code == 400
     assert (await ask(client, secret)).status_code == 200
+
+
+async def test_a_client_that_never_reads_gives_its_place_back(
+    make_service: ServiceFactory, store: KeyStore, clock: Clock
+) -> None:
+    """It is gone when the answer begins: no event is ever read, and no generator started."""
+    _, secret = store.create("one", max_streams=1)
+    service = make_service(ANSWER, token_interval_s=0.002)
+    gate = KeyGate(store, clock)
+    api = create_api(lambda: service, ApiOptions(gate=gate))
+    body = json.dumps(ASK | {"stream": True}).encode()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {secret}".encode())],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(_: Any) -> None:
+        raise OSError("the client is gone")
+
+    with contextlib.suppress(Exception):
+        await api(scope, receive, send)
+    (use,) = gate._uses.values()
+    assert use.running == 0
+    await asyncio.sleep(0)
+    assert service.engine.stats().requests == 0
+
+
+def test_new_limits_keep_what_runs() -> None:
+    gate = KeyGate(KeyStore(Path("/nonexistent/api_keys.json")), Clock())
+    before = gate._use_of(_key(requests_per_minute=10))
+    before.running = 1
+    after = gate._use_of(_key(requests_per_minute=20))
+    assert after is before
+    assert after.requests is not None
+    assert after.requests.per_minute == 20
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 40)), max_size=40))

@@ -27,6 +27,7 @@ TOOL: dict[str, Any] = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+ASKED_ONCE: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
 ASK: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
 
 
@@ -149,6 +150,20 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
             "out of order: message 2 has role 'user'",
         ),
         ({"temprature": 1}, 400, "temprature", "Unknown parameter: 'temprature'"),
+        ({"messages": [{"role": "user", "content": "a" * 20_000}]}, 400, "messages", "in one piece"),
+        ({"messages": [{"role": "user", "content": "a b " * 80_000}]}, 400, "messages", "longer than this model's"),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]},
+            400,
+            "messages.0.tool_call_id",
+            "belongs to messages of role 'tool'",
+        ),
+        (
+            {"messages": [*ASKED_ONCE, {"role": "assistant", "content": "y"}, {"role": "tool", "content": "z"}]},
+            400,
+            "messages.2",
+            "follows the call",
+        ),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused_by_name(
@@ -178,11 +193,33 @@ async def test_text_parts_are_joined(make_service: ServiceFactory) -> None:
     assert body["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"\xff", b"[" * 50_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'"x"',
+        b"\xff",
+        b"[" * 50_000,
+        b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "logit_bias": {"5": NaN}}',
+    ],
+)
 async def test_a_body_that_is_no_json_object(client: httpx.AsyncClient, body: bytes) -> None:
     response = await client.post("/v1/chat/completions", content=body)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_tools_that_harmony_cannot_render_are_refused(make_service: ServiceFactory) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"properties": {"x": deep}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": deep}}
+    async with client_of(make_service(ANSWER, options=frozenset({"response_format"}))) as client:
+        refused = await client.post("/v1/chat/completions", json=ASK | {"tools": [tool]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
 
 
 async def test_unknown_paths_and_methods_have_openais_error_shape(client: httpx.AsyncClient) -> None:

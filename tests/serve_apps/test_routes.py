@@ -130,7 +130,9 @@ async def test_tokens_there_and_back(client: httpx.AsyncClient) -> None:
     for body, param in (({"tokens": [99999]}, "tokens"), ({"tokens": "x"}, "tokens")):
         refused = await client.post("/detokenize", json={"model": "tiny"} | body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
-    assert (await client.post("/tokenize", json={"model": "tiny"})).json()["error"]["param"] == "prompt"
+    for body in ({}, {"prompt": "x", "reasoning_effort": "low"}):
+        refused = await client.post("/tokenize", json={"model": "tiny"} | body)
+        assert refused.json()["error"]["param"] == "prompt"
 
 
 async def test_models_health_and_version(client: httpx.AsyncClient) -> None:
@@ -157,6 +159,21 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
     assert samples["tuneyard_running_requests", None].value == 0
     assert samples["tuneyard_prompt_tokens_total", None].labels == {"model": "tiny", "version": "tiny/1"}
     assert TEXT not in text
+
+
+async def test_metrics_know_a_stop_string_and_count_a_prompt_once(client: httpx.AsyncClient) -> None:
+    text = (await post(client, "/v1/completions", ask()))["choices"][0]["text"]
+    await post(client, "/v1/completions", ask(stop=text[2:5], logprobs=1))
+    usage = (await post(client, "/v1/completions", ask(n=3)))["usage"]
+    metrics = (await client.get("/metrics")).text
+    counted = {
+        outcome: float(re.search(rf'outcome="{outcome}"[^}}]*}} (\S+)', metrics)[1])  # type: ignore[index]
+        for outcome in ("abort", "cancelled", "length")
+    }
+    assert counted == {"abort": 1, "cancelled": 0, "length": 4}
+    found = re.search(r"tuneyard_prompt_tokens_total{[^}]*} (\S+)", metrics)
+    assert found is not None
+    assert float(found[1]) == 3 * usage["prompt_tokens"]
 
 
 async def test_the_dashboard_asks_for_metrics_that_there_are(client: httpx.AsyncClient) -> None:

@@ -15,9 +15,9 @@ import torch
 import transformers
 
 from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, create_engine
-from tests.serve_apps.test_inference_engine import PROMPT, collect, request
+from tests.serve_apps.test_inference_engine import PROMPT, collect, request, wait_until_idle
 from tuneyard.chat import ChatTool
-from tuneyard.errors import RequestError
+from tuneyard.errors import EngineError, RequestError
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.harmony_grammar import answer_grammar
 from tuneyard.serve_config import EngineConfig
@@ -198,6 +198,26 @@ async def test_a_schema_that_cannot_be_enforced_is_refused(engine: InferenceEngi
     with pytest.raises(RequestError, match=r"cannot be enforced: .*Invalid type: integre") as refused:
         await collect(engine, GenerationRequest("bad", PROMPT, SamplingParams(4), (), grammar=grammar))
     assert refused.value.param == "response_format"
+
+
+async def test_a_schema_that_breaks_on_the_way_is_an_error_and_no_noise(
+    engine: InferenceEngine, tiny_oss: Path
+) -> None:
+    """Some show only when they are reached that they cannot be enforced; the answer must not run on."""
+    codec = HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
+    names = [f"key_number_{i}" for i in range(900)]
+    schema = {"type": "object", "properties": {n: {"type": "integer"} for n in names}, "additionalProperties": False}
+    asked = GenerationRequest(
+        "broken",
+        PROMPT,
+        SamplingParams(400, temperature=1.0, seed=1, logit_bias=to_the_point(codec, "analysis", "commentary")),
+        codec.stop_token_ids,
+        grammar=answer_grammar(ending="answer", schema=schema),
+    )
+    with pytest.raises((EngineError, RequestError), match=r"(cannot|could not) be enforced"):
+        await collect(engine, asked)
+    await wait_until_idle(engine)
+    await engine.check_health()
 
 
 @pytest.mark.usefixtures("fake_tensorrt_llm")
