@@ -25,6 +25,10 @@ pytestmark = pytest.mark.nemo
 SERVING_PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 
 
+TIE = 0.02
+"""Of logits."""
+
+
 def write_config(folder: Path, base: Path) -> Path:
     """The shipped config of GPT-OSS-20B with LoRA, but for sizes, accelerator and learning rate: 12 steps."""
     shipped = yaml.safe_load((CHECKOUT / "jobs/configs/gpt_oss_20b_lora.yaml").read_text(encoding="utf-8"))
@@ -138,6 +142,20 @@ def test_generate_goes_on_where_training_stopped(home: Path, tiny_oss: Path, tmp
     for answer in answers[:2]:  # one of each rank
         prompt = codec.render([ChatMessage(role="user", content=answer["prompt"])], ())
         ids = torch.tensor([prompt])
-        greedy = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
-        parts = parse_completion(codec, greedy[0, len(prompt) :].tolist())
-        assert {name: answer[name] for name in parts} == parts
+        greedy = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=12,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        best = [step[0].topk(2).values for step in greedy.logits]
+        # The export is rounded to bf16: what is a tie in it may fall the other way, and all that follows.
+        decided = next((place for place, (first, second) in enumerate(best) if first - second < TIE), len(best))
+        assert decided >= 6
+        parts = parse_completion(codec, greedy.sequences[0, len(prompt) :][:decided].tolist())
+        if decided == len(best):
+            assert {name: answer[name] for name in parts} == parts
+        else:
+            assert answer["content"].startswith(str(parts["content"]))
