@@ -16,9 +16,9 @@ from typing import Any
 from serve_apps.answer import Answer, Piece, Whole
 from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, SamplingParams
 from serve_apps.merged_streams import Bound, merge
-from tuneyard.chat import message_order_problem
+from tuneyard.chat import ChatTool, message_order_problem
 from tuneyard.errors import EngineError, ModelNotFoundError, RequestError
-from tuneyard.harmony import HarmonyCodec
+from tuneyard.harmony import HarmonyCodec, ReasoningEffort
 from tuneyard.harmony_grammar import answer_grammar
 from tuneyard.openai_answers import (
     ChatCompletion,
@@ -34,8 +34,8 @@ from tuneyard.openai_answers import (
     Usage,
 )
 from tuneyard.openai_api import (
-    DEFAULT_COMPLETION_TOKENS,
     ChatCompletionRequest,
+    CompletionRequest,
     RenderRequest,
     RequestMessage,
     SamplingRequest,
@@ -201,10 +201,6 @@ class ChatService:
             codec_fingerprint=self._codec.fingerprint,
         )
 
-    def render_messages(self, messages: list[RequestMessage], tools: Any, effort: Any) -> list[int]:
-        """The only place where a request becomes a prompt. Raises RequestError for messages in a wrong order."""
-        return self._render_chat(messages, tools, effort, None)
-
     def check_model(self, model: str) -> None:
         """Raises ModelNotFoundError for another model than the one that is served."""
         if model != self._model_id:
@@ -215,11 +211,16 @@ class ChatService:
             )
 
     def _render(self, request: ChatCompletionRequest, today: datetime.date | None = None) -> list[int]:
-        return self._render_chat(request.messages, request.tools, request.reasoning_effort, today)
+        return self.render_messages(request.messages, request.tools, request.reasoning_effort, today)
 
-    def _render_chat(
-        self, messages: list[RequestMessage], tools: Any, effort: Any, today: datetime.date | None
+    def render_messages(
+        self,
+        messages: Sequence[RequestMessage],
+        tools: Sequence[ChatTool],
+        effort: ReasoningEffort | None,
+        today: datetime.date | None = None,
     ) -> list[int]:
+        """The only place where a request becomes a prompt. Raises RequestError for what cannot be one."""
         chats = [message.to_chat_message() for message in messages]
         check_text([chat.content + (chat.reasoning_content or "") for chat in chats], self._engine.max_model_len)
         problem = message_order_problem([message.role for message in messages], for_completion=True)
@@ -229,7 +230,8 @@ class ChatService:
             return self._codec.render(chats, tools, effort, today)
         except Exception as e:
             # Harmony refuses some of what JSON allows, such as parameters nested without end.
-            logger.info("harmony refuses a chat", exc_info=e)
+            # Of the log only the kind: an error's text may hold the chat's.
+            logger.info("harmony refuses a chat: %s", type(e).__name__)
             raise RequestError(f"This cannot be rendered: {e}.", param="tools" if tools else "messages") from e
 
     def _prepare(self, request: ChatCompletionRequest) -> _Running:
@@ -299,8 +301,8 @@ def sampling_params(request: SamplingRequest, prompt: list[int], context: int, p
             code="context_length_exceeded",
         )
     limit = request.token_limit
-    if "max_tokens" not in request.model_fields_set and limit == DEFAULT_COMPLETION_TOKENS:
-        limit = min(limit, room)  # OpenAI's default for completions, which nobody asked for here
+    if isinstance(request, CompletionRequest) and "max_tokens" not in request.model_fields_set:
+        limit = min(limit or room, room)  # OpenAI's default, which nobody asked for here
     if limit is not None and limit > room:
         name = "max_completion_tokens" if getattr(request, "max_completion_tokens", None) else "max_tokens"
         raise RequestError(

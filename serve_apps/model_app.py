@@ -67,6 +67,11 @@ class ModelReplica:
         )
         return create_api(lambda: self._service, options)
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """For an autoscaling policy of one's own: Ray Serve reads it from every replica."""
+        stats = self._engine.stats()
+        return {"requests": float(stats.requests), "kv_cache_usage": stats.kv_cache_usage}
+
     async def describe(self) -> ModelDescription:
         """What the gateway must know."""
         (card,) = self._service.models().data
