@@ -107,7 +107,7 @@ def _train_and_publish(
     started = time.monotonic()
     succeeded = False
     try:
-        outcome = train_on_ray(config, prepared, folder, lambda m, s: registry.log_metrics(run_id, m, s))
+        outcome = train_on_ray(config, prepared, folder, lambda points: registry.log_points(run_id, points))
         say(f"trained in {time.monotonic() - started:.0f} s; exporting and proving")
         manifest, target = export_on_ray(config, prepared, outcome, run_id)
         version = _register(registry, config, manifest, target, record)

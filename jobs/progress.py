@@ -11,6 +11,12 @@ from typing import Any, Protocol, Self, TextIO
 
 from tqdm import tqdm
 
+POLL_EVERY_S = 1.0
+"""Each look costs calls to an actor and a write to the registry, on cores that are the workers' on a small machine."""
+
+LogPoints = Callable[[list[tuple[int, dict[str, float]]]], None]
+"""Takes points of curves: step, and metrics by name."""
+
 LINE_EVERY_S = 10.0
 """Where no terminal listens, a plain line this often."""
 
@@ -27,9 +33,7 @@ class TrainingProgress:
     `last` is the newest value of every metric.
     """
 
-    def __init__(
-        self, source: EventSource, log: Callable[[dict[str, float], int], None], stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, source: EventSource, log: LogPoints, stream: TextIO | None = None) -> None:
         self._source = source
         self._log = log
         self._stream = stream or sys.stderr
@@ -55,13 +59,15 @@ class TrainingProgress:
     def _run(self) -> None:
         while True:
             closing = self._done.is_set()
-            for event in self._source.next_events():
+            events = self._source.next_events()
+            if events:
+                self._log([(int(event["step"]), _metrics_of(event)) for event in events])
+            for event in events:
                 self.last |= event
-                self._log({k: v for k, v in event.items() if k not in ("step", "total_steps")}, int(event["step"]))
                 self._show(event)
             if closing:
                 return
-            self._done.wait(0.3)
+            self._done.wait(POLL_EVERY_S)
 
     def _show(self, event: dict[str, float]) -> None:
         if not self._stream.isatty():
@@ -111,3 +117,7 @@ def _metrics_text(metrics: dict[str, float]) -> str:
         "tokens_per_s": "{:.0f} tok/s",
     }
     return "  ".join(text.format(metrics[name]) for name, text in formats.items() if name in metrics)
+
+
+def _metrics_of(event: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in event.items() if name not in ("step", "total_steps")}

@@ -18,7 +18,7 @@ from ray.util.queue import Queue
 
 from jobs.export_checkpoint import PROBE_ROWS, export_and_prove
 from jobs.preflight import PreparedRun
-from jobs.progress import TrainingProgress
+from jobs.progress import LogPoints, TrainingProgress
 from jobs.run_record import RunFolder
 from jobs.train_loop import train_loop_per_worker
 from tuneyard.checkpoint import (
@@ -47,7 +47,7 @@ def train_on_ray(
     config: FinetuneConfig,
     prepared: PreparedRun,
     folder: RunFolder,
-    log: Callable[[dict[str, float], int], None],
+    log: LogPoints,
 ) -> TrainOutcome:
     """Trains in a Ray Train worker group, or goes on where the run of this folder stopped.
 

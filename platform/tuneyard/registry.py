@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from tuneyard.errors import RegistryError
 from tuneyard.home import tuneyard_home
+
+MAX_METRICS_PER_WRITE = 1000
+"""MLflow's own limit."""
 
 _REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z][A-Za-z0-9_-]*)|/(?P<version>\d+))")
 
@@ -72,12 +76,19 @@ class ModelRegistry:
             self._client.log_param(run.info.run_id, key, value)
         return str(run.info.run_id)
 
-    def log_metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
-        """Adds points to a run's curves."""
+    def log_points(self, run_id: str, points: Sequence[tuple[int, dict[str, float]]]) -> None:
+        """Adds points (step, metrics by name) to a run's curves, in one write."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+        # A millisecond apart, so that their order can be told.
+        metrics = [
+            Metric(name, value, now + place, step)
+            for place, (step, values) in enumerate(points)
+            for name, value in values.items()
+        ]
+        for first in range(0, len(metrics), MAX_METRICS_PER_WRITE):
+            self._client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_WRITE])
 
     def end_run(self, run_id: str, *, succeeded: bool) -> None:
         """Closes a run."""

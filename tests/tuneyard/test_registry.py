@@ -17,7 +17,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
 
 def test_versions_point_at_checkpoints_and_the_alias_moves(registry: ModelRegistry, tmp_path: Path) -> None:
     run = registry.start_run("support", "run-1", {"epochs": 2}, None)
-    registry.log_metrics(run, {"loss": 1.5}, step=1)
+    registry.log_points(run, [(1, {"loss": 1.5})])
     registry.end_run(run, succeeded=True)
     one = registry.register("support", tmp_path / "with space" / "1", run, {"base_digest": "b"})
     two = registry.register("support", tmp_path / "2", run, {})
