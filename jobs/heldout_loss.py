@@ -9,11 +9,10 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from jobs.transformers_backend import TRANSFORMERS_4, label_logits
+from jobs.transformers_backend import label_logits, load_dequantised
 from tuneyard.chat import ChatExample
 from tuneyard.dataset import DatasetScan
 from tuneyard.errors import DatasetError
-from tuneyard.gpt_oss_layout import is_mxfp4
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.token_table import IGNORED_LABEL, TOKEN_COLUMNS, build_token_table
 
@@ -46,13 +45,8 @@ def checkpoint_loss(folder: Path, rows: list[TokenRow], what: str) -> float:
     transformers.utils.logging.disable_progress_bar()
     # Else it says of every MXFP4 checkpoint on a CPU that it dequantises it, as it was told to.
     transformers.utils.logging.set_verbosity_error()
-    model = transformers.GptOssForCausalLM.from_pretrained(
-        folder,
-        dtype="auto" if on_gpu else torch.float32,
-        device_map="auto" if on_gpu else None,
-        attn_implementation="eager",
-        **({} if on_gpu or TRANSFORMERS_4 else {"experts_implementation": "eager"}),
-        **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),
+    model = load_dequantised(
+        folder, "auto" if on_gpu else torch.float32, on_gpu=on_gpu, device_map="auto" if on_gpu else None
     ).eval()
     if not on_gpu:
         model = model.float()

@@ -23,6 +23,7 @@ from nemo.collections.llm.gpt.model.base import HAVE_TE, local_layer_spec
 from nemo.lightning import io
 from nemo.lightning.io.state import TransformFns
 
+from jobs.original_layout import SAME_FIELDS
 from tuneyard.errors import CheckpointError
 
 
@@ -150,7 +151,7 @@ class OpenAIImporter(_AnySource, gpt_oss.OpenAIGPTOSSImporter):
         found = json.loads((Path(str(self)) / "config.json").read_text(encoding="utf-8"))
         length = int(found["initial_context_length"] * found["rope_scaling_factor"])
         return {
-            **{name: found[name] for name in _SAME_IN_BOTH},
+            **{name: found[name] for name in SAME_FIELDS},
             "num_local_experts": found["num_experts"],
             "num_experts_per_tok": found["experts_per_token"],
             "max_position_embeddings": length,
@@ -259,18 +260,6 @@ def register() -> None:
     for scheme, importer in IMPORTERS.items():
         io.model_importer(GPTOSSModel, scheme)(importer)
     io.model_exporter(GPTOSSModel, "hf")(HFExporter)
-
-
-_SAME_IN_BOTH = (
-    "num_hidden_layers",
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "head_dim",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "sliding_window",
-)
 
 
 def _hf_to_nemo(names: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch
 
 from tuneyard.errors import CheckpointError
 
-_SAME_FIELDS = (
+SAME_FIELDS = (
     "num_hidden_layers",
     "vocab_size",
     "hidden_size",
@@ -23,6 +23,8 @@ _SAME_FIELDS = (
     "num_key_value_heads",
     "sliding_window",
 )
+"""Of config.json, named alike in both forms."""
+
 _OUTSIDE = {
     "embedding.weight": "model.embed_tokens.weight",
     "norm.scale": "model.norm.weight",
@@ -77,7 +79,7 @@ def original_config(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         rope = config.get("rope_parameters") or {**config["rope_scaling"], "rope_theta": config["rope_theta"]}
         return {
-            **{name: config[name] for name in _SAME_FIELDS},
+            **{name: config[name] for name in SAME_FIELDS},
             "num_experts": config["num_local_experts"],
             "experts_per_token": config["num_experts_per_tok"],
             "swiglu_limit": config.get("swiglu_limit", 7.0),

@@ -147,11 +147,19 @@ def _adapted_layers(layers: int, last: int | None) -> dict[str, Any]:
 
 def _load_pretrained(folder: Path, config: FinetuneConfig, dtype: torch.dtype) -> Any:
     on_gpu = config.workers.use_gpu and torch.cuda.is_available()
+    return load_dequantised(folder, dtype, on_gpu=on_gpu, experts=config.model.experts_implementation)
+
+
+def load_dequantised(
+    folder: Path, dtype: torch.dtype | str, *, on_gpu: bool, experts: str | None = None, device_map: str | None = None
+) -> Any:
+    """A checkpoint as a model that is not quantised, whatever its experts are; `experts` names their kernels."""
     # grouped_mm, transformers' default, was up to 7.5 times slower on a CPU.
-    experts = config.model.experts_implementation or (None if on_gpu or TRANSFORMERS_4 else "eager")
+    experts = experts or (None if on_gpu or TRANSFORMERS_4 else "eager")
     model = transformers.GptOssForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
+        device_map=device_map,
         attn_implementation="eager",  # the one that implements sinks and has a backward pass everywhere
         **({"experts_implementation": experts} if experts else {}),
         **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),

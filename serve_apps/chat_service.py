@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_apps.answer import Answer, Piece, Whole
+from serve_apps.async_streams import Bound, merge
 from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, SamplingParams
-from serve_apps.merged_streams import Bound, merge
 from tuneyard.chat import ChatTool, message_order_problem
 from tuneyard.errors import EngineError, ModelNotFoundError, RequestError
 from tuneyard.harmony import HarmonyCodec, ReasoningEffort

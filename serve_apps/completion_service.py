@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 from serve_apps.answer import StopStrings
+from serve_apps.async_streams import Bound, merge
 from serve_apps.chat_service import ChatService, check_text, per_choice, sampling_params
 from serve_apps.inference_engine import GenerationRequest, TokenLogprob
-from serve_apps.merged_streams import Bound, merge
 from tuneyard.errors import EngineError, RequestError
 from tuneyard.openai_answers import (
     Completion,

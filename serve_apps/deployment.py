@@ -16,10 +16,10 @@ from tuneyard.admin_key import load_admin_key
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, validate_hf_checkpoint
 from tuneyard.cluster import check_resources, connect_ray
+from tuneyard.engine_fitness import check_for_engine
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.models_command import check_for_engine
 from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry

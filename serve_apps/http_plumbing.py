@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -126,7 +126,7 @@ def error_event(error: RequestError) -> str:
     return f"data: {json.dumps(error_body(error))}\n\n"
 
 
-async def server_sent_events(chunks: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
+async def server_sent_events(chunks: AsyncIterator[BaseModel]) -> AsyncGenerator[str, None]:
     """Chunks as SSE, closed by [DONE]. An error in mid-stream becomes an error event and no [DONE]:
     a cut answer must never look like a whole one.
     """

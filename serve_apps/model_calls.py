@@ -5,13 +5,12 @@ Errors are answers, never exceptions: what crosses a Serve handle as an exceptio
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from serve_apps.async_streams import gathered
 from serve_apps.chat_service import ChatService
 from serve_apps.completion_service import CompletionService
 from serve_apps.http_plumbing import server_sent_events
@@ -26,8 +25,6 @@ from tuneyard.openai_api import (
 )
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
-FLUSH_EVERY_S = 0.01
-"""Events of a fast stream are sent together this often: a call over a handle costs what ten tokens do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ class ModelCalls:
         finally:
             CHARGE.reset(token)
         yield Answered(200, None)
-        async with contextlib.aclosing(gathered(server_sent_events(chunks))) as texts:  # type: ignore[type-var]
+        async with contextlib.aclosing(gathered(server_sent_events(chunks))) as texts:
             async for text in texts:
                 yield Events(text, counted.take())
 
@@ -109,42 +106,6 @@ class ModelCalls:
         if path == "/v1/completions":
             return await self._texts.open_stream(CompletionRequest.parse(body))
         return await self._chats.open_stream(ChatCompletionRequest.parse(body))
-
-
-async def gathered(events: AsyncIterator[str], every_s: float = FLUSH_EVERY_S) -> AsyncIterator[str]:
-    """The events, each at once when they come slowly; several together when more come within `every_s`."""
-    queue: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
-
-    async def read() -> None:
-        try:
-            async for event in events:
-                queue.put_nowait(event)
-            queue.put_nowait(None)
-        except Exception as e:  # noqa: BLE001  # carried to the reader, whatever it is
-            queue.put_nowait(e)
-
-    reader = asyncio.create_task(read())
-    last = 0.0
-    try:
-        ended = False
-        while not ended:
-            items = [await queue.get()]
-            if (early := last + every_s - time.monotonic()) > 0:
-                await asyncio.sleep(early)
-            while not queue.empty():
-                items.append(queue.get_nowait())
-            text = "".join(item for item in items if isinstance(item, str))
-            if text:
-                last = time.monotonic()
-                yield text
-            for item in items:
-                if isinstance(item, BaseException):
-                    raise item
-                ended = ended or item is None
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-        await events.aclose()  # type: ignore[attr-defined]
 
 
 class _Counter:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from tuneyard.errors import ConfigError
-from tuneyard.home import tuneyard_home
+from tuneyard.home import expand_home
 
 
 class StrictConfig(BaseModel):
@@ -27,7 +27,7 @@ def _absolute(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str | Path):
         return value
     base = (info.context or {}).get("base_dir", Path.cwd())
-    expanded = str(value).replace("$TUNEYARD_HOME", str(tuneyard_home()))
+    expanded = expand_home(str(value))
     return str((Path(base) / Path(expanded).expanduser()).resolve())
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from tuneyard.checkpoint import CheckpointManifest, make_checkpoint_portable, validate_hf_checkpoint, write_manifest
 from tuneyard.checkpoint_manifest import MANIFEST_NAME
+from tuneyard.engine_fitness import ENGINES, check_for_engine
 from tuneyard.errors import CheckpointError
 from tuneyard.gpt_oss_layout import ARCHITECTURE, read_json
 
-ENGINES = ("transformers", "tensorrt_llm")
 EPILOG = """\
 MODEL is name@alias or name/version in the registry, or a checkpoint folder.
 
@@ -50,38 +49,6 @@ def add_models_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     adopt.add_argument("folder", metavar="FOLDER", type=Path)
     adopt.add_argument("--name", help="default: the folder's")
     adopt.set_defaults(action=_adopt)
-
-
-def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, base: Path | None = None) -> list[str]:
-    """What was proved beyond the manifest, in words. Raises CheckpointError that lists every problem.
-
-    `base`: the checkpoint that it was tuned from; None: where the manifest says, if that is there.
-    """
-    from tuneyard.expert_arrangement import arrangement_problems
-    from tuneyard.tensorrt_llm_layout import tensorrt_llm_problems
-
-    problems: list[str] = []
-    proved: list[str] = []
-    if engine == "tensorrt_llm":
-        problems += tensorrt_llm_problems(read_json(folder / "config.json"), manifest.tensors)
-        proved.append("config and dtypes are such as TensorRT-LLM reads rightly")
-    base = base or _base_of(manifest)
-    if base is not None:
-        problems += arrangement_problems(folder, base)
-        proved.append(f"experts are arranged as those of {base}")
-    elif manifest.kind == "finetuned":
-        proved.append("NOT compared: the experts' arrangement, for the base is not here (--base FOLDER)")
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise CheckpointError(f"{folder} is not fit for the engine {engine}: {count}\n  " + "\n  ".join(problems))
-    return proved
-
-
-def _base_of(manifest: CheckpointManifest) -> Path | None:
-    """Where the run's config says that the base lies, if it still does."""
-    model: Any = manifest.config.get("model")
-    found = Path(model["base"]) if isinstance(model, dict) and model.get("base") else None
-    return found if found is not None and (found / "config.json").is_file() else None
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tuneyard.errors import RegistryError
-from tuneyard.home import tuneyard_home
+from tuneyard.home import expand_home, tuneyard_home
 
 MAX_METRICS_PER_WRITE = 1000
 """MLflow's own limit."""
@@ -136,7 +136,7 @@ class ModelRegistry:
         """The checkpoint folder of a reference `name@alias` or `name/version`, or of a path, absolute. Variables of the
         environment expand, `$TUNEYARD_HOME` to its default where it is not set.
         """
-        reference = os.path.expandvars(reference.replace("$TUNEYARD_HOME", str(tuneyard_home())))
+        reference = os.path.expandvars(expand_home(reference))
         if _REFERENCE.fullmatch(reference) and not Path(reference).exists():
             return self.find(reference).checkpoint
         return Path(reference).expanduser().resolve()

@@ -7,7 +7,6 @@ transformers engine, on what there is.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import statistics
 import time
@@ -112,8 +111,3 @@ async def _one(engine: InferenceEngine, name: str, index: int) -> _Timed:
         tokens += len(chunk.token_ids)
     assert first is not None
     return _Timed(first, tokens)
-
-
-def has_tensorrt_llm() -> bool:
-    """Whether the package can be imported here."""
-    return importlib.util.find_spec("tensorrt_llm") is not None

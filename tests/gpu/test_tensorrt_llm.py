@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from serve_apps.inference_engine import InferenceEngine, create_engine
-from tests.bench.engine import has_tensorrt_llm
 from tests.serve_apps import test_inference_engine
 from tuneyard.gpu_here import known_gpu_here
 from tuneyard.serve_config import EngineConfig
@@ -17,7 +17,10 @@ from tuneyard.tensorrt_llm_config import TensorRTLLMConfig
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not has_tensorrt_llm(), reason="TensorRT-LLM is not installed: run this in the serve image"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorrt_llm") is None,
+        reason="TensorRT-LLM is not installed: run this in the serve image",
+    ),
 ]
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_apps.answer import StopStrings
+from serve_apps.async_streams import merge
 from serve_apps.inference_engine import OPTIONS, TokenChunk, TokenLogprob
-from serve_apps.merged_streams import merge
 from tests.serve_apps.conftest import ServiceFactory
 from tests.serve_apps.test_openai_routes import ASK, THOUGHT, TOOL, client_of, events
 

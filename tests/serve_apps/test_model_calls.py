@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from serve_apps.async_streams import gathered
 from serve_apps.measured_engine import MeasuredEngine
-from serve_apps.model_calls import Answered, Events, ModelCalls, gathered
+from serve_apps.model_calls import Answered, Events, ModelCalls
 from tests.serve_apps.conftest import ServiceFactory
 from tests.serve_apps.test_openai_routes import ANSWER, ASK
 
