@@ -28,6 +28,9 @@ GREEDY_SLOT = 0
 MIN_TEMPERATURE = 1e-5
 """Lower ones round to zero in float32, and one 0/0 among the probabilities would kill the engine for all requests."""
 
+MAX_LOGIT = 1e30
+"""Penalties cannot push a logit beyond it: two infinite ones would leave no probability that is a number."""
+
 
 class Slot:
     """What is known of one request while it runs: its parameters, and what has been chosen so far."""
@@ -43,16 +46,24 @@ class Slot:
             self._generator.seed()
         else:
             self._generator.manual_seed(request.sampling.seed % 2**63)
+        self._not_a_number = False
         self.logprobs: list[TokenLogprob] = []
         """One per chosen token, of the model's own distribution, when they were asked for."""
 
     @property
     def problem(self) -> str | None:
         """Why the answer must not go on: what it was held to has broken."""
-        return self._grammar.problem if self._grammar is not None else None
+        if self._not_a_number:
+            return "The model's logits are not numbers (NaN): its weights, or what they were converted to, are broken."
+        if self._grammar is not None and self._grammar.problem is not None:
+            return f"The schema could not be enforced to the end: {self._grammar.problem}"
+        return None
 
     def choose(self, logits: torch.Tensor) -> int:
         """The next token, out of logits [1, vocabulary]; what the model itself would say is kept as logprobs."""
+        if bool(logits.isnan().any()):
+            self._not_a_number = True
+            return 0
         logits = logits.float()
         own = logits.log_softmax(-1)[0] if self._alternatives is not None else None
         logits = self._adjusted(logits)
@@ -83,6 +94,7 @@ class Slot:
             values = logits[0, tokens]
             penalty = sampling.repetition_penalty
             logits[0, tokens] = torch.where(values > 0, values / penalty, values * penalty)
+        logits.clamp_(-MAX_LOGIT, MAX_LOGIT)
         if self._grammar is not None:
             self._grammar.restrict(logits)
         return logits

@@ -163,7 +163,7 @@ class TransformersEngine:
             if slot is not None and slot.problem is not None and not output.is_finished():
                 self._cancel(key)
             if slot is not None and slot.problem is not None:
-                deliver(EngineError(f"The schema could not be enforced to the end: {slot.problem}"))
+                deliver(EngineError(slot.problem))
                 return
             if output.status == RequestStatus.FAILED:
                 deliver(EngineError(f"The engine failed: {output.error}"))

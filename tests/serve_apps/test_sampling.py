@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, create_engine
+from serve_apps.request_sampler import Slot
 from tests.serve_apps.test_inference_engine import PROMPT, collect, request, wait_until_idle
 from tuneyard.chat import ChatTool
 from tuneyard.errors import EngineError, RequestError
@@ -91,6 +92,25 @@ async def test_penalties_are_the_published_arithmetic(
         expected.append(int(logits.argmax()))
     assert tokens == expected
     assert tokens != await tokens_of(engine, "plain", 24)
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-39, 1e38, 1e308])
+async def test_no_penalty_is_too_extreme_for_those_beside_it(engine: InferenceEngine, penalty: float) -> None:
+    """One probability that is not a number would kill the engine for all."""
+    greedy = await tokens_of(engine, "greedy")
+    extreme, beside = await asyncio.gather(
+        tokens_of(engine, "extreme", temperature=1.0, repetition_penalty=penalty, logit_bias=((3, 100.0),)),
+        tokens_of(engine, "beside"),
+    )
+    assert (len(extreme), beside) == (12, greedy)
+
+
+def test_logits_that_are_not_numbers_end_their_answer_with_the_reason() -> None:
+    slot = Slot(request("broken", 4, temperature=1.0), None)
+    slot.choose(torch.zeros(1, 8))
+    assert slot.problem is None
+    slot.choose(torch.full((1, 8), float("nan")))
+    assert slot.problem is not None and "NaN" in slot.problem
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.4, "seed": 3}, {"logit_bias": ((77, 100.0),)}])
