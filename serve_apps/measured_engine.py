@@ -1,15 +1,16 @@
-"""An engine with Prometheus metrics around it: how much, how fast, how it ended. Counts, never contents."""
+"""An engine with Prometheus metrics and a time limit around it. Counts how much, how fast, how it ended."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextvars import ContextVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, TokenChunk
-from tuneyard.errors import EngineError, RequestError
+from tuneyard.errors import AnswerTimeoutError, EngineError, RequestError
 
 CHARGE: ContextVar[Callable[[int], None] | None] = ContextVar("charge", default=None)
 """Whom the tokens of the request at hand are counted for; set where the request is let in."""
@@ -19,10 +20,14 @@ _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class MeasuredEngine:
-    """See InferenceEngine. `model` and `version` label every metric; each has a registry of its own."""
+    """See InferenceEngine. `model` and `version` label every metric; each has a registry of its own.
 
-    def __init__(self, engine: InferenceEngine, model: str, version: str) -> None:
+    A request that takes longer than `timeout_s`, waiting included, ends with an AnswerTimeoutError.
+    """
+
+    def __init__(self, engine: InferenceEngine, model: str, version: str, timeout_s: float | None = None) -> None:
         self._engine = engine
+        self._timeout_s = timeout_s
         self._registry = CollectorRegistry()
         labels = {"model": model, "version": version}
         registry = self._registry
@@ -40,7 +45,7 @@ class MeasuredEngine:
         endings = counter("requests", "Requests by how they ended.", "outcome")
         self._endings = {
             name: endings.labels(**labels, outcome=name)
-            for name in ("stop", "length", "abort", "cancelled", "refused", "engine_error")
+            for name in ("stop", "length", "abort", "cancelled", "refused", "timeout", "engine_error")
         }
         running = Gauge("tuneyard_running_requests", "Requests in the engine.", [*labels], registry=registry)
         running.labels(**labels).set_function(lambda: self.stats().requests)
@@ -65,7 +70,7 @@ class MeasuredEngine:
         charge = CHARGE.get()
         chunks = self._engine.generate(request)
         try:
-            async for chunk in chunks:
+            async for chunk in self._in_time(chunks):
                 now = time.monotonic()
                 self._record(request, chunk, now - last, first=first)
                 if charge is not None:
@@ -76,12 +81,34 @@ class MeasuredEngine:
         except EngineError:
             outcome = "engine_error"
             raise
+        except AnswerTimeoutError:
+            outcome = "timeout"
+            raise
         except RequestError:
             outcome = "refused"
             raise
         finally:
             self._endings[outcome].inc()
             await chunks.aclose()
+
+    async def _in_time(self, chunks: AsyncGenerator[TokenChunk, None]) -> AsyncIterator[TokenChunk]:
+        if self._timeout_s is None:
+            async for chunk in chunks:
+                yield chunk
+            return
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as e:
+                raise AnswerTimeoutError(
+                    f"The answer was not complete after {self._timeout_s:g} s (answer_timeout_s). Ask for fewer "
+                    "tokens, or again when the server is less busy."
+                ) from e
+            yield chunk
 
     def _record(self, request: GenerationRequest, chunk: TokenChunk, took_s: float, *, first: bool) -> None:
         count = len(chunk.token_ids)

@@ -47,7 +47,8 @@ class ModelReplica:
         self._model_id = config.model_id
         manifest = read_manifest(checkpoint)
         self._version = f"{manifest.name}/{manifest.version}"
-        self._engine = MeasuredEngine(create_engine(config.engine, checkpoint), config.model_id, self._version)
+        engine = create_engine(config.engine, checkpoint)
+        self._engine = MeasuredEngine(engine, config.model_id, self._version, config.replicas.answer_timeout_s)
         self._lineage = lineage_headers(manifest)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -101,40 +102,55 @@ def message_order_problem(roles: Sequence[str], *, for_completion: bool) -> str 
     return None
 
 
-def tool_problems(messages: Sequence[ChatMessage], tools: Sequence[ChatTool]) -> list[str]:
-    """What is wrong with the calls and their results, in words; the order of roles is taken as right."""
-    problems = []
-    declared = {tool.function.name for tool in tools}
+@dataclass(frozen=True, slots=True)
+class MessageFault:
+    """What is wrong with the message at `position` (from 0), or with one field of it."""
+
+    position: int
+    field: str
+    text: str
+
+
+def field_faults(messages: Sequence[ChatMessage]) -> Iterator[MessageFault]:
+    """Fields that only another role has."""
+    for position, message in enumerate(messages):
+        for name, role in (("tool_calls", "assistant"), ("reasoning_content", "assistant"), ("tool_call_id", "tool")):
+            if getattr(message, name) and message.role != role:
+                yield MessageFault(position, name, f"({message.role}) has {name}, which only role {role!r} has")
+
+
+def call_faults(messages: Sequence[ChatMessage]) -> Iterator[MessageFault]:
+    """Calls and results that do not follow one another: harmony calls one function, and then knows its result."""
     open_call: ToolCall | None = None
-    for position, message in enumerate(messages, start=1):
-        where = f"message {position}"
-        if message.tool_calls and message.role != "assistant":
-            problems.append(f"{where} ({message.role}) has tool_calls, which only assistants have")
-        elif len(message.tool_calls) > 1:
-            problems.append(
-                f"{where} calls {len(message.tool_calls)} tools at once; harmony calls one at a time: "
-                "write call, result, call, result"
-            )
+    for position, message in enumerate(messages):
+        if len(message.tool_calls) > 1:
+            text = f"calls {len(message.tool_calls)} tools at once; harmony calls one at a time: "
+            yield MessageFault(position, "tool_calls", text + "write call, result, call, result")
+        if message.role == "tool":
+            if open_call is None:
+                yield MessageFault(position, "", "(tool) answers no call: a result follows its call")
+            elif message.tool_call_id and open_call.id and message.tool_call_id != open_call.id:
+                text = f"(tool) answers {message.tool_call_id!r}, the open call is {open_call.id!r}"
+                yield MessageFault(position, "tool_call_id", text)
+        elif open_call is not None:
+            name = open_call.function.name
+            yield MessageFault(position, "", f"({message.role}) comes before the result of the call of {name!r}")
+        open_call = message.tool_calls[0] if message.tool_calls and message.role == "assistant" else None
+
+
+def declaration_faults(messages: Sequence[ChatMessage], tools: Sequence[ChatTool]) -> Iterator[MessageFault]:
+    """Calls of what `tools` does not declare, and arguments that are no JSON object."""
+    declared = {tool.function.name for tool in tools}
+    for position, message in enumerate(messages):
         for call in message.tool_calls:
             name = call.function.name
             if name not in declared:
                 known = ", ".join(sorted(declared)) or "none"
-                problems.append(f"{where} calls {name!r}, which `tools` does not declare (declared: {known})")
+                text = f"calls {name!r}, which `tools` does not declare (declared: {known})"
+                yield MessageFault(position, "tool_calls", text)
             if not _is_json_object(call.function.arguments):
-                problems.append(
-                    f"{where}: the arguments of {name!r} are not a JSON object: {call.function.arguments!r}"
-                )
-        if message.role == "tool":
-            if open_call is None:
-                problems.append(f"{where} (tool) answers no call")
-            elif message.tool_call_id is not None and message.tool_call_id != open_call.id:
-                problems.append(f"{where} (tool) answers {message.tool_call_id!r}, the open call is {open_call.id!r}")
-        elif open_call is not None:
-            problems.append(
-                f"{where} ({message.role}) comes before the result of the call of {open_call.function.name!r}"
-            )
-        open_call = message.tool_calls[0] if message.tool_calls and message.role == "assistant" else None
-    return problems
+                text = f"calls {name!r} with arguments that are not a JSON object: {call.function.arguments!r}"
+                yield MessageFault(position, "tool_calls", text)
 
 
 def _is_json_object(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tuneyard.chat import ChatExample, message_order_problem, tool_problems
+from tuneyard.chat import ChatExample, call_faults, declaration_faults, field_faults, message_order_problem
 from tuneyard.chat_formats import FORMATS, DatasetFormat, FormatProblem, detect_format, short_repr, to_openai_row
 from tuneyard.errors import DatasetError
 from tuneyard.row_reader import RawRow, read_rows
@@ -151,11 +151,13 @@ def _problem(example: ChatExample) -> RowProblem | None:
     for index, message in enumerate(messages, start=1):
         if not message.content.strip() and not message.tool_calls and message.role != "tool":
             return RowProblem(where, "empty content", f"message {index} ({message.role}) has empty content.")
-        if message.reasoning_content is not None and message.role != "assistant":
-            text = f"message {index} has reasoning_content, which only assistants have."
-            return RowProblem(where, "wrong field", text)
-    if found := tool_problems(messages, example.tools):
-        return RowProblem(where, "tool calls", f"{found[0]}.")
+    faults = (
+        *(("wrong field", fault) for fault in field_faults(messages)),
+        *(("tool calls", fault) for fault in call_faults(messages)),
+        *(("tool calls", fault) for fault in declaration_faults(messages, example.tools)),
+    )
+    for kind, fault in faults:
+        return RowProblem(where, kind, f"message {fault.position + 1} {fault.text}.")
     return None
 
 

@@ -18,6 +18,7 @@
         │   └── AdminKeyError     the route wants the admin key
         ├── RateLimitError        over one of the key's limits (says when to try again)
         ├── BodyTooLargeError     the request's body is over the limit
+        ├── AnswerTimeoutError    the answer took longer than the server gives one
         └── EngineError           the engine failed or is gone
 
 A message says what, where, what was found and the fix. All errors pickle: Ray carries them
@@ -130,6 +131,13 @@ class BodyTooLargeError(RequestError):
     """The request's body is over the limit."""
 
     status_code = 413
+
+
+class AnswerTimeoutError(RequestError):
+    """The answer took longer than the server gives one, waiting included."""
+
+    status_code = 504
+    error_type = "timeout_error"
 
 
 class EngineError(RequestError):

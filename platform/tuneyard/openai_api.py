@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tuneyard.chat import ChatMessage, ChatTool, Role, ToolCall
+from tuneyard.chat import ChatMessage, ChatTool, Role, ToolCall, call_faults, field_faults
 from tuneyard.errors import RequestError
 from tuneyard.harmony import ReasoningEffort
 
@@ -206,7 +207,7 @@ class ChatCompletionRequest(SamplingRequest):
                 f"tool_choice names {self.tool_choice.function.name!r}; declared: {', '.join(names)}.",
                 param="tool_choice",
             )
-        check_calls(self.messages)
+        check_messages(self.messages)
 
     @property
     def token_limit(self) -> int | None:
@@ -264,6 +265,7 @@ class TokenizeRequest(Wire):
             raise RequestError("Give prompt or messages.", param="prompt")
         if request.prompt is not None and (request.tools or request.reasoning_effort):
             raise RequestError("tools and reasoning_effort belong to messages, not to prompt.", param="prompt")
+        check_messages(request.messages or ())
         return request
 
 
@@ -282,27 +284,12 @@ class DetokenizeRequest(Wire):
             raise _request_error(e) from e
 
 
-def check_calls(messages: Sequence[RequestMessage]) -> None:
-    """Calls and their results, and fields that only one role has. Raises RequestError: nothing is ignored."""
-    open_call: ToolCall | None = None
-    for position, message in enumerate(messages):
-        where = f"messages.{position}"
-        for name, role in (("tool_calls", "assistant"), ("reasoning_content", "assistant"), ("tool_call_id", "tool")):
-            if getattr(message, name) and message.role != role:
-                raise RequestError(f"{name} belongs to messages of role {role!r}.", param=f"{where}.{name}")
-        if len(message.tool_calls) > 1:
-            raise RequestError(
-                "Harmony calls one function at a time: write call, result, call, result.", param=f"{where}.tool_calls"
-            )
-        if message.role == "tool":
-            if open_call is None:
-                raise RequestError("A tool's result follows the call that it answers.", param=where)
-            if message.tool_call_id and open_call.id and message.tool_call_id != open_call.id:
-                raise RequestError(
-                    f"tool_call_id is {message.tool_call_id!r}, the call before it is {open_call.id!r}.",
-                    param=f"{where}.tool_call_id",
-                )
-        open_call = message.tool_calls[0] if message.tool_calls else None
+def check_messages(messages: Sequence[RequestMessage]) -> None:
+    """Raises RequestError for calls without results, results without calls, and fields that another role has."""
+    found = [message.to_chat_message() for message in messages]
+    for fault in chain(field_faults(found), call_faults(found)):
+        param = f"messages.{fault.position}" + (f".{fault.field}" if fault.field else "")
+        raise RequestError(f"messages.{fault.position} {fault.text}.", param=param)
 
 
 class RenderRequest(ChatCompletionRequest):

@@ -120,7 +120,11 @@ class ReplicaConfig(StrictConfig):
     max_queued_requests: int = Field(default=256, ge=-1)
     """Requests that may wait; more are answered 503."""
 
-    graceful_shutdown_timeout_s: float = Field(default=120.0, ge=0)
+    answer_timeout_s: float | None = Field(default=600.0, gt=0)
+    """How long a request may take in a replica, waiting for the engine included; then it is aborted, and answered 504
+    or, in mid-stream, with an error event. null: as long as it takes."""
+
+    graceful_shutdown_timeout_s: float = Field(default=630.0, ge=0)
     """How long a leaving replica may finish its streams: longer than the longest stream."""
 
     health_check_period_s: float = Field(default=5.0, gt=0)
@@ -131,7 +135,13 @@ class ReplicaConfig(StrictConfig):
         return None if self.autoscaling_config is None else AUTOSCALING_DEFAULTS | self.autoscaling_config
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _consistent(self) -> Self:
+        longest = self.answer_timeout_s
+        if longest is not None and longest > self.graceful_shutdown_timeout_s:
+            raise ValueError(
+                f"answer_timeout_s={longest:g} is longer than graceful_shutdown_timeout_s="
+                f"{self.graceful_shutdown_timeout_s:g}: a leaving replica would cut answers; raise the latter"
+            )
         if (self.num_replicas is None) == (self.autoscaling_config is None):
             raise ValueError(
                 f"give either num_replicas (found {self.num_replicas}) or autoscaling_config "

@@ -28,6 +28,8 @@ TOOL: dict[str, Any] = {
     },
 }
 ASKED_ONCE: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
+CALL: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+CALLED: dict[str, Any] = {"role": "assistant", "tool_calls": [CALL]}
 ASK: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
 
 
@@ -156,13 +158,19 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
             {"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]},
             400,
             "messages.0.tool_call_id",
-            "belongs to messages of role 'tool'",
+            "which only role 'tool' has",
         ),
         (
             {"messages": [*ASKED_ONCE, {"role": "assistant", "content": "y"}, {"role": "tool", "content": "z"}]},
             400,
             "messages.2",
-            "follows the call",
+            "a result follows its call",
+        ),
+        (
+            {"messages": [*ASKED_ONCE, CALLED, *ASKED_ONCE]},
+            400,
+            "messages.2",
+            "comes before the result of the call of 'weather'",
         ),
     ],
 )

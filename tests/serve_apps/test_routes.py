@@ -176,6 +176,20 @@ async def test_metrics_know_a_stop_string_and_count_a_prompt_once(client: httpx.
     assert float(found[1]) == 3 * usage["prompt_tokens"]
 
 
+async def test_an_answer_that_takes_too_long_ends_with_a_504(make_service: ServiceFactory) -> None:
+    slow = make_service(*[f"<|channel|>final<|message|>{TEXT}<|return|>"] * 2, token_interval_s=0.2)
+    slow._engine = engine = MeasuredEngine(slow.engine, "tiny", "tiny/1", timeout_s=0.5)
+    async with client_of(slow) as client:
+        whole = await client.post("/v1/chat/completions", json=ASK)
+        assert (whole.status_code, whole.json()["error"]["type"]) == (504, "timeout_error")
+        assert "after 0.5 s (answer_timeout_s)" in whole.json()["error"]["message"]
+        streamed = (await client.post("/v1/chat/completions", json=ASK | {"stream": True})).text
+    assert "timeout_error" in streamed
+    assert "[DONE]" not in streamed
+    assert engine.stats().requests == 0
+    assert b'outcome="timeout"' in engine.exposition()
+
+
 async def test_the_dashboard_asks_for_metrics_that_there_are(client: httpx.AsyncClient) -> None:
     await post(client, "/v1/completions", ask())
     there = set(re.findall(r"^(tuneyard_\w+)\{", (await client.get("/metrics")).text, re.MULTILINE))

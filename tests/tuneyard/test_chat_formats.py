@@ -158,7 +158,7 @@ def test_tools_in_openais_and_sharegpts_words(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"tools": []}, r"message 2 calls 'now', which `tools` does not declare \(declared: none\)"),
-        ({"arguments": "{zone: UTC}"}, r"message 2: the arguments of 'now' are not a JSON object"),
+        ({"arguments": "{zone: UTC}"}, r"message 2 calls 'now' with arguments that are not a JSON object"),
         ({"result_id": "other"}, r"message 3 \(tool\) answers 'other', the open call is 'c1'"),
         ({"calls": 2}, r"message 2 calls 2 tools at once"),
         ({"result": False}, r"message 3 has role 'assistant' where 'user' or 'tool' belongs"),
