@@ -8,6 +8,7 @@ ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tun
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 from jobs.run_record import RunFolder, RunRecord
 from tuneyard.command import add_config_arguments, run_command
 from tuneyard.config import load_config
+from tuneyard.deploy_after import load_deployment
+from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ def finetune(
     from jobs.preflight import prepare_run
 
     say("validating data and config")
+    if config.deploy is not None:
+        load_deployment(config)
     prepared = prepare_run(config)
     _say_prepared(prepared, config)
     if dry_run:
@@ -75,12 +80,35 @@ def finetune(
     folder, record = RunFolder.open(config, prepared.inputs_fingerprint(config))
     from tuneyard.registry import ModelRegistry
 
-    registry = ModelRegistry(config.run.storage)
-    done = _finished_version(record, registry, config)
-    if done is not None:
-        say(f"run {config.run.name!r} is already done: {done.name}/{done.version} at {done.checkpoint}")
-        return done
-    return _train_and_publish(config, prepared, folder, record, registry, address, verbose)
+    registry = ModelRegistry()
+    version = _finished_version(record, registry, config)
+    if version is not None:
+        say(f"run {config.run.name!r} is already done: {version.name}/{version.version} at {version.checkpoint}")
+    else:
+        version = _train_and_publish(config, prepared, folder, record, registry, address, verbose)
+    if config.deploy is not None:
+        _deploy(config.deploy, address)
+    return version
+
+
+def _deploy(config: str, address: str | None) -> None:
+    """Serves the result: on a cluster it stays up, on a private Ray until Ctrl-C. Raises TrainingError if it fails."""
+    import ray
+
+    from tuneyard.cluster import joins_cluster
+
+    more = ["--detach"] if joins_cluster(address) else []
+    more += ["--address", address] if address is not None else []
+    ray.shutdown()
+    say(f"deploying with {config}")
+    code = subprocess.run(
+        [sys.executable, "-m", "serve_apps.deploy", "--config", config, *more], check=False
+    ).returncode
+    if code != 0:
+        raise TrainingError(
+            f"The model is trained and registered, but its deployment failed (exit code {code}; its own lines stand "
+            "above). The same command tries it again, without training."
+        )
 
 
 def _train_and_publish(

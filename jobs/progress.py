@@ -17,7 +17,7 @@ POLL_EVERY_S = 1.0
 LogPoints = Callable[[list[tuple[int, dict[str, float]]]], None]
 """Takes points of curves: step, and metrics by name."""
 
-LINE_EVERY_S = 10.0
+LINE_EVERY_S = 5.0
 """Where no terminal listens, a plain line this often."""
 
 

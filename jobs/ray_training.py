@@ -28,9 +28,10 @@ from tuneyard.checkpoint import (
     DatasetReference,
     next_version_folder,
 )
-from tuneyard.cluster import check_resources
+from tuneyard.cluster import check_placement
 from tuneyard.errors import TrainingError, TuneyardError
-from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.finetune_config import FinetuneConfig, WorkersConfig
+from tuneyard.job_submission import WAIT_FIELD, WORKER_FIELDS
 from tuneyard.token_store import open_token_rows
 from tuneyard.token_table import TOKEN_COLUMNS
 
@@ -87,17 +88,10 @@ def fit(trainer: TorchTrainer) -> Any:
 
 
 def check_workers(config: FinetuneConfig, what: str) -> str:
-    """check_resources for the config's workers."""
+    """check_placement for the config's workers."""
     workers = config.workers
-    needed = {"CPU": workers.num_workers * workers.cpus_per_worker}
-    if workers.use_gpu:
-        needed["GPU"] = float(workers.num_workers)
-    return check_resources(
-        needed,
-        what,
-        wait_for_nodes=workers.wait_for_nodes,
-        fields="workers.num_workers, workers.cpus_per_worker, workers.use_gpu",
-        wait_field="workers.wait_for_nodes",
+    return check_placement(
+        [workers.need], what, wait_for_nodes=workers.wait_for_nodes, fields=WORKER_FIELDS, wait_field=WAIT_FIELD
     )
 
 
@@ -121,15 +115,21 @@ def export_on_ray(
         "run_id": run_id,
     }
     target = next_version_folder(config.run.storage / "models" / config.run.model_name)
-    task = ray.remote(export_and_prove).options(
-        num_cpus=config.workers.cpus_per_worker, num_gpus=1 if config.workers.use_gpu else 0, max_retries=0
-    )
+    task = ray.remote(export_and_prove).options(**_task_options(config.workers), max_retries=0)
     try:
         return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage)), target
     except ray.exceptions.RayTaskError as e:
         if isinstance(e.cause, TuneyardError):
             raise e.cause from e
         raise
+
+
+def _task_options(workers: WorkersConfig) -> dict[str, Any]:
+    """A worker's resources, for a task."""
+    each = dict(workers.need.each)
+    known = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+    options: dict[str, Any] = {option: each.pop(name) for name, option in known.items() if name in each}
+    return options | {"resources": each}
 
 
 class _QueueEvents:
@@ -158,7 +158,8 @@ def worker_group(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": 1.0} if workers.use_gpu else {})},
+            resources_per_worker=dict(workers.need.each),
+            placement_strategy="SPREAD" if workers.spread else "PACK",
         ),
         run_config=run,
     )

@@ -33,23 +33,41 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_arguments(parser)
+    parser.add_argument("--detach", action="store_true", help="leave it up on the cluster and return")
     arguments = parser.parse_args(argv)
     return run_command(
         lambda: serve_until_stopped(
             load_config(ServeConfig, arguments.config, arguments.overrides),
             address=arguments.address,
             verbose=arguments.verbose,
+            detach=arguments.detach,
         )
     )
 
 
-def serve_until_stopped(config: ServeConfig, *, address: str | None = None, verbose: bool = False) -> None:
-    """Deploys and waits for Ctrl-C or SIGTERM; then takes down what it deployed."""
+def serve_until_stopped(
+    config: ServeConfig, *, address: str | None = None, verbose: bool = False, detach: bool = False
+) -> None:
+    """Deploys and waits for Ctrl-C or SIGTERM; then takes down what it deployed. With `detach` it stays up instead,
+    which needs a cluster that runs already: raises ClusterError where there is none.
+    """
     from serve_apps.deployment import Deployment
+    from tuneyard.cluster import joins_cluster
+    from tuneyard.errors import ClusterError
+
+    if detach and not joins_cluster(address):
+        raise ClusterError(
+            "--detach leaves the deployment on a cluster, and none runs here: a private Ray ends with this command. "
+            "Leave --detach out, or give the cluster's --address."
+        )
 
     with Deployment(config, address=address, verbose=verbose, say=say) as deployment:
         for line in deployment.how_to_try():
             print(line, flush=True)
+        if detach:
+            deployment.leave_up()
+            say("serving; it stays up on the cluster")
+            return
         say("serving; Ctrl-C stops it")
         with contextlib.suppress(KeyboardInterrupt):
             while True:

@@ -15,12 +15,13 @@ from typing import Self
 from tuneyard.admin_key import load_admin_key
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, validate_hf_checkpoint
-from tuneyard.cluster import check_resources, connect_ray
+from tuneyard.cluster import check_placement, connect_ray, joins_cluster
 from tuneyard.engine_fitness import check_for_engine
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
+from tuneyard.placement import Need
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
 from tuneyard.serve_config import GatewayConfig, HttpConfig, ModelAppConfig, ServeConfig
@@ -132,12 +133,18 @@ class Deployment:
     ) -> None:
         self._stack.close()
 
+    def leave_up(self) -> None:
+        """What is deployed outlives this process, on its cluster."""
+        self._stack.pop_all()
+
     def _start(self) -> None:
         http = self._config.http
         keys = _key_store(http)
         if http.proxy == "haproxy":
             use_haproxy()
-        check_port_free(http.host, http.port, f"--set http.port={http.port + 1}")
+        joins = joins_cluster(self._address)
+        if not joins:
+            _check_port(http)
         registry = ModelRegistry()
         models = [check_model(model, registry) for model in self._config.models]
         for model in models:
@@ -153,6 +160,8 @@ class Deployment:
         self._say(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
         if not already:
             self._stack.callback(ray.shutdown)
+        if joins and not _serves_at(http):
+            _check_port(http)
         lacking = _check_replicas(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
         if lacking:
             self._say(f"waiting for nodes: {lacking}")
@@ -201,6 +210,29 @@ class Deployment:
             serve.shutdown()
 
 
+def _check_port(http: HttpConfig) -> None:
+    check_port_free(http.host, http.port, f"--set http.port={http.port + 1}")
+
+
+def _serves_at(http: HttpConfig) -> bool:
+    """Whether the cluster's Serve runs already, and at this address. Raises ClusterError when it is at another: Serve
+    has one.
+    """
+    from ray.serve.context import _get_global_client
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        there = _get_global_client().http_config
+    except RayServeException:
+        return False
+    if (there.host, there.port) != (http.host, http.port):
+        raise ClusterError(
+            f"This cluster serves at {there.host}:{there.port} already, and can do so at one address only; the config "
+            f"says {http.host}:{http.port}. Set http.host and http.port to it, or end that: tuneyard serve stop"
+        )
+    return True
+
+
 def use_haproxy() -> None:
     """Serve's settings for HAProxy and many streams, for a Ray that this process starts. A cluster that runs already
     needs them in the environment of its nodes.
@@ -244,32 +276,50 @@ def _deployment_messages(app_name: str) -> str:
 
 
 def _check_replicas(models: list[CheckedModel], gateway: GatewayConfig | None, *, wait_for_nodes: bool) -> str:
-    """Refuses what can never be placed, and autoscaling options that Serve does not know. See check_resources."""
+    """Refuses what can never be placed, and autoscaling options that Serve does not know. See check_placement."""
+    needs = [need for model in models for need in _replica_needs(model.config)]
+    alone = [[need] for need in needs if need.count == 0]
+    if gateway is not None:
+        needs.append(Need(gateway.num_replicas, {"CPU": gateway.num_cpus}))
+    # A model that starts with no replica must be able to have one, not beside all others.
+    lacking = [
+        check_placement(
+            found,
+            "The deployment",
+            wait_for_nodes=wait_for_nodes,
+            fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus",
+            wait_field="wait_for_nodes",
+        )
+        for found in (needs, *([Need(1, need.each)] for (need,) in alone))
+    ]
+    return "; ".join(filter(None, lacking))
+
+
+def _replica_needs(config: ModelAppConfig) -> Iterator[Need]:
+    """What the replicas that it starts with take: one kind of need, or two where an engine's workers stand apart."""
+    replicas, engine = config.replicas, config.engine.tensorrt_llm
+    count = _first_replicas(config)
+    if engine is not None and engine.orchestrator == "ray":
+        yield Need(count, {"CPU": replicas.num_cpus})
+        yield Need(count * config.engine.gpus, {"CPU": 1.0, "GPU": 1.0})
+        return
+    amounts = {"CPU": replicas.num_cpus, "GPU": config.gpus_per_replica}
+    yield Need(count, {name: amount for name, amount in amounts.items() if amount})
+
+
+def _first_replicas(config: ModelAppConfig) -> int:
     from pydantic import ValidationError
     from ray.serve.config import AutoscalingConfig
 
-    needed = {"CPU": gateway.num_replicas * gateway.num_cpus if gateway is not None else 0.0, "GPU": 0.0}
-    for model in models:
-        replicas = model.config.replicas
-        count = replicas.num_replicas or 0
-        if replicas.autoscaling_config is not None:
-            unknown = sorted(set(replicas.autoscaling_config) - set(AutoscalingConfig.model_fields))
-            if unknown:
-                raise ConfigError(
-                    f"{model.config.model_id}: autoscaling_config has no field {unknown[0]!r}. "
-                    f"Known: {', '.join(sorted(AutoscalingConfig.model_fields))}."
-                )
-            try:
-                count = AutoscalingConfig(**replicas.autoscaling_config).min_replicas
-            except ValidationError as e:
-                raise ConfigError(f"{model.config.model_id}: autoscaling_config: {e}") from e
-        needed["CPU"] += count * model.config.cpus_per_replica
-        needed["GPU"] += count * model.config.gpus_per_replica
-    asked = {name: amount for name, amount in needed.items() if amount}
-    return check_resources(
-        asked,
-        "The deployment",
-        wait_for_nodes=wait_for_nodes,
-        fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus",
-        wait_field="wait_for_nodes",
-    )
+    options = config.replicas.autoscaling_config
+    if options is None:
+        return config.replicas.num_replicas or 0
+    if unknown := sorted(set(options) - set(AutoscalingConfig.model_fields)):
+        raise ConfigError(
+            f"{config.model_id}: autoscaling_config has no field {unknown[0]!r}. "
+            f"Known: {', '.join(sorted(AutoscalingConfig.model_fields))}."
+        )
+    try:
+        return int(AutoscalingConfig(**options).min_replicas)
+    except ValidationError as e:
+        raise ConfigError(f"{config.model_id}: autoscaling_config: {e}") from e

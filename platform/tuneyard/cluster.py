@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tuneyard.errors import ClusterError
+from tuneyard.placement import Need, what_lacks
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the rooms; `tuneyard` itself lies under its `platform/`."""
@@ -26,10 +28,8 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     _export_python_path()
     # Workers print warnings of their libraries; what people need comes through the event queue.
     options = {"logging_level": "ERROR" if not verbose else "INFO", "log_to_driver": verbose}
-    target = address or os.environ.get("RAY_ADDRESS")
+    target = _target(address)
     try:
-        if target is None:
-            target = "auto" if _cluster_is_running() else "local"
         if target == "local":
             ray.init(address="local", include_dashboard=False, **options)
             return f"a private Ray on this machine ({_resources_text(ray.cluster_resources())})"
@@ -42,29 +42,35 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     return f"the running cluster {found} ({_resources_text(ray.cluster_resources())})"
 
 
-def check_resources(needed: dict[str, float], what: str, *, wait_for_nodes: bool, fields: str, wait_field: str) -> str:
-    """What the cluster's nodes lack now to hold `needed`, for people; empty when they lack nothing.
+def joins_cluster(address: str | None) -> bool:
+    """Whether connect_ray would join a cluster, which outlives this process, or start a private Ray."""
+    return _target(address) != "local"
 
-    Ray itself would keep such work pending without a word. So a lack raises ClusterError, unless
-    `wait_for_nodes` says that an autoscaler will add the nodes. `fields` and `wait_field` name the config's.
+
+def _target(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or ("auto" if _cluster_is_running() else "local")
+
+
+def check_placement(needs: Sequence[Need], what: str, *, wait_for_nodes: bool, fields: str, wait_field: str) -> str:
+    """What the connected cluster's nodes lack now to hold the needs, for people; empty when they lack nothing.
+
+    A lack raises ClusterError, unless `wait_for_nodes` says that an autoscaler will add the nodes. `fields` and
+    `wait_field` name the config's.
     """
     import ray
 
-    lacking = lacking_resources(needed, ray.cluster_resources())
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    lacking = what_lacks(needs, nodes)
     if lacking and not wait_for_nodes:
-        raise ClusterError(
-            f"{what} can never be placed on this Ray cluster: {lacking}. Ask for less ({fields}), or add nodes. Where "
-            f"an autoscaler adds them: --set {wait_field}=true."
-        )
+        raise never_placed(what, lacking, fields, wait_field)
     return lacking
 
 
-def lacking_resources(needed: dict[str, float], have: dict[str, float]) -> str:
-    """Each resource of which there is too little, with both numbers."""
-    return "; ".join(
-        f"{name}: {amount:g} needed, {have.get(name, 0):g} there"
-        for name, amount in needed.items()
-        if have.get(name, 0) < amount
+def never_placed(what: str, lacking: str, fields: str, wait_field: str) -> ClusterError:
+    """The error for work that the nodes lack something for."""
+    return ClusterError(
+        f"{what} can never be placed on this Ray cluster: {lacking}. Ask for less ({fields}), or add nodes. Where "
+        f"an autoscaler adds them: --set {wait_field}=true."
     )
 
 

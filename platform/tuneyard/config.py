@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -11,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Va
 
 from tuneyard.errors import ConfigError
 from tuneyard.home import expand_home
+
+ENV_PREFIX = "env:"
+"""`env:NAME` in place of a config's path: its text is the variable's."""
 
 
 class StrictConfig(BaseModel):
@@ -48,21 +52,24 @@ def _location(value: object, info: ValidationInfo) -> object:
 DataLocation = Annotated[str, BeforeValidator(_location)]
 """A file or folder (see AbsolutePath), a URI that pyarrow.fs knows, or `hf:owner/name[:split]`."""
 
+
+def _config_location(value: object, info: ValidationInfo) -> object:
+    return value if isinstance(value, str) and value.startswith(ENV_PREFIX) else _absolute(value, info)
+
+
+ConfigLocation = Annotated[str, BeforeValidator(_config_location)]
+"""Another config: its file (see AbsolutePath), or `env:NAME`."""
+
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 
 
 def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -> ConfigT:
-    """The validated config of a YAML file, with `a.b=value` overrides on top.
+    """The validated config of a YAML file (or `env:NAME`), with `a.b=value` overrides on top.
 
     Raises ConfigError that names the file, each wrong field and the fix.
     """
     path = Path(path).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as e:
-        raise ConfigError(f"{path}: no such config file. Look in jobs/configs/ and serve_apps/configs/.") from e
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from e
+    text = _config_text(path)
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as e:
@@ -76,6 +83,21 @@ def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -
         return cls.model_validate(data, context={"base_dir": path.resolve().parent})
     except ValidationError as e:
         raise ConfigError(f"{path}: {_explain(e, cls)}") from e
+
+
+def _config_text(path: Path) -> str:
+    name = str(path)
+    if name.startswith(ENV_PREFIX):
+        variable = name.removeprefix(ENV_PREFIX)
+        if variable not in os.environ:
+            raise ConfigError(f"{name}: the environment has no variable {variable}.")
+        return os.environ[variable]
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as e:
+        raise ConfigError(f"{path}: no such config file. Look in jobs/configs/ and serve_apps/configs/.") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from e
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:

@@ -7,9 +7,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tuneyard.chat_formats import DatasetFormat
-from tuneyard.config import AbsolutePath, DataLocation, StrictConfig
+from tuneyard.config import AbsolutePath, ConfigLocation, DataLocation, StrictConfig
 from tuneyard.harmony import CodecSettings
 from tuneyard.home import tuneyard_home
+from tuneyard.placement import ACCELERATOR, GIB, Need
 
 
 class ModelConfig(StrictConfig):
@@ -121,6 +122,15 @@ class WorkersConfig(StrictConfig):
     num_workers: int = Field(default=1, ge=1)
     use_gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)
+    memory_gib_per_worker: float | None = Field(default=None, gt=0)
+    """Main memory that a node must have left for a worker; null asks for none in particular."""
+
+    accelerator_type: str | None = None
+    """GPUs of this type only, in Ray's word: H100, H200, B200, A100, …; null takes any."""
+
+    spread: bool = False
+    """Workers on as many nodes as there are; false: on as few as can hold them."""
+
     threads_per_worker: int | None = Field(default=1, ge=1)
     """Torch threads of a CPU worker; null leaves torch's default."""
 
@@ -129,6 +139,25 @@ class WorkersConfig(StrictConfig):
 
     max_failures: int = Field(default=2, ge=0)
     """How often a dead worker is replaced before the run fails."""
+
+    @property
+    def need(self) -> Need:
+        """What the workers take of the cluster."""
+        each = {"CPU": self.cpus_per_worker}
+        if self.use_gpu:
+            each["GPU"] = 1.0
+        if self.memory_gib_per_worker is not None:
+            each["memory"] = self.memory_gib_per_worker * GIB
+        if self.accelerator_type is not None:
+            # As Ray does it: a node has 1 of it, however many such GPUs.
+            each[f"{ACCELERATOR}{self.accelerator_type}"] = 0.001
+        return Need(self.num_workers, each)
+
+    @model_validator(mode="after")
+    def _has_gpus_of_the_type(self) -> Self:
+        if self.accelerator_type is not None and not self.use_gpu:
+            raise ValueError(f"accelerator_type={self.accelerator_type} needs use_gpu: true")
+        return self
 
 
 class RunConfig(StrictConfig):
@@ -157,6 +186,9 @@ class FinetuneConfig(StrictConfig):
     training: TrainingConfig = TrainingConfig()
     workers: WorkersConfig = WorkersConfig()
     nemo: NemoConfig = NemoConfig()
+    deploy: ConfigLocation | None = None
+    """Config of a deployment that serves the run's model, started when the model is registered; on a cluster that runs
+    already it stays up. null: nothing is served."""
 
     @property
     def batching(self) -> Literal["padded", "grouped", "packed"]:

@@ -1,35 +1,45 @@
-"""`tuneyard jobs`: submit, list, logs, stop: Ray's job submission with what a run of ours needs filled in."""
+"""`tuneyard jobs`: Ray's job submission with what a run of ours needs filled in."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Any
 
-from tuneyard.cluster import CHECKOUT
+from tuneyard.cluster import never_placed
 from tuneyard.config import load_config
-from tuneyard.errors import ClusterError, ConfigError
+from tuneyard.errors import ClusterError
 from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.home import tuneyard_home
+from tuneyard.job_client import find_job, follow, job_client, job_server, last_progress, nodes_of, run_of, with_address
+from tuneyard.job_submission import (
+    WAIT_FIELD,
+    WORKER_FIELDS,
+    finetune_command,
+    job_environment,
+    shown_environment,
+)
 from tuneyard.nemo_parallelism import check_nemo_config
 from tuneyard.nemo_recipe_values import recipe_values
+from tuneyard.placement import what_lacks
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-TOKEN_FILE = Path("~/.ray/auth_token")
-FORWARDED = ("MLFLOW_TRACKING_URI", "HF_TOKEN")
+GOING = ("PENDING", "RUNNING")
 EPILOG = """\
-CONFIG is a file in the checkout: the checkout, without what git ignores, is what the cluster gets.
+The cluster gets the checkout, without what git ignores. A CONFIG in the checkout travels with it; one that lies
+elsewhere travels as it is read here. Paths in it are the cluster's. JOB is a job's id or a run's name (its newest job).
 
 examples:
   tuneyard jobs submit jobs/configs/gpt_oss_20b_lora.yaml --dry-run
   tuneyard jobs submit jobs/configs/gpt_oss_20b_lora.yaml --set training.epochs=1 --address http://head:8265
-  tuneyard jobs logs raysubmit_… --follow
+  tuneyard jobs submit my.yaml --deploy serve_apps/configs/demo_cpu.yaml      serve the result when it is proved
+  tuneyard jobs logs -f support-lora
+  tuneyard jobs resume support-lora         after a crash: from its last checkpoint
+
+the same by Ray's own means:
+  ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tuneyard"]}' -- \\
+      python -m jobs.finetune --config jobs/configs/gpt_oss_20b_lora.yaml
 """
 
 
@@ -40,164 +50,139 @@ def add_jobs_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
     below = jobs.add_subparsers(required=True, metavar="COMMAND")
     submit = below.add_parser("submit", help="finetune on the cluster; follows the log until the job ends")
-    submit.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of a finetuning run, in the checkout")
+    submit.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of a finetuning run")
     submit.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="override; repeatable"
     )
     submit.add_argument("--dry-run", action="store_true", help="print what would be submitted; ask no cluster")
-    submit.add_argument("--no-wait", action="store_true", help="return when it is submitted")
+    submit.add_argument("--deploy", metavar="CONFIG", help="serve the result with this deployment's config (`deploy:`)")
+    _with_wait(submit)
     submit.set_defaults(action=_submit)
-    _with_address(submit)
+    with_address(submit)
     listed = below.add_parser("list", help="jobs of the cluster and how they stand")
     listed.set_defaults(action=_list)
-    _with_address(listed)
-    logs = below.add_parser("logs", help="what a job printed")
-    logs.add_argument("job", metavar="JOB")
-    logs.add_argument("--follow", action="store_true", help="until the job ends; its exit code is this command's")
-    logs.set_defaults(action=_logs)
-    _with_address(logs)
-    stop = below.add_parser("stop", help="as Ctrl-C does: checkpoints are kept, the same run name goes on from there")
-    stop.add_argument("job", metavar="JOB")
-    stop.set_defaults(action=_stop)
-    _with_address(stop)
+    with_address(listed)
+    for name, action, text in (
+        ("status", _status, "how a job stands: state, step, loss, tokens/s, time left"),
+        ("logs", _logs, "what a job printed"),
+        ("stop", _stop, "as Ctrl-C does: checkpoints are kept, `resume` goes on from there"),
+        ("resume", _resume, "submit a run that ended early again: it goes on from its last checkpoint"),
+    ):
+        parser = below.add_parser(name, help=text)
+        parser.add_argument("job", metavar="JOB", help="a job's id, or a run's name")
+        parser.set_defaults(action=action)
+        with_address(parser)
+        if name == "logs":
+            parser.add_argument(
+                "-f", "--follow", action="store_true", help="until the job ends; its exit code is this command's"
+            )
+        if name == "resume":
+            _with_wait(parser)
 
 
-def runtime_env() -> dict[str, Any]:
-    """What Ray gives a job of ours: the checkout, the library, and where results go."""
-    forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    return {
-        "working_dir": str(CHECKOUT),
-        "py_modules": [str(CHECKOUT / "platform" / "tuneyard")],
-        "env_vars": {"TUNEYARD_HOME": str(tuneyard_home()), **forwarded},
-    }
-
-
-def needed_resources(config: FinetuneConfig) -> dict[str, Any]:
-    """What the run asks the cluster for."""
-    workers = config.workers
-    each = {"CPU": workers.cpus_per_worker, **({"GPU": 1} if workers.use_gpu else {})}
-    return {"workers": workers.num_workers, "each": each}
+def _with_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the log until the job ends"
+    )
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    config = load_config(FinetuneConfig, arguments.config, arguments.overrides)
+    overrides = list(arguments.overrides)
+    if arguments.deploy is not None:
+        overrides.append(f"deploy={Path(arguments.deploy).expanduser().resolve()}")
+    config = load_config(FinetuneConfig, arguments.config, overrides)
     if config.training.backend == "nemo":
         check_nemo_config(config)
-    entrypoint = _entrypoint(arguments.config, arguments.overrides)
-    environment = runtime_env()
+    command, variables = finetune_command(arguments.config, config, arguments.overrides)
+    environment = job_environment(job_server(arguments.address), variables)
     if arguments.dry_run:
-        print(json.dumps(_description(config, entrypoint, environment), indent=2))
+        print(json.dumps(_description(config, command, environment), indent=2))
         return 0
-    with _client(arguments.address) as client:
-        job = client.submit_job(entrypoint=entrypoint, runtime_env=environment, metadata={"run": config.run.name})
-        print(f"[jobs] submitted {job}; stop it with: tuneyard jobs stop {job}", flush=True)
-        return 0 if arguments.no_wait else _follow(client, job)
+    with job_client(arguments.address) as client:
+        if not config.workers.wait_for_nodes:
+            _check_nodes(client, config)
+        return _start(client, command, environment, config.run.name, wait=arguments.wait)
 
 
-def _description(config: FinetuneConfig, entrypoint: str, environment: dict[str, Any]) -> dict[str, Any]:
-    variables: dict[str, str] = environment["env_vars"]
+def _check_nodes(client: Any, config: FinetuneConfig) -> None:
+    """Asked here, so that a run which can never be placed does not even become a job."""
+    lacking = what_lacks([config.workers.need], nodes_of(client))
+    if lacking:
+        what = f"The run {config.run.name!r} with {config.workers.num_workers} worker(s)"
+        raise never_placed(what, lacking, WORKER_FIELDS, WAIT_FIELD)
+
+
+def _start(client: Any, command: str, environment: dict[str, Any], run: str, *, wait: bool) -> int:
+    job = client.submit_job(entrypoint=command, runtime_env=environment, metadata={"run": run})
+    print(f"[jobs] submitted {job}; end it with: tuneyard jobs stop {job}", flush=True)
+    return follow(client, job) if wait else 0
+
+
+def _description(config: FinetuneConfig, command: str, environment: dict[str, Any]) -> dict[str, Any]:
     recipe = {}
     if config.training.backend == "nemo":
         scheme = "lora" if config.training.method == "lora" else "none"
         name = f"nemo.collections.llm.{config.nemo.recipe}.finetune_recipe(peft_scheme={scheme!r})"
         recipe = {"recipe": name, "recipe_values": recipe_values(config)}
+    need = config.workers.need
     return {
         "config": config.model_dump(mode="json"),
         **recipe,
-        "resources": needed_resources(config),
-        "entrypoint": entrypoint,
-        "runtime_env": environment | {"env_vars": {name: _shown(name, value) for name, value in variables.items()}},
+        "resources": {"workers": need.count, "each": need.each},
+        "entrypoint": command,
+        "runtime_env": shown_environment(environment),
     }
 
 
-def _shown(name: str, value: str) -> str:
-    return "(set)" if "TOKEN" in name else value
-
-
-def _entrypoint(config: Path, overrides: list[str]) -> str:
-    path = config.resolve()
-    if not path.is_relative_to(CHECKOUT):
-        raise ConfigError(
-            f"{config}: lies outside of the checkout {CHECKOUT}, which is what the cluster gets. Copy it there."
-        )
-    command = ["python", "-m", "jobs.finetune", "--config", path.relative_to(CHECKOUT).as_posix()]
-    for override in overrides:
-        command += ["--set", override]
-    return shlex.join(command)
-
-
 def _list(arguments: argparse.Namespace) -> None:
-    with _client(arguments.address) as client:
+    with job_client(arguments.address) as client:
         for job in sorted(client.list_jobs(), key=lambda job: job.start_time or 0):
-            name = (job.metadata or {}).get("run", "")
-            print(f"{job.submission_id}  {job.status:<10}  {name}  {job.message or ''}")
+            print(f"{job.submission_id}  {job.status:<10}  {run_of(job)}  {job.message or ''}")
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    with job_client(arguments.address) as client:
+        job = find_job(client, arguments.job)
+        log = client.get_job_logs(job.submission_id)
+    took_s = ((job.end_time or time.time() * 1000) - (job.start_time or time.time() * 1000)) / 1000
+    print(f"{job.submission_id}  {job.status}  {run_of(job)}  {took_s:.0f} s")
+    print(f"  {job.entrypoint}")
+    for text in (last_progress(log), job.message):
+        if text:
+            print(f"  {text}")
+    return 1 if job.status == "FAILED" else 0
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    with _client(arguments.address) as client:
+    with job_client(arguments.address) as client:
+        job = find_job(client, arguments.job).submission_id
         if arguments.follow:
-            return _follow(client, arguments.job)
-        print(client.get_job_logs(arguments.job), end="")
+            return follow(client, job)
+        print(client.get_job_logs(job), end="")
     return 0
 
 
 def _stop(arguments: argparse.Namespace) -> None:
-    with _client(arguments.address) as client:
-        stopped = client.stop_job(arguments.job)
-    print(f"[jobs] {arguments.job} {'is being stopped' if stopped else 'had ended already'}")
+    with job_client(arguments.address) as client:
+        job = find_job(client, arguments.job).submission_id
+        stopped = client.stop_job(job)
+    print(f"[jobs] {job} {'is being stopped' if stopped else 'had ended already'}")
 
 
-def _follow(client: Any, job: str) -> int:
-    """Prints the job's log as it grows. The exit code: 0 when the job succeeds."""
-
-    async def tail() -> None:
-        async for text in client.tail_job_logs(job):
-            print(text, end="", flush=True)
-
-    asyncio.run(tail())
-    info = client.get_job_info(job)
-    if info.status == "SUCCEEDED":
-        return 0
-    print(f"[jobs] {job} {str(info.status).lower()}: {info.message}", flush=True)
-    return 1
-
-
-@contextmanager
-def _client(address: str | None) -> Iterator[Any]:
-    """Ray's client; what goes wrong with it becomes a ClusterError."""
-    if _has_token():
-        # Ray's clusters ask for their token by default, its client does not send one by default.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    import aiohttp
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    where = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
-    # Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over the address that it is given.
-    os.environ["RAY_API_SERVER_ADDRESS"] = where
-    try:
-        yield JobSubmissionClient(where)
-    except AuthenticationError as e:
-        raise ClusterError(
-            f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into {TOKEN_FILE}; "
-            "on the head, `ray get-auth-token` prints it."
-        ) from e
-    except (ConnectionError, aiohttp.ClientError) as e:
-        raise ClusterError(
-            f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS. "
-            "A job that was submitted goes on."
-        ) from e
-    except RuntimeError as e:
-        raise ClusterError(
-            f"Ray's job server at {where}: {e}\n`tuneyard jobs list` names the jobs that it knows."
-        ) from e
-
-
-def _has_token() -> bool:
-    return bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()) or TOKEN_FILE.expanduser().exists()
-
-
-def _with_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--address", metavar="URL", help=f"Ray's dashboard; default: RAY_API_SERVER_ADDRESS, else {DEFAULT_ADDRESS}"
-    )
+def _resume(arguments: argparse.Namespace) -> int:
+    with job_client(arguments.address) as client:
+        job = find_job(client, arguments.job)
+        if job.status in GOING:
+            raise ClusterError(
+                f"{job.submission_id} is still {str(job.status).lower()}: tuneyard jobs logs -f {job.submission_id}"
+            )
+        if "jobs.finetune" not in shlex.split(job.entrypoint):
+            raise ClusterError(f"{job.submission_id} is no finetuning run: {job.entrypoint}")
+        if job.status == "SUCCEEDED":
+            raise ClusterError(
+                f"The run {run_of(job)!r} has succeeded ({job.submission_id}); there is nothing to resume."
+            )
+        # Where it wrote, and the config that it had; the code is that of this checkout.
+        variables = dict((job.runtime_env or {}).get("env_vars", {}))
+        environment = job_environment(job_server(arguments.address), variables)
+        return _start(client, job.entrypoint, environment, run_of(job), wait=arguments.wait)

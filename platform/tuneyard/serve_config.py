@@ -174,13 +174,6 @@ class ModelAppConfig(StrictConfig):
         asked = self.replicas.num_gpus
         return float(self.engine.gpus) if asked is None else asked
 
-    @property
-    def cpus_per_replica(self) -> float:
-        """replicas.num_cpus, and one for each worker that TensorRT-LLM starts over Ray."""
-        engine = self.engine.tensorrt_llm
-        over_ray = engine is not None and engine.orchestrator == "ray"
-        return self.replicas.num_cpus + (self.engine.gpus if over_ray else 0)
-
     @model_validator(mode="after")
     def _has_its_gpus(self) -> Self:
         if self.engine.gpus and self.gpus_per_replica != self.engine.gpus:

@@ -74,10 +74,10 @@ def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path)
         command.wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), "first checkpoint")
         victim = command.descendants("RayTrainWorker")[0]
         victim.send_signal(signal.SIGKILL)
-        command.wait_for(lambda: _last_step(state) >= 20, "going on after the death")
+        command.wait_for(lambda: last_step(state) >= 20, "going on after the death")
         assert command.interrupt() == 130, command.output
         assert "the same command goes on" in command.output
-    resumed_from = _last_step(state)
+    resumed_from = last_step(state)
     code, output = run(tmp_path, home, *finetune_command(config))
     assert code == 0, output
     steps = [step for step, _ in logged_steps(home, "loss")]
@@ -90,7 +90,7 @@ def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path)
     assert steps[len(steps) - (40 - resumed_from) :] == list(range(resumed_from + 1, 41))
 
 
-def _last_step(state: Path) -> int:
+def last_step(state: Path) -> int:
     found = [json.loads(p.read_text())["global_step"] for p in state.glob("checkpoint_*/trainer_state.json")]
     return max(found, default=0)
 

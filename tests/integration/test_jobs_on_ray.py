@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import openai
 import pytest
+import yaml
 
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import free_port, run, running
+from tests.integration.test_finetune_on_ray import last_step, logged_steps
 from tuneyard.checkpoint import validate_hf_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -62,6 +66,10 @@ def submit(config: Path, tiny_oss: Path, server: str, *more: str) -> tuple[str, 
     return (*command, *arguments, *more)
 
 
+def tuneyard(folder: Path, home: Path, server: str, *arguments: str) -> tuple[int, str]:
+    return run(folder, home, "-m", "tuneyard.cli", *arguments, "--address", server)
+
+
 def test_a_submitted_run_trains_and_its_log_is_followed(tiny_oss: Path, tmp_path: Path, job_server: str) -> None:
     config = write_finetune_config(tmp_path, tiny_oss)
     home = tmp_path / "home"
@@ -70,24 +78,87 @@ def test_a_submitted_run_trains_and_its_log_is_followed(tiny_oss: Path, tmp_path
     assert "[finetune] Ray: the running cluster" in output
     assert "registered tiny-support/1 (@newest)" in output
     validate_hf_checkpoint(home / "models" / "tiny-support" / "1", base=tiny_oss)
-    code, output = run(tmp_path, home, "-m", "tuneyard.cli", "jobs", "list", "--address", job_server)
+    code, output = tuneyard(tmp_path, home, job_server, "jobs", "list")
     assert code == 0
     assert "SUCCEEDED   submitted" in output
+    code, output = tuneyard(tmp_path, home, job_server, "jobs", "status", "submitted")
+    assert code == 0
+    assert "training: step 4/4  loss" in output
+    code, output = tuneyard(tmp_path, home, job_server, "jobs", "resume", "submitted")
+    assert code == 1
+    assert "has succeeded" in output
 
 
-def test_a_failed_job_is_a_failed_command_and_stop_ends_one(tiny_oss: Path, tmp_path: Path, job_server: str) -> None:
+def test_what_can_never_be_placed_becomes_no_job(tiny_oss: Path, tmp_path: Path, job_server: str) -> None:
+    config = write_finetune_config(tmp_path, tiny_oss)
+    for setting, message in (
+        ("workers.num_workers=3", "CPU: 3 needed, 2 there"),
+        ("workers.cpus_per_worker=4", "CPU: 4 needed, 2 there"),
+        ("workers.memory_gib_per_worker=100000", "memory: 100000.0 GiB needed"),
+    ):
+        command = submit(config, tiny_oss, job_server, "--set", "run.name=too-much", "--set", setting)
+        code, output = run(tmp_path, tmp_path / "home", *command)
+        assert code == 1
+        assert "can never be placed on this Ray cluster" in output
+        assert message in output
+    _, output = tuneyard(tmp_path, tmp_path / "home", job_server, "jobs", "list")
+    assert "too-much" not in output
+
+
+def test_a_failed_job_is_a_failed_command(tiny_oss: Path, tmp_path: Path, job_server: str) -> None:
     config = write_finetune_config(tmp_path, tiny_oss)
     code, output = run(tmp_path, tmp_path / "home", *submit(config, tmp_path / "nothing", job_server))
     assert code == 1
     assert "holds no config.json: no base checkpoint there" in output
-    endless = submit(config, tiny_oss, job_server, "--set", "training.max_steps=100000", "--no-wait")
-    code, output = run(tmp_path, tmp_path / "home", *endless)
-    assert code == 0, output
-    job = output.split("submitted ")[1].split(";")[0]
-    on_cluster = ("--address", job_server)
-    code, output = run(tmp_path, tmp_path / "home", "-m", "tuneyard.cli", "jobs", "stop", job, *on_cluster)
+
+
+def test_ctrl_c_detaches_stop_ends_and_resume_goes_on(tiny_oss: Path, tmp_path: Path, job_server: str) -> None:
+    """The config lies outside of the checkout, in a folder with a space in its name."""
+    steps = 60
+    config = write_finetune_config(tmp_path, tiny_oss, max_steps=steps, checkpoint_every_steps=5)
+    home = tmp_path / "home"
+    state = home / "runs" / "tiny" / "ray_train"
+    command = ("-m", "tuneyard.cli", "jobs", "submit", str(config), "--address", job_server)
+    with running(tmp_path, home, *command, "--set", "workers.num_workers=1") as submitted:
+        submitted.wait_for(lambda: last_step(state) >= 10, "second checkpoint")
+        assert submitted.interrupt() == 130
+        assert "goes on. Come back: tuneyard jobs logs -f raysubmit_" in submitted.output
+    code, output = tuneyard(tmp_path, home, job_server, "jobs", "stop", "tiny")
     assert code == 0
     assert "is being stopped" in output
-    code, output = run(tmp_path, tmp_path / "home", "-m", "tuneyard.cli", "jobs", "logs", job, "--follow", *on_cluster)
+    code, output = tuneyard(tmp_path, home, job_server, "jobs", "logs", "tiny", "-f")
     assert code == 1
-    assert f"{job} stopped" in output
+    assert " stopped: " in output
+    reached = last_step(state)
+    assert 10 <= reached < steps
+    code, output = tuneyard(tmp_path, home, job_server, "jobs", "resume", "tiny")
+    assert code == 0, output
+    assert "registered tiny-support/1 (@newest)" in output
+    assert all(step > 5 for step, _ in logged_steps(home, "loss")[reached:])
+
+
+def test_what_a_run_made_is_deployed_and_outlives_its_job(tiny_oss: Path, tmp_path: Path, job_server: str) -> None:
+    config = write_finetune_config(tmp_path, tiny_oss)
+    home = tmp_path / "home"
+    port = free_port()
+    serve = tmp_path / "serve.yaml"
+    model = {"model_id": "support", "checkpoint": "tiny-support@newest", "replicas": {"num_cpus": 0.5}}
+    serve.write_text(yaml.safe_dump({"http": {"port": port}, "models": [model]}))
+    command = submit(config, tiny_oss, job_server, "--set", "run.name=served", "--deploy", str(serve))
+    code, output = run(tmp_path, home, *command)
+    assert code == 0, output
+    assert "it stays up on the cluster" in output
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+    asked: Any = [{"role": "user", "content": "hi"}]
+    answer = client.chat.completions.create(model="support", messages=asked, max_tokens=4)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 4
+    code, output = tuneyard(tmp_path, home, job_server, "serve", "status")
+    assert code == 0
+    assert "support  RUNNING" in output
+    code, output = tuneyard(tmp_path, home, job_server, "serve", "deploy", str(serve))
+    assert code == 0, output
+    code, output = tuneyard(tmp_path, home, job_server, "serve", "stop")
+    assert code == 0
+    with pytest.raises(openai.APIError):
+        client.chat.completions.create(model="support", messages=asked, max_tokens=4)

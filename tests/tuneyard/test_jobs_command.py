@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuneyard.cli import main
+from tuneyard.config import load_config
+from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.job_client import LogPrinter, last_progress
 
 CONFIGS = Path("jobs/configs")
 
@@ -66,10 +75,75 @@ def test_mistakes_are_said_with_the_fix(arguments: list[str], message: str, caps
     assert "Traceback" not in error
 
 
-def test_a_config_outside_of_the_checkout_never_reaches_the_cluster(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_config_outside_of_the_checkout_travels_as_it_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tmp_path / "mine.yaml"
+    folder = tmp_path / "my configs"
+    folder.mkdir()
+    config = folder / "mine.yaml"
     config.write_text((CONFIGS / "demo_cpu.yaml").read_text())
-    assert main(["jobs", "submit", str(config), "--dry-run"]) == 1
-    assert "lies outside of the checkout" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    found = dry_run(capsys, "my configs/mine.yaml", "--set", "run.name=mine", "--set", "data.train=x.jsonl")
+    assert found["entrypoint"] == "python -m jobs.finetune --config env:TUNEYARD_CONFIG"
+    monkeypatch.setenv("TUNEYARD_CONFIG", found["runtime_env"]["env_vars"]["TUNEYARD_CONFIG"])
+    there = load_config(FinetuneConfig, Path("env:TUNEYARD_CONFIG"))
+    assert there.model_dump(mode="json") == found["config"]
+    assert there.data.train == str(folder / "x.jsonl")
+
+
+def test_what_follows_a_run_must_serve_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo, serve = str(CONFIGS / "demo_cpu.yaml"), Path("serve_apps/configs/demo_cpu.yaml")
+    found = dry_run(capsys, demo, "--deploy", str(serve))
+    assert found["entrypoint"].endswith("--set deploy=./serve_apps/configs/demo_cpu.yaml")
+    elsewhere = tmp_path / "serve.yaml"
+    elsewhere.write_text(serve.read_text())
+    found = dry_run(capsys, demo, "--deploy", str(elsewhere))
+    assert found["entrypoint"].endswith("--set deploy=env:TUNEYARD_DEPLOY_CONFIG")
+    deployed = yaml.safe_load(found["runtime_env"]["env_vars"]["TUNEYARD_DEPLOY_CONFIG"])
+    assert deployed["models"] == yaml.safe_load(serve.read_text())["models"]
+    assert main(["jobs", "submit", demo, "--deploy", str(serve), "--set", "run.model_name=other", "--dry-run"]) == 1
+    assert "Give one of its models checkpoint: other@newest" in capsys.readouterr().err
+
+
+def test_a_far_cluster_needs_a_home_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TUNEYARD_HOME", raising=False)
+    command = ["jobs", "submit", str(CONFIGS / "demo_cpu.yaml"), "--address", "http://head.example:8265", "--dry-run"]
+    assert main(command) == 1
+    assert "TUNEYARD_HOME is not set, and http://head.example:8265 is another machine" in capsys.readouterr().err
+    monkeypatch.setenv("TUNEYARD_HOME", "/mnt/shared/tuneyard")
+    assert main(command) == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@given(st.lists(st.integers(1, 40), min_size=1))
+def test_a_terminal_shows_one_bar_for_the_training_lines(cuts: list[int]) -> None:
+    """However the log is cut on its way."""
+    lines = [f"training: step {step}/9  loss {step}.000  40 tok/s  ETA 0:0{9 - step}" for step in range(1, 10)]
+    log = "\n".join(["[finetune] begins", *lines, "[finetune] ends"]) + "\n"
+    stream = Terminal()
+    with LogPrinter(stream) as printer:
+        for cut in itertools.cycle(cuts):
+            printer.write(log[:cut])
+            log = log[cut:]
+            if not log:
+                break
+    shown = stream.getvalue()
+    assert "[finetune] begins" in shown
+    assert shown.rstrip().endswith("[finetune] ends")
+    assert "training: step" not in shown
+    assert re.search(r"training 100% \|.*\| 9/9  .*loss 9.000  40 tok/s  ETA 0:00", shown)
+
+
+def test_what_is_no_terminal_gets_the_log_as_it_is() -> None:
+    stream = io.StringIO()
+    with LogPrinter(stream) as printer:
+        for text in ("training: step 1/2", "  loss 1\nnext", "\n"):
+            printer.write(text)
+    assert stream.getvalue() == "training: step 1/2  loss 1\nnext\n"
+    assert last_progress(stream.getvalue()) == "training: step 1/2  loss 1"

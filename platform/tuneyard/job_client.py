@@ -1,0 +1,191 @@
+"""Ray's job server, as the commands use it: reached with the cluster's token, its jobs found and followed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from tuneyard.errors import ClusterError
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+TOKEN_FILE = Path("~/.ray/auth_token")
+PROGRESS = re.compile(r"training: step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
+"""The line that jobs.progress writes where no terminal listens."""
+
+
+def job_server(address: str | None) -> str:
+    """The address to use: the given one, RAY_API_SERVER_ADDRESS, or the default."""
+    return address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+
+
+@contextmanager
+def job_client(address: str | None) -> Iterator[Any]:
+    """Ray's JobSubmissionClient; what goes wrong with it becomes a ClusterError."""
+    with _reached(address) as where:
+        from ray.job_submission import JobSubmissionClient
+
+        yield JobSubmissionClient(where)
+
+
+@contextmanager
+def serve_client(address: str | None) -> Iterator[Any]:
+    """Ray Serve's client over the same server, in the same way."""
+    with _reached(address) as where:
+        from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+        yield ServeSubmissionClient(where)
+
+
+@contextmanager
+def _reached(address: str | None) -> Iterator[str]:
+    if _has_token():
+        # Ray's clusters ask for their token by default, its client does not send one by default.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import aiohttp
+    from ray.exceptions import AuthenticationError
+
+    where = job_server(address)
+    # Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over the address that it is given.
+    os.environ["RAY_API_SERVER_ADDRESS"] = where
+    try:
+        yield where
+    except AuthenticationError as e:
+        raise ClusterError(
+            f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into {TOKEN_FILE}; "
+            "on the head, `ray get-auth-token` prints it."
+        ) from e
+    except (ConnectionError, aiohttp.ClientError) as e:
+        raise ClusterError(
+            f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS. "
+            "A job that was submitted goes on."
+        ) from e
+    except RuntimeError as e:
+        raise ClusterError(
+            f"Ray's job server at {where}: {e}\n`tuneyard jobs list` names the jobs that it knows."
+        ) from e
+
+
+def nodes_of(client: Any) -> list[dict[str, float]]:
+    """Total resources of each living node, memory in bytes, asked over HTTP."""
+    from ray.util.state import list_nodes
+
+    found = list_nodes(address=client.get_address(), raise_on_missing_output=False)
+    return [dict(node.resources_total) for node in found if node.state == "ALIVE"]
+
+
+def find_job(client: Any, name: str) -> Any:
+    """Ray's details of the job of that id, or of the newest job of a run of that name. Raises ClusterError."""
+    jobs = [job for job in client.list_jobs() if job.submission_id]
+    found = [job for job in jobs if name in (job.submission_id, run_of(job))]
+    if found:
+        return max(found, key=lambda job: job.start_time or 0)
+    runs = sorted({run for job in jobs if (run := run_of(job))})
+    raise ClusterError(
+        f"No job and no run {name!r} on this cluster; its runs: {', '.join(runs) or 'none'}. A cluster that was "
+        "started anew knows no old jobs: submit the config again, the run's name finds its checkpoints."
+    )
+
+
+def run_of(job: Any) -> str:
+    """The name of the run that the job is of, or an empty string."""
+    return str((job.metadata or {}).get("run", ""))
+
+
+def follow(client: Any, job: str) -> int:
+    """Prints the job's log as it grows until it ends. The exit code: 0 when the job succeeds.
+
+    Ctrl-C leaves the job alone, says how to come back, and raises KeyboardInterrupt.
+    """
+    try:
+        with LogPrinter(sys.stdout) as printer:
+            asyncio.run(_tail(client, job, printer))
+    except KeyboardInterrupt:
+        where = client.get_address()
+        there = "" if where == DEFAULT_ADDRESS else f" --address {where}"
+        print(
+            f"\n[jobs] detached; {job} goes on. Come back: tuneyard jobs logs -f {job}{there}\n"
+            f"[jobs] End it: tuneyard jobs stop {job}{there}",
+            flush=True,
+        )
+        raise
+    info = client.get_job_info(job)
+    if info.status == "SUCCEEDED":
+        return 0
+    print(f"[jobs] {job} {str(info.status).lower()}: {info.message}", flush=True)
+    return 1
+
+
+async def _tail(client: Any, job: str, printer: LogPrinter) -> None:
+    async for text in client.tail_job_logs(job):
+        printer.write(text)
+
+
+class LogPrinter:
+    """Context manager: prints a job's log. On a terminal its training lines become one progress bar."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bar: tqdm[Any] | None = None
+        self._rest = ""
+
+    def __enter__(self) -> LogPrinter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rest:
+            self._print(self._rest)
+        self._close_bar()
+
+    def write(self, text: str) -> None:
+        """Text as it arrives, lines cut anywhere."""
+        if not self._stream.isatty():
+            self._stream.write(text)
+            self._stream.flush()
+            return
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        found = PROGRESS.match(line)
+        if found is None:
+            self._close_bar()
+            print(line, file=self._stream, flush=True)
+            return
+        step = int(found["step"])
+        if self._bar is None:
+            layout = "training {percentage:3.0f}% |{bar}| {n}/{total}  {postfix}"
+            self._bar = tqdm(total=int(found["total"]), initial=step, file=self._stream, bar_format=layout)
+        self._bar.set_postfix_str(found["rest"], refresh=False)
+        self._bar.update(step - self._bar.n)
+        self._bar.refresh()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def last_progress(log: str) -> str | None:
+    """The newest training line of a log, or None."""
+    return next((line for line in reversed(log.splitlines()) if PROGRESS.match(line)), None)
+
+
+def with_address(parser: argparse.ArgumentParser) -> None:
+    """Adds --address."""
+    parser.add_argument(
+        "--address", metavar="URL", help=f"Ray's dashboard; default: RAY_API_SERVER_ADDRESS, else {DEFAULT_ADDRESS}"
+    )
+
+
+def _has_token() -> bool:
+    return bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()) or TOKEN_FILE.expanduser().exists()
