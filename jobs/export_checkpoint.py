@@ -10,14 +10,13 @@ from jobs.logit_proof import check_proof, compare_logits
 from jobs.training_backend import create_backend
 from tuneyard.checkpoint import (
     CheckpointManifest,
-    publish_checkpoint,
     software_versions,
-    staging_folder,
     validate_hf_checkpoint,
     write_manifest,
 )
 from tuneyard.cluster import CHECKOUT
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.publishing import publish, staged, version_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,17 +29,17 @@ NEMO_SOFTWARE = ("nemo-toolkit", "megatron-core", "transformer-engine")
 def export_and_prove(
     config: FinetuneConfig,
     trained: Path,
-    target: Path,
+    target: str,
     probe_rows: list[dict[str, list[int]]],
     lineage: dict[str, Any],
 ) -> CheckpointManifest:
-    """Exports `trained` (a folder that the backend reported) to `target` and proves it.
+    """Exports `trained` (a folder that the backend reported) to the location `target` and proves it.
 
     The proof: names, shapes, dtypes and hashes are right, some weight differs from the base, and the
     reloaded export gives the trained model's logits on `probe_rows`. Raises CheckpointError when
     it fails, StorageFullError when the disk is full; nothing is visible at `target` then.
     """
-    with staging_folder(target) as staging:
+    with staged(target) as staging:
         expected = create_backend(config).export_hf(config, trained, staging, probe_rows)
         proof = compare_logits(expected, _reloaded_logits(staging, probe_rows))
         check_proof(proof)
@@ -48,15 +47,15 @@ def export_and_prove(
             staging,
             kind="finetuned",
             name=config.run.model_name,
-            version=target.name,
+            version=version_in(target),
             config=config.model_dump(mode="json"),
             proof=proof,
             software=software_versions(*SOFTWARE, *(NEMO_SOFTWARE if config.training.backend == "nemo" else ())),
             git_commit=_git_commit(),
             **lineage,
         )
-        manifest = validate_hf_checkpoint(staging, base=config.model.base)
-        publish_checkpoint(staging, target)
+        manifest = validate_hf_checkpoint(staging, base=config.model.folder)
+        publish(staging, target)
     return manifest
 
 

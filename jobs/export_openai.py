@@ -15,6 +15,7 @@ from tuneyard.checkpoint import staging_folder, validate_hf_checkpoint
 from tuneyard.command import run_command
 from tuneyard.errors import CheckpointError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
+from tuneyard.node_cache import local_folder
 from tuneyard.registry import ModelRegistry
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -90,7 +91,7 @@ def export_openai(source: Path, target: Path) -> int:
 
 
 def _run(source: str, target: Path) -> None:
-    count = export_openai(ModelRegistry().resolve_checkpoint(source), target.absolute())
+    count = export_openai(local_folder(ModelRegistry().resolve_checkpoint(source)), target.absolute())
     print(f"[export] {count} tensors, in OpenAI's form and read back equal: {target}")
 
 

@@ -11,15 +11,17 @@ import argparse
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.base_here import with_local_base
 from jobs.run_record import RunFolder, RunRecord
+from tuneyard.checkpoint_manifest import MANIFEST_NAME
 from tuneyard.command import add_config_arguments, run_command
 from tuneyard.config import load_config
 from tuneyard.deploy_after import load_deployment
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.storage import StorageFolder
 
 if TYPE_CHECKING:
     from jobs.preflight import PreparedRun
@@ -72,7 +74,7 @@ def finetune(
     say("validating data and config")
     if config.deploy is not None:
         load_deployment(config)
-    prepared = prepare_run(config)
+    prepared = prepare_run(with_local_base(config, weights=False))
     _say_prepared(prepared, config)
     if dry_run:
         print(config.model_dump_json(indent=2))
@@ -120,7 +122,7 @@ def _train_and_publish(
     address: str | None,
     verbose: bool,
 ) -> ModelVersion:
-    from jobs.ray_training import check_workers, export_on_ray, train_on_ray
+    from jobs.ray_training import check_files, check_workers, export_on_ray, train_on_ray
     from tuneyard.cluster import connect_ray
 
     say(f"Ray: {connect_ray(address, verbose=verbose)}")
@@ -128,6 +130,7 @@ def _train_and_publish(
     lacking = check_workers(config, f"The run {config.run.name!r} with {workers.num_workers} worker(s)")
     if lacking:
         say(f"waiting for nodes: {lacking}")
+    check_files(config)
     run_id = record.mlflow_run_id = registry.start_run(
         config.run.model_name, config.run.name, _run_params(config, prepared), record.mlflow_run_id
     )
@@ -152,7 +155,7 @@ def _train_and_publish(
 
 
 def _register(
-    registry: ModelRegistry, config: FinetuneConfig, manifest: CheckpointManifest, target: Path, record: RunRecord
+    registry: ModelRegistry, config: FinetuneConfig, manifest: CheckpointManifest, target: str, record: RunRecord
 ) -> ModelVersion:
     assert manifest.dataset is not None
     assert manifest.codec is not None
@@ -174,7 +177,9 @@ def _register(
 
 def _finished_version(record: RunRecord, registry: ModelRegistry, config: FinetuneConfig) -> ModelVersion | None:
     """The run's registered version, if its checkpoint still stands."""
-    if record.version is None or record.checkpoint is None or not (record.checkpoint / "manifest.json").is_file():
+    if record.version is None or record.checkpoint is None:
+        return None
+    if StorageFolder.open(record.checkpoint).size_of(MANIFEST_NAME) is None:
         return None
     return registry.find(f"{config.run.model_name}/{record.version}")
 
@@ -182,7 +187,7 @@ def _finished_version(record: RunRecord, registry: ModelRegistry, config: Finetu
 def _run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]:
     training = {f"training.{k}": str(v) for k, v in config.training.model_dump(mode="json").items()}
     return training | {
-        "base": str(config.model.base),
+        "base": config.model.base,
         "base_digest": prepared.base_digest,
         "dataset_fingerprint": prepared.dataset_fingerprint,
         "codec_fingerprint": prepared.codec_fingerprint,

@@ -73,9 +73,9 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = GenerationSettings(
         arguments.max_tokens, arguments.temperature, arguments.top_p, arguments.top_k, config.training.seed
     )
-    codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
+    codec = HarmonyCodec.from_checkpoint(config.model.folder, config.codec)
     asked = _prompts(arguments)
-    check_nemo_config(config, read_json(config.model.base / "config.json"))
+    check_nemo_config(config, read_json(config.model.folder / "config.json"))
     checkpoint = arguments.checkpoint.resolve() if arguments.checkpoint else newest_checkpoint(config)
     if not (checkpoint / "weights").is_dir():
         raise CheckpointError(f"--checkpoint {checkpoint}: no checkpoint in NeMo 2 format, it has no weights/ in it.")
@@ -95,7 +95,7 @@ def newest_checkpoint(config: FinetuneConfig) -> Path:
     if not found:
         raise CheckpointError(
             f"The run {config.run.name!r} has no NeMo checkpoint, and its base is not imported to {base}. "
-            f"Import it: python -m jobs.import_checkpoint hf://{config.model.base} {base}"
+            f"Import it: python -m jobs.import_checkpoint hf://{config.model.folder} {base}"
         )
     return found[-1]
 
@@ -113,9 +113,9 @@ def generate_on_ray(
     import ray.train
     from ray.util.queue import Queue
 
+    from jobs.nemo_folders import checkpoint_folder
     from jobs.nemo_generate import generate_per_worker
     from jobs.ray_training import check_workers, fit, worker_group
-    from jobs.run_record import RunFolder
     from tuneyard.cluster import connect_ray
 
     print(f"[generate] Ray: {connect_ray(address, verbose=verbose)}", file=sys.stderr, flush=True)
@@ -123,7 +123,7 @@ def generate_on_ray(
     if lacking:
         print(f"[generate] waiting for nodes: {lacking}", file=sys.stderr, flush=True)
     results = Queue(actor_options={"num_cpus": 0})
-    folder = RunFolder(config).path
+    folder = checkpoint_folder(config).parent
     name = f"generate-{time.time_ns()}"
     loop_config = {
         "config": config.model_dump_json(),

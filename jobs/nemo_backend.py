@@ -97,7 +97,7 @@ def _check_storage_is_shared(config: FinetuneConfig, context: TrainContext) -> N
     while not (marker.exists() and marker.read_text(encoding="utf-8") == token[0]):
         if time.monotonic() > deadline:
             raise TrainingError(
-                f"run.storage: {config.run.storage} on {socket.gethostname()} is not the folder that rank 0 writes to. "
+                f"run.storage: {config.run.folder} on {socket.gethostname()} is not the folder that rank 0 writes to. "
                 "NeMo's workers share base and checkpoints: set it to a folder that all nodes see."
             )
         time.sleep(BASE_POLL_S)
@@ -108,7 +108,7 @@ def _import_base_once(config: FinetuneConfig, context: TrainContext) -> None:
     target = nemo_base(config)
     if context.rank == 0 and not target.exists():
         try:
-            import_in_its_own_process(config.model.base, target)
+            import_in_its_own_process(config.model.folder, target)
         except (CheckpointError, OSError):
             if not target.exists():  # another run has imported it meanwhile
                 raise

@@ -43,9 +43,9 @@ def export_hf(
     with transformers.modeling_utils.no_init_weights():
         exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
     exported = exporter.convert_state(model, exported)
-    exported.config = unquantised_config(config.model.base)
+    exported.config = unquantised_config(config.model.folder)
     exported.to(exported.config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
-    transformers.AutoTokenizer.from_pretrained(config.model.base).save_pretrained(target)
+    transformers.AutoTokenizer.from_pretrained(config.model.folder).save_pretrained(target)
     make_checkpoint_portable(target)
     return trained
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from jobs.run_record import RunFolder
 from tuneyard.finetune_config import FinetuneConfig
 
 
@@ -14,16 +13,16 @@ def nemo_base(config: FinetuneConfig) -> Path:
 
     Named by what tells one base from another without reading its weights: every worker asks.
     """
-    base = config.model.base
+    base = config.model.folder
     files = sorted([base / "config.json", *base.glob("*.safetensors")])
     told = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     digest = hashlib.sha256(repr((str(base), told)).encode()).hexdigest()
-    return config.run.storage / "nemo" / digest[:16]
+    return config.run.folder / "nemo" / digest[:16]
 
 
 def checkpoint_folder(config: FinetuneConfig) -> Path:
     """Where a run's NeMo checkpoints lie."""
-    return RunFolder(config).path / "nemo"
+    return config.run.folder / "runs" / config.run.name / "nemo"
 
 
 def step_folder(folder: Path, step: int) -> Path:

@@ -37,7 +37,7 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles | None = None) -> ru
     The base must have been imported to `nemo_base(config)` (jobs.nemo_folders). Raises ConfigError for what Megatron
     could not run, DatasetError and CheckpointError as jobs.preflight does.
     """
-    base = json.loads((config.model.base / "config.json").read_text(encoding="utf-8"))
+    base = json.loads((config.model.folder / "config.json").read_text(encoding="utf-8"))
     check_nemo_config(config, base)
     tokens = tokens or _rendered(config)
     training, batch = config.training, plan_batch(config)

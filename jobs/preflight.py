@@ -23,7 +23,9 @@ from tuneyard.errors import CheckpointError, DatasetError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.nemo_parallelism import check_nemo_config
+from tuneyard.node_cache import cache_folder
 from tuneyard.parity import ParityRow, ParitySample
+from tuneyard.storage import is_uri
 from tuneyard.token_store import ChatSource, TokenSettings, TokenStore, build_token_store
 
 
@@ -75,13 +77,14 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
 
     Memory does not grow with the data. Raises DatasetError or CheckpointError with what, where and the fix.
     """
-    base = _read_base_config(config.model.base)
+    base = _read_base_config(config.model.folder)
     _check_max_length(config, base)
     if config.training.backend == "nemo":
         check_nemo_config(config, base)
     is_imported = config.training.backend == "nemo" and nemo_base(config).exists()
-    check_disk_space(config, base, base_is_imported=is_imported)
-    codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
+    if not is_uri(config.run.storage):
+        check_disk_space(config, base, base_is_imported=is_imported)
+    codec = HarmonyCodec.from_checkpoint(config.model.folder, config.codec)
     checker, sample = RowChecker(), ParitySample()
     train = _check_dataset(config.data.train, config, checker, sample, is_heldout=False)
     heldout = None
@@ -95,7 +98,7 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
         if config.data.heldout is not None and heldout is not None
         else None,
         codec_fingerprint=codec.fingerprint,
-        base_digest=weights_digest(config.model.base),
+        base_digest=weights_digest(config.model.folder),
         parity_rows=sample.freeze(codec),
     )
 
@@ -127,9 +130,11 @@ def _render(location: str, checked: CheckedDataset, config: FinetuneConfig, *, p
             raise DatasetError(f"{location}: changed while it was read. Start again when nobody writes to it.")
 
     data = config.data
-    settings = TokenSettings(config.model.base, config.codec, data.max_length, data.train_on_reasoning, packed)
+    settings = TokenSettings(config.model.folder, config.codec, data.max_length, data.train_on_reasoning, packed)
     source = ChatSource(read, checked.rows, checked.fingerprint, location)
-    store = build_token_store(source, settings, config.run.storage / "tokens")
+    # Workers read them as files: from an object store, out of their node's cache.
+    root = cache_folder() if is_uri(config.run.storage) else config.run.folder
+    store = build_token_store(source, settings, root / "tokens")
     if store.too_long and (data.too_long == "error" or not store.rows):
         raise DatasetError(_too_long_message(store, data.max_length))
     return store

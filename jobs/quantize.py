@@ -12,11 +12,8 @@ from pathlib import Path
 
 from tuneyard.checkpoint import (
     CheckpointManifest,
-    next_version_folder,
-    publish_checkpoint,
     read_manifest,
     software_versions,
-    staging_folder,
     validate_hf_checkpoint,
     write_manifest,
 )
@@ -24,8 +21,10 @@ from tuneyard.command import run_command
 from tuneyard.errors import CheckpointError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.home import tuneyard_home
+from tuneyard.node_cache import local_folder
+from tuneyard.publishing import next_version, publish, staged, version_in
 from tuneyard.registry import ModelRegistry
+from tuneyard.storage import child_location, default_storage
 
 MAX_LOSS_INCREASE = 0.05
 MAX_ROWS = 256
@@ -49,7 +48,7 @@ class Quantisation:
     """What is to be quantised, to where, and by which measure. `heldout`: None takes that of the source's training."""
 
     source: Path
-    target: Path
+    target: str
     name: str
     heldout: str | None = None
     max_rows: int = MAX_ROWS
@@ -102,7 +101,7 @@ def quantize(asked: Quantisation) -> CheckpointManifest:
     heldout = asked.heldout or _heldout_of(source)
     max_length = int(source.config.get("data", {}).get("max_length", 4096))
     rows = heldout_rows(heldout, codec, max_length, asked.max_rows)
-    with staging_folder(asked.target) as staging:
+    with staged(asked.target) as staging:
         weight_error = write_mxfp4(asked.source, staging)
         before = checkpoint_loss(asked.source, rows, "loss before")
         after = checkpoint_loss(staging, rows, "loss after")
@@ -126,7 +125,7 @@ def quantize(asked: Quantisation) -> CheckpointManifest:
             staging,
             kind=source.kind,
             name=asked.name,
-            version=asked.target.name,
+            version=version_in(asked.target),
             base=source.base,
             dataset=source.dataset,
             codec=source.codec,
@@ -139,7 +138,7 @@ def quantize(asked: Quantisation) -> CheckpointManifest:
             run_id=source.run_id,
         )
         manifest = validate_hf_checkpoint(staging)
-        publish_checkpoint(staging, asked.target)
+        publish(staging, asked.target)
     return manifest
 
 
@@ -155,11 +154,15 @@ def _heldout_of(source: CheckpointManifest) -> str:
 
 def _run(arguments: argparse.Namespace) -> None:
     registry = ModelRegistry()
-    source = registry.resolve_checkpoint(arguments.source)
+    source = local_folder(registry.resolve_checkpoint(arguments.source))
     name = arguments.name or f"{read_manifest(source).name}-mxfp4"
-    target = arguments.output or next_version_folder(tuneyard_home() / "models" / name)
+    target = (
+        str(arguments.output.absolute())
+        if arguments.output
+        else next_version(child_location(default_storage(), "models", name))
+    )
     manifest = quantize(
-        Quantisation(source, target.absolute(), name, arguments.heldout, arguments.rows, arguments.max_loss_increase)
+        Quantisation(source, target, name, arguments.heldout, arguments.rows, arguments.max_loss_increase)
     )
     proof = manifest.proof
     print(

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ray
@@ -16,31 +16,35 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
+from jobs.base_here import with_local_base
 from jobs.export_checkpoint import PROBE_ROWS, export_and_prove
 from jobs.preflight import PreparedRun
 from jobs.progress import LogPoints, TrainingProgress
-from jobs.run_record import RunFolder
+from jobs.run_record import TRAIN_STATE, RunFolder
 from jobs.train_loop import train_loop_per_worker
 from tuneyard.checkpoint import (
     BaseReference,
     CheckpointManifest,
     CodecReference,
     DatasetReference,
-    next_version_folder,
 )
 from tuneyard.cluster import check_placement
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig, WorkersConfig
 from tuneyard.job_submission import WAIT_FIELD, WORKER_FIELDS
-from tuneyard.token_store import open_token_rows
+from tuneyard.publishing import next_version
+from tuneyard.shared_paths import check_seen_by_nodes
+from tuneyard.storage import StorageFolder, child_location, is_uri, storage_arguments
+from tuneyard.token_store import TokenStore, open_token_rows
 from tuneyard.token_table import TOKEN_COLUMNS
+from tuneyard.transfer import Index, upload
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOutcome:
     """The checkpoint to export, on storage, and the last metrics."""
 
-    checkpoint: Path
+    checkpoint: ray.train.Checkpoint
     metrics: dict[str, float]
 
 
@@ -60,7 +64,7 @@ def train_on_ray(
             result = fit(_trainer(config, prepared, folder, events))
     except TrainingError as e:
         raise TrainingError(
-            f"{e}\nCheckpoints are kept in {folder.path}; the same command goes on from the last one."
+            f"{e}\nCheckpoints are kept in {folder.location}; the same command goes on from the last one."
         ) from e
     finally:
         events.shutdown(force=True)
@@ -95,15 +99,21 @@ def check_workers(config: FinetuneConfig, what: str) -> str:
     )
 
 
+def check_files(config: FinetuneConfig) -> None:
+    """Refuses storage or a base that a node which may get a worker does not see."""
+    places = {"run.storage": config.run.storage, "model.base": child_location(config.model.base, "config.json")}
+    check_seen_by_nodes(places, [config.workers.need])
+
+
 def export_on_ray(
     config: FinetuneConfig, prepared: PreparedRun, outcome: TrainOutcome, run_id: str | None
-) -> tuple[CheckpointManifest, Path]:
+) -> tuple[CheckpointManifest, str]:
     """Exports in a Ray task, with a worker's resources; returns the manifest and the published folder."""
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
     stored = open_token_rows(probes.path).select_columns(list(TOKEN_COLUMNS))
     rows = stored.select(range(min(PROBE_ROWS, len(stored)))).to_list()
     lineage: dict[str, Any] = {
-        "base": BaseReference(name=config.model.base.name, digest=prepared.base_digest),
+        "base": BaseReference(name=PurePosixPath(config.model.base).name, digest=prepared.base_digest),
         "dataset": DatasetReference(
             fingerprint=prepared.dataset_fingerprint,
             rows=prepared.train.rows,
@@ -114,8 +124,8 @@ def export_on_ray(
         "metrics": {k: v for k, v in outcome.metrics.items() if k in ("step", "epoch", "loss", "eval_loss")},
         "run_id": run_id,
     }
-    target = next_version_folder(config.run.storage / "models" / config.run.model_name)
-    task = ray.remote(export_and_prove).options(**_task_options(config.workers), max_retries=0)
+    target = next_version(child_location(config.run.storage, "models", config.run.model_name))
+    task = ray.remote(_export_task).options(**_task_options(config.workers), max_retries=0)
     try:
         return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage)), target
     except ray.exceptions.RayTaskError as e:
@@ -130,6 +140,26 @@ def _task_options(workers: WorkersConfig) -> dict[str, Any]:
     known = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
     options: dict[str, Any] = {option: each.pop(name) for name, option in known.items() if name in each}
     return options | {"resources": each}
+
+
+def _export_task(
+    config: FinetuneConfig,
+    trained: ray.train.Checkpoint,
+    target: str,
+    rows: list[dict[str, list[int]]],
+    lineage: dict[str, Any],
+) -> CheckpointManifest:
+    with trained.as_directory() as folder:
+        return export_and_prove(with_local_base(config), Path(folder), target, rows, lineage)
+
+
+def _shared(store: TokenStore, config: FinetuneConfig) -> str:
+    """The store where the workers of all nodes find it."""
+    if not is_uri(config.run.storage):
+        return str(store.path)
+    target = StorageFolder.open(config.run.storage).child("tokens", store.path.name)
+    upload(store.path, target, Index.of_files(store.path))
+    return target.location
 
 
 class _QueueEvents:
@@ -169,13 +199,13 @@ def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, e
     early = config.training.early_stopping_patience is not None
     loop_config = {
         "config": config.model_dump_json(),
-        "train": str(prepared.train_tokens.path),
-        "heldout": str(prepared.heldout_tokens.path) if prepared.heldout_tokens is not None else None,
+        "train": _shared(prepared.train_tokens, config),
+        "heldout": _shared(prepared.heldout_tokens, config) if prepared.heldout_tokens is not None else None,
         "events": events,
     }
     run = ray.train.RunConfig(
-        name="ray_train",
-        storage_path=str(folder.path),
+        name=TRAIN_STATE,
+        **storage_arguments(folder.storage),
         failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
         checkpoint_config=ray.train.CheckpointConfig(
             num_to_keep=2,
@@ -186,13 +216,13 @@ def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, e
     return worker_group(config, train_loop_per_worker, loop_config, run)
 
 
-def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> Path:
+def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> ray.train.Checkpoint:
     if config.training.early_stopping_patience is not None and result.best_checkpoints:
         best, _ = min(result.best_checkpoints, key=lambda pair: pair[1].get("eval_loss", float("inf")))
-        return Path(best.path)
+        return best
     if result.checkpoint is None:
         raise TrainingError("Training ended without a checkpoint: it had no step to do. Raise training.epochs.")
-    return Path(result.checkpoint.path)
+    return result.checkpoint
 
 
 def _as_tuneyard_error(error: ray.train.TrainingFailedError) -> TuneyardError:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuneyard.errors import TrainingError
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.storage import StorageFolder
+
+RECORD_NAME, CONFIG_NAME = "run.json", "config.json"
+TRAIN_STATE = "ray_train"
 
 
 class RunRecord(BaseModel):
@@ -20,7 +23,7 @@ class RunRecord(BaseModel):
 
     inputs_fingerprint: str
     mlflow_run_id: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: str | None = None
     version: int | None = None
 
 
@@ -28,9 +31,13 @@ class RunFolder:
     """`<storage>/runs/<name>/`."""
 
     def __init__(self, config: FinetuneConfig) -> None:
-        self.path = config.run.storage / "runs" / config.run.name
-        self.resolved_config = self.path / "config.json"
-        self._record_path = self.path / "run.json"
+        self.name = config.run.name
+        self.storage = StorageFolder.open(config.run.storage).child("runs", config.run.name)
+
+    @property
+    def location(self) -> str:
+        """Path or URI, for people too."""
+        return self.storage.location
 
     @classmethod
     def open(cls, config: FinetuneConfig, inputs_fingerprint: str) -> tuple[Self, RunRecord]:
@@ -40,37 +47,40 @@ class RunFolder:
         false` an existing run is moved aside, never deleted.
         """
         folder = cls(config)
-        if folder._record_path.exists() and not config.run.resume:
-            folder._move_aside()
+        if not config.run.resume and folder.storage.size_of(RECORD_NAME) is not None:
+            folder._move_aside(StorageFolder.open(config.run.storage))
         record = folder._read()
         if record is None:
             record = RunRecord(inputs_fingerprint=inputs_fingerprint)
             folder.save(record)
         elif record.inputs_fingerprint != inputs_fingerprint:
             raise TrainingError(
-                f"The run {config.run.name!r} in {folder.path} was started with other data, base, codec or training "
-                f"settings (inputs {record.inputs_fingerprint[:12]}, now {inputs_fingerprint[:12]}). Choose another "
-                "run.name, restore the old settings, or give --set run.resume=false to start over."
+                f"The run {config.run.name!r} in {folder.location} was started with other data, base, codec or "
+                f"training settings (inputs {record.inputs_fingerprint[:12]}, now {inputs_fingerprint[:12]}). Choose "
+                "another run.name, restore the old settings, or give --set run.resume=false to start over."
             )
-        folder.resolved_config.write_text(config.model_dump_json(indent=2), encoding="utf-8")
+        folder.storage.write(CONFIG_NAME, config.model_dump_json(indent=2).encode())
         return folder, record
 
     def save(self, record: RunRecord) -> None:
         """Replaces run.json as a whole."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self._record_path.with_suffix(".partial")
-        partial.write_text(record.model_dump_json(indent=2), encoding="utf-8")
-        partial.replace(self._record_path)
+        self.storage.write(RECORD_NAME, record.model_dump_json(indent=2).encode())
 
     def _read(self) -> RunRecord | None:
-        try:
-            return RunRecord.model_validate(json.loads(self._record_path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        content = self.storage.read(RECORD_NAME)
+        if content is None:
             return None
+        try:
+            return RunRecord.model_validate(json.loads(content))
         except (ValueError, ValidationError) as e:
             raise TrainingError(
-                f"{self._record_path} is damaged: {e}. Give --set run.resume=false to start over."
+                f"{self.location}/{RECORD_NAME} is damaged: {e}. Give --set run.resume=false to start over."
             ) from e
 
-    def _move_aside(self) -> None:
-        self.path.rename(self.path.with_name(f"{self.path.name}.old-{time.strftime('%Y%m%d-%H%M%S')}"))
+    def _move_aside(self, storage: StorageFolder) -> None:
+        self.storage.move(storage.child("runs", f"{self.name}.old-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def train_state(config: FinetuneConfig) -> StorageFolder:
+    """Where Ray Train keeps its own state and the run's checkpoints."""
+    return RunFolder(config).storage.child(TRAIN_STATE)

@@ -10,33 +10,40 @@ from typing import Any
 
 import ray.train
 
+from jobs.base_here import with_local_base
+from jobs.run_record import train_state
 from jobs.training_backend import TokenFiles, create_backend
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.node_cache import local_folder
+from tuneyard.storage import StorageFolder
+from tuneyard.transfer import upload_files
 
 
 def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
     """Entry point for TorchTrainer.
 
-    `loop_config` holds `config` (FinetuneConfig as JSON), `train` and `heldout` (folders of
+    `loop_config` holds `config` (FinetuneConfig as JSON), `train` and `heldout` (locations of
     token stores) and `events` (a ray.util.queue.Queue that the driver reads).
     """
-    config = FinetuneConfig.model_validate_json(loop_config["config"])
+    asked = FinetuneConfig.model_validate_json(loop_config["config"])
+    config = with_local_base(asked)
     heldout = loop_config["heldout"]
-    tokens = TokenFiles(train=Path(loop_config["train"]), heldout=Path(heldout) if heldout else None)
-    with _ray_train_context(loop_config["events"]) as context:
+    tokens = TokenFiles(local_folder(loop_config["train"]), local_folder(heldout) if heldout else None)
+    with _ray_train_context(loop_config["events"], train_state(asked)) as context:
         create_backend(config).train(config, tokens, context)
 
 
 class RayTrainContext:
     """TrainContext over ray.train."""
 
-    def __init__(self, events: Any, work_dir: Path, resume_from: Path | None) -> None:
+    def __init__(self, events: Any, work_dir: Path, resume_from: Path | None, state: StorageFolder) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.work_dir = work_dir
         self.resume_from = resume_from
         self._events = events
+        self._state = state
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
         # Through a queue: ray.train.report would hold every worker until the controller's next poll.
@@ -45,12 +52,21 @@ class RayTrainContext:
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
         # Ray merges what the ranks report into one checkpoint; synchronous, so that it survives what follows.
         folder.mkdir(parents=True, exist_ok=True)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
+        upload = None if self._state.local is not None else self._upload
+        ray.train.report(
+            metrics, checkpoint=ray.train.Checkpoint.from_directory(str(folder)), checkpoint_upload_fn=upload
+        )
+
+    def _upload(self, checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+        """Instead of Ray's own way, which takes some failed uploads for done (tuneyard.transfer)."""
+        target = self._state.child(name)
+        upload_files(Path(checkpoint.path), target)
+        return ray.train.Checkpoint(target.path, target.filesystem)
 
 
 @contextlib.contextmanager
-def _ray_train_context(events: Any) -> Iterator[RayTrainContext]:
+def _ray_train_context(events: Any, state: StorageFolder) -> Iterator[RayTrainContext]:
     with tempfile.TemporaryDirectory(prefix="tuneyard-worker-") as work_dir, contextlib.ExitStack() as stack:
         checkpoint = ray.train.get_checkpoint()
         resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
-        yield RayTrainContext(events, Path(work_dir), resume_from)
+        yield RayTrainContext(events, Path(work_dir), resume_from, state)

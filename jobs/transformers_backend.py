@@ -61,9 +61,9 @@ class TransformersBackend:
     def export_hf(
         self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
     ) -> list[np.ndarray]:
-        base_config = unquantised_config(config.model.base)
+        base_config = unquantised_config(config.model.folder)
         if config.training.method == "lora":
-            base = _load_pretrained(config.model.base, config, torch.float32)
+            base = _load_pretrained(config.model.folder, config, torch.float32)
             model = peft.PeftModel.from_pretrained(base, checkpoint).eval()
             trained = label_logits(model, probe_rows)
             # Merging in bf16 moved logits by up to 2.5; in fp32 by 1e-6.
@@ -74,7 +74,7 @@ class TransformersBackend:
             trained = label_logits(model, probe_rows)
         model.config = base_config
         model.to(base_config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
-        transformers.AutoTokenizer.from_pretrained(config.model.base).save_pretrained(target)
+        transformers.AutoTokenizer.from_pretrained(config.model.folder).save_pretrained(target)
         make_checkpoint_portable(target)
         return trained
 
@@ -96,7 +96,7 @@ def create_collator(model: Any) -> TokenCollator:
 def load_trainable_model(config: FinetuneConfig) -> Any:
     """The base in fp32 (bf16 with a GPU and `precision: bf16`), with fresh adapters when training LoRA."""
     in_bf16 = config.workers.use_gpu and torch.cuda.is_available() and config.training.precision == "bf16"
-    model = _load_pretrained(config.model.base, config, torch.bfloat16 if in_bf16 else torch.float32)
+    model = _load_pretrained(config.model.folder, config, torch.bfloat16 if in_bf16 else torch.float32)
     aux = config.training.router_aux_loss_coef
     model.config.output_router_logits = aux > 0
     model.router_aux_loss_coef = aux

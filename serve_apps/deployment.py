@@ -14,18 +14,21 @@ from typing import Self
 
 from tuneyard.admin_key import load_admin_key
 from tuneyard.api_keys import KeyStore
-from tuneyard.checkpoint import CheckpointManifest, validate_hf_checkpoint
+from tuneyard.checkpoint import MANIFEST_NAME, CheckpointManifest, read_manifest, validate_hf_checkpoint
 from tuneyard.cluster import check_placement, connect_ray, joins_cluster
 from tuneyard.engine_fitness import check_for_engine
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
 from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.node_cache import local_folder
 from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
 from tuneyard.placement import Need
 from tuneyard.ports import check_port_free
 from tuneyard.registry import ModelRegistry
 from tuneyard.serve_config import GatewayConfig, HttpConfig, ModelAppConfig, ServeConfig
 from tuneyard.serve_plan import plan_engine
+from tuneyard.shared_paths import check_seen_by_nodes
+from tuneyard.storage import child_location, is_uri
 
 GATEWAY = "gateway"
 """Name of the gateway's application."""
@@ -36,7 +39,10 @@ class CheckedModel:
     """A model whose checkpoint and codec have been found right."""
 
     config: ModelAppConfig
-    checkpoint: Path
+    checkpoint: str
+    """Its location."""
+    folder: Path
+    """Where its config and tokenizer can be read here."""
     codec: CodecSettings
     parity: tuple[ParityRow, ...] = ()
     """Prompts of its training; here they render to the same tokens."""
@@ -49,11 +55,13 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
     its prompts would not be those that it was trained on, ConfigError when the engine cannot hold it, RegistryError for
     an unknown reference.
     """
-    checkpoint = registry.resolve_checkpoint(config.checkpoint)
-    manifest = validate_hf_checkpoint(checkpoint)
+    location = registry.resolve_checkpoint(config.checkpoint)
+    # On an object store each node proves every byte as it fetches it; only TensorRT-LLM's checks need the weights here.
+    checkpoint = local_folder(location, weights=config.engine.tensorrt_llm is not None)
+    manifest = read_manifest(checkpoint) if is_uri(location) else validate_hf_checkpoint(checkpoint)
     _check_engine(config, checkpoint, manifest)
     if manifest.codec is None:
-        return CheckedModel(config, checkpoint, config.codec or CodecSettings())
+        return CheckedModel(config, location, checkpoint, config.codec or CodecSettings())
     trained = CodecSettings.model_validate(manifest.codec.settings)
     if config.codec is not None and config.codec != trained:
         raise CheckpointError(
@@ -69,7 +77,7 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
         )
     rows = parse_parity_rows(manifest.parity)
     check_parity(rows, render_with(codec), codec, config.model_id)
-    return CheckedModel(config, checkpoint, trained, rows)
+    return CheckedModel(config, location, checkpoint, trained, rows)
 
 
 def _check_engine(config: ModelAppConfig, checkpoint: Path, manifest: CheckpointManifest) -> None:
@@ -139,7 +147,7 @@ class Deployment:
 
     def _start(self) -> None:
         http = self._config.http
-        keys = _key_store(http)
+        keys = key_store(http)
         if http.proxy == "haproxy":
             use_haproxy()
         joins = joins_cluster(self._address)
@@ -163,6 +171,7 @@ class Deployment:
         if joins and not _serves_at(http):
             _check_port(http)
         lacking = _check_replicas(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
+        _check_files(models, keys)
         if lacking:
             self._say(f"waiting for nodes: {lacking}")
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
@@ -192,7 +201,7 @@ class Deployment:
         if not model.parity:
             self._say(f"{model.config.model_id}: no prompts of its training in the manifest, parity not proved")
             return
-        codec = HarmonyCodec.from_checkpoint(model.checkpoint, model.codec)
+        codec = HarmonyCodec.from_checkpoint(model.folder, model.codec)
         tokens = check_parity(model.parity, render, codec, model.config.model_id)
         self._say(
             f"{model.config.model_id}: parity proved, {len(model.parity)} prompts of its training render "
@@ -250,7 +259,7 @@ def use_haproxy() -> None:
         os.environ.setdefault(name, value)
 
 
-def _key_store(http: HttpConfig) -> KeyStore | None:
+def key_store(http: HttpConfig) -> KeyStore | None:
     """Raises ConfigError when keys are asked for and there are none."""
     if not http.asks_for_keys:
         return None
@@ -287,7 +296,7 @@ def _check_replicas(models: list[CheckedModel], gateway: GatewayConfig | None, *
             found,
             "The deployment",
             wait_for_nodes=wait_for_nodes,
-            fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus",
+            fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus, replicas.resources",
             wait_field="wait_for_nodes",
         )
         for found in (needs, *([Need(1, need.each)] for (need,) in alone))
@@ -295,16 +304,25 @@ def _check_replicas(models: list[CheckedModel], gateway: GatewayConfig | None, *
     return "; ".join(filter(None, lacking))
 
 
+def _check_files(models: list[CheckedModel], keys: KeyStore | None) -> None:
+    """Refuses a checkpoint, or keys, that a node which may get a replica does not see."""
+    for model in models:
+        places = {f"{model.config.model_id}: checkpoint": child_location(model.checkpoint, MANIFEST_NAME)}
+        if keys is not None:
+            places["API keys"] = str(keys.path)
+        check_seen_by_nodes(places, list(_replica_needs(model.config)))
+
+
 def _replica_needs(config: ModelAppConfig) -> Iterator[Need]:
     """What the replicas that it starts with take: one kind of need, or two where an engine's workers stand apart."""
     replicas, engine = config.replicas, config.engine.tensorrt_llm
     count = _first_replicas(config)
     if engine is not None and engine.orchestrator == "ray":
-        yield Need(count, {"CPU": replicas.num_cpus})
+        yield Need(count, {"CPU": replicas.num_cpus} | replicas.resources)
         yield Need(count * config.engine.gpus, {"CPU": 1.0, "GPU": 1.0})
         return
     amounts = {"CPU": replicas.num_cpus, "GPU": config.gpus_per_replica}
-    yield Need(count, {name: amount for name, amount in amounts.items() if amount})
+    yield Need(count, {name: amount for name, amount in amounts.items() if amount} | replicas.resources)
 
 
 def _first_replicas(config: ModelAppConfig) -> int:

@@ -5,6 +5,7 @@ One hop: a token lags 5 to 10 times less than through a second deployment.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from serve_apps.openai_routes import ApiOptions, create_api
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, read_manifest
 from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.node_cache import local_folder
 from tuneyard.openai_api import RenderRequest
 from tuneyard.parity import ParityRow, check_parity, parse_parity_rows
 from tuneyard.serve_config import ModelAppConfig
@@ -41,10 +43,11 @@ class ModelReplica:
     """A replica: loads the checkpoint, owns the engine, answers the OpenAI API. Plain until build_app binds it."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it; the types know no async constructor
-        self, config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, access: Access
+        self, config: ModelAppConfig, location: str, codec_settings: CodecSettings, access: Access
     ) -> None:
         self._access = access
         self._model_id = config.model_id
+        checkpoint = await asyncio.to_thread(local_folder, location)
         manifest = read_manifest(checkpoint)
         self._version = f"{manifest.name}/{manifest.version}"
         engine = create_engine(config.engine, checkpoint)
@@ -114,13 +117,18 @@ def _placement(config: ModelAppConfig) -> dict[str, Any]:
     """
     engine = config.engine.tensorrt_llm
     options: dict[str, Any] = {"num_cpus": config.replicas.num_cpus, "num_gpus": config.gpus_per_replica}
+    if config.replicas.resources:
+        options["resources"] = config.replicas.resources
     if engine is None:
         return {"ray_actor_options": options}
     if engine.env:
         options["runtime_env"] = {"env_vars": engine.env}
     if engine.orchestrator == "mpi":
         return {"ray_actor_options": options}
-    bundles = [{"CPU": config.replicas.num_cpus}, *({"GPU": 1.0, "CPU": 1.0} for _ in range(config.engine.gpus))]
+    bundles = [
+        {"CPU": config.replicas.num_cpus} | config.replicas.resources,
+        *({"GPU": 1.0, "CPU": 1.0} for _ in range(config.engine.gpus)),
+    ]
     options["num_gpus"] = 0
     return {
         "ray_actor_options": options,
@@ -130,7 +138,7 @@ def _placement(config: ModelAppConfig) -> dict[str, Any]:
 
 
 def build_app(
-    config: ModelAppConfig, checkpoint: Path, codec_settings: CodecSettings, access: Access | None = None
+    config: ModelAppConfig, checkpoint: str, codec_settings: CodecSettings, access: Access | None = None
 ) -> Application:
     """The Serve application of one model; deploys nothing yet. By default nobody is asked for a key."""
     replicas = config.replicas

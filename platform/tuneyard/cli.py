@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from tuneyard import __version__
+from tuneyard.cluster_command import add_cluster_command
 from tuneyard.command import run_command
 from tuneyard.data_command import add_data_command
 from tuneyard.jobs_command import add_jobs_command
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     add_models_command(commands)
     add_serve_command(commands)
     add_keys_command(commands)
+    add_cluster_command(commands)
     arguments = parser.parse_args(argv)
     return run_command(lambda: arguments.action(arguments))
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tuneyard.cluster_token import ensure_token, use_token_if_there
 from tuneyard.errors import ClusterError
 from tuneyard.placement import Need, what_lacks
 
@@ -31,15 +32,20 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     target = _target(address)
     try:
         if target == "local":
+            ensure_token()
+            # Ray would listen on the machine's address, though nobody is to join.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             ray.init(address="local", include_dashboard=False, **options)
-            return f"a private Ray on this machine ({_resources_text(ray.cluster_resources())})"
+            return f"a private Ray on this machine ({_resources_text()})"
+        use_token_if_there()
         ray.init(address=target, **options)
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise ClusterError(
             f"No Ray cluster answers at {target!r}: {e}. Use --address local for a private one on this machine."
         ) from e
     found = ray.get_runtime_context().gcs_address
-    return f"the running cluster {found} ({_resources_text(ray.cluster_resources())})"
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    return f"the running cluster {found} ({nodes} node{'s' if nodes != 1 else ''}, {_resources_text()})"
 
 
 def joins_cluster(address: str | None) -> bool:
@@ -92,6 +98,8 @@ def _cluster_is_running() -> bool:
         return False
 
 
-def _resources_text(resources: dict[str, float]) -> str:
-    nodes = sum(1 for name in resources if name.startswith("node:") and name != "node:__internal_head__")
-    return f"{nodes} node{'s' if nodes != 1 else ''}, {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"
+def _resources_text() -> str:
+    import ray
+
+    resources = ray.cluster_resources()
+    return f"{resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"

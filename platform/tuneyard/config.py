@@ -23,8 +23,8 @@ class StrictConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _absolute(value: object, info: ValidationInfo) -> object:
-    """A path made absolute against the config file's folder.
+def resolved_path(value: object, info: ValidationInfo) -> object:
+    """For validators: a path made absolute against the config file's folder.
 
     Ray moves workers to another working directory, so no relative path may outlive loading.
     """
@@ -35,7 +35,7 @@ def _absolute(value: object, info: ValidationInfo) -> object:
     return str((Path(base) / Path(expanded).expanduser()).resolve())
 
 
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+AbsolutePath = Annotated[Path, BeforeValidator(resolved_path)]
 """A path: relative to the config file; `$TUNEYARD_HOME` and `~` expand.
 
 A `--set` path that starts with `./` or `../` is relative to the working directory.
@@ -46,7 +46,7 @@ def _location(value: object, info: ValidationInfo) -> object:
     """A path made absolute; what names another place (`s3://…`, `hf:…`) is left as it is."""
     if isinstance(value, str) and ("://" in value or value.startswith("hf:")):
         return value
-    return _absolute(value, info)
+    return resolved_path(value, info)
 
 
 DataLocation = Annotated[str, BeforeValidator(_location)]
@@ -54,7 +54,7 @@ DataLocation = Annotated[str, BeforeValidator(_location)]
 
 
 def _config_location(value: object, info: ValidationInfo) -> object:
-    return value if isinstance(value, str) and value.startswith(ENV_PREFIX) else _absolute(value, info)
+    return value if isinstance(value, str) and value.startswith(ENV_PREFIX) else resolved_path(value, info)
 
 
 ConfigLocation = Annotated[str, BeforeValidator(_config_location)]

@@ -182,10 +182,11 @@ def _parity(arguments: argparse.Namespace) -> int:
     from tuneyard.admin_key import load_admin_key
     from tuneyard.checkpoint import read_manifest
     from tuneyard.errors import CheckpointError
+    from tuneyard.node_cache import local_folder
     from tuneyard.parity import check_parity, parse_parity_rows, render_over_http, render_with
     from tuneyard.registry import ModelRegistry
 
-    folder = ModelRegistry().resolve_checkpoint(arguments.model)
+    folder = local_folder(ModelRegistry().resolve_checkpoint(arguments.model), weights=False)
     manifest = read_manifest(folder)
     rows = parse_parity_rows(manifest.parity)
     if manifest.codec is None or not rows:

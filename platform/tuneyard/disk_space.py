@@ -25,7 +25,7 @@ def check_disk_space(config: FinetuneConfig, base: Mapping[str, Any], *, base_is
 
     `base` is the content of the base's config.json; `base_is_imported`, whether NeMo's form of it is there already.
     """
-    storage = config.run.storage
+    storage = config.run.folder
     existing = next(folder for folder in (storage, *storage.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     needed = storage_needed(config, base, base_is_imported=base_is_imported) - _bytes_in(

@@ -8,6 +8,7 @@
     ├── RegistryError             a model name, version or alias is unknown
     ├── ClusterError              Ray cannot be reached or can never place the work
     ├── TrainingError             a training run failed or cannot be resumed
+    ├── StorageError              an object store refuses, or stays away
     ├── StorageFullError          there is no room for a checkpoint
     ├── PortInUseError            a port is taken
     ├── MissingDependencyError    an optional package is not installed
@@ -58,6 +59,10 @@ class ClusterError(TuneyardError):
 
 class TrainingError(TuneyardError):
     """A training run failed or cannot be resumed."""
+
+
+class StorageError(TuneyardError):
+    """An object store refuses, or stays away for longer than we wait."""
 
 
 class StorageFullError(TuneyardError):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from tuneyard.chat_formats import DatasetFormat
-from tuneyard.config import AbsolutePath, ConfigLocation, DataLocation, StrictConfig
+from tuneyard.config import ConfigLocation, DataLocation, StrictConfig
+from tuneyard.errors import ConfigError
 from tuneyard.harmony import CodecSettings
-from tuneyard.home import tuneyard_home
 from tuneyard.placement import ACCELERATOR, GIB, Need
+from tuneyard.storage import Location, default_storage, is_uri
 
 
 class ModelConfig(StrictConfig):
     """The base checkpoint."""
 
-    base: AbsolutePath
-    """Folder of a Hugging Face GPT-OSS checkpoint (config.json, tokenizer.json, safetensors)."""
+    base: Location
+    """Folder of a Hugging Face GPT-OSS checkpoint (config.json, tokenizer.json, safetensors); or its URI, then with the
+    manifest that `tuneyard models adopt` gives it."""
 
     experts_implementation: Literal["eager", "grouped_mm", "batched_mm"] | None = None
     """transformers' expert kernels; null picks eager on a CPU (faster there) and transformers' default on a GPU."""
+
+    @property
+    def folder(self) -> Path:
+        """The base as a folder. Raises ConfigError when it lies on an object store: `with_local_base` comes first."""
+        return _folder(self.base, "model.base")
 
 
 class DataConfig(StrictConfig):
@@ -128,6 +136,9 @@ class WorkersConfig(StrictConfig):
     accelerator_type: str | None = None
     """GPUs of this type only, in Ray's word: H100, H200, B200, A100, …; null takes any."""
 
+    resources_per_worker: dict[str, float] = Field(default_factory=dict)
+    """More that a worker takes of its node, by the names that the nodes were started with, as {train: 1}."""
+
     spread: bool = False
     """Workers on as many nodes as there are; false: on as few as can hold them."""
 
@@ -151,7 +162,7 @@ class WorkersConfig(StrictConfig):
         if self.accelerator_type is not None:
             # As Ray does it: a node has 1 of it, however many such GPUs.
             each[f"{ACCELERATOR}{self.accelerator_type}"] = 0.001
-        return Need(self.num_workers, each)
+        return Need(self.num_workers, each | self.resources_per_worker)
 
     @model_validator(mode="after")
     def _has_gpus_of_the_type(self) -> Self:
@@ -169,11 +180,23 @@ class RunConfig(StrictConfig):
     model_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name in the registry; each successful run adds a version."""
 
-    storage: AbsolutePath = Field(default_factory=tuneyard_home)
-    """Root for `runs/` and `models/`. On more than one node: a folder that all nodes see."""
+    storage: Location = Field(default_factory=default_storage)
+    """Root for `runs/`, `models/` and `tokens/`: a folder, on more than one node one that all nodes see; or the URI of
+    an object store. Default: `$TUNEYARD_STORAGE`, else `$TUNEYARD_HOME`."""
 
     resume: bool = True
     """Go on from the last checkpoint of a run of the same name."""
+
+    @property
+    def folder(self) -> Path:
+        """`storage` as a folder. Raises ConfigError when it is an object store."""
+        return _folder(self.storage, "run.storage")
+
+
+def _folder(location: str, field: str) -> Path:
+    if is_uri(location):
+        raise ConfigError(f"{field}: {location} is on an object store, where a folder is needed.")
+    return Path(location)
 
 
 class FinetuneConfig(StrictConfig):
@@ -218,6 +241,12 @@ class FinetuneConfig(StrictConfig):
             "model.experts_implementation": self.model.experts_implementation is not None,
         }
         asked = [name for name, is_asked in lacking.items() if is_asked]
+        for field, location in (("run.storage", self.run.storage), ("model.base", self.model.base)):
+            if is_uri(location):
+                raise ValueError(
+                    f"{field}={location}: NeMo's workers read and write one folder side by side: give a mounted one "
+                    "that all nodes see (NFS, FSx, Filestore)"
+                )
         if asked:
             raise ValueError(
                 f"training.backend=nemo cannot do {', '.join(asked)}. Remove that, or use training.backend=transformers"

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from tuneyard.cluster_token import DEFAULT_FILE, use_token_if_there
 from tuneyard.errors import ClusterError
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-TOKEN_FILE = Path("~/.ray/auth_token")
+STARTING_S = 60.0
 PROGRESS = re.compile(r"training: step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
 """The line that jobs.progress writes where no terminal listens."""
 
@@ -47,12 +49,15 @@ def serve_client(address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def _reached(address: str | None) -> Iterator[str]:
-    if _has_token():
-        # Ray's clusters ask for their token by default, its client does not send one by default.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    use_token_if_there()
     import aiohttp
+    from ray.dashboard.modules import dashboard_sdk
+    from ray.dashboard.modules.job import sdk
     from ray.exceptions import AuthenticationError
 
+    # They name every file that git ignores, and each connection.
+    for name in ("ray", dashboard_sdk.__name__, sdk.__name__):
+        logging.getLogger(name).setLevel(logging.ERROR)
     where = job_server(address)
     # Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = where
@@ -60,8 +65,8 @@ def _reached(address: str | None) -> Iterator[str]:
         yield where
     except AuthenticationError as e:
         raise ClusterError(
-            f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into {TOKEN_FILE}; "
-            "on the head, `ray get-auth-token` prints it."
+            f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into "
+            f"{DEFAULT_FILE}; on the head, `ray get-auth-token` prints it."
         ) from e
     except (ConnectionError, aiohttp.ClientError) as e:
         raise ClusterError(
@@ -72,6 +77,18 @@ def _reached(address: str | None) -> Iterator[str]:
         raise ClusterError(
             f"Ray's job server at {where}: {e}\n`tuneyard jobs list` names the jobs that it knows."
         ) from e
+
+
+def submit_job(client: Any, command: str, environment: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
+    """The new job's id. Waits a while for a cluster that is just coming up."""
+    deadline = time.monotonic() + STARTING_S
+    while True:
+        try:
+            return str(client.submit_job(entrypoint=command, runtime_env=dict(environment), metadata=dict(metadata)))
+        except RuntimeError as e:
+            if "No available agent" not in str(e) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def nodes_of(client: Any) -> list[dict[str, float]]:
@@ -120,7 +137,9 @@ def follow(client: Any, job: str) -> int:
     info = client.get_job_info(job)
     if info.status == "SUCCEEDED":
         return 0
-    print(f"[jobs] {job} {str(info.status).lower()}: {info.message}", flush=True)
+    # The message repeats the log, which has just been shown.
+    reason = str(info.message).split(", last available logs")[0]
+    print(f"[jobs] {job} {str(info.status).lower()}: {reason}", flush=True)
     return 1
 
 
@@ -185,7 +204,3 @@ def with_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", metavar="URL", help=f"Ray's dashboard; default: RAY_API_SERVER_ADDRESS, else {DEFAULT_ADDRESS}"
     )
-
-
-def _has_token() -> bool:
-    return bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()) or TOKEN_FILE.expanduser().exists()

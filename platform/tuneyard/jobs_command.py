@@ -13,7 +13,17 @@ from tuneyard.cluster import never_placed
 from tuneyard.config import load_config
 from tuneyard.errors import ClusterError
 from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.job_client import find_job, follow, job_client, job_server, last_progress, nodes_of, run_of, with_address
+from tuneyard.job_client import (
+    find_job,
+    follow,
+    job_client,
+    job_server,
+    last_progress,
+    nodes_of,
+    run_of,
+    submit_job,
+    with_address,
+)
 from tuneyard.job_submission import (
     WAIT_FIELD,
     WORKER_FIELDS,
@@ -113,7 +123,7 @@ def _check_nodes(client: Any, config: FinetuneConfig) -> None:
 
 
 def _start(client: Any, command: str, environment: dict[str, Any], run: str, *, wait: bool) -> int:
-    job = client.submit_job(entrypoint=command, runtime_env=environment, metadata={"run": run})
+    job = submit_job(client, command, environment, {"run": run})
     print(f"[jobs] submitted {job}; end it with: tuneyard jobs stop {job}", flush=True)
     return follow(client, job) if wait else 0
 

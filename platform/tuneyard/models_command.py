@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from tuneyard.checkpoint import CheckpointManifest, make_checkpoint_portable, validate_hf_checkpoint, write_manifest
@@ -10,6 +11,9 @@ from tuneyard.checkpoint_manifest import MANIFEST_NAME
 from tuneyard.engine_fitness import ENGINES, check_for_engine
 from tuneyard.errors import CheckpointError
 from tuneyard.gpt_oss_layout import ARCHITECTURE, read_json
+from tuneyard.node_cache import local_folder
+from tuneyard.publishing import publish, staged
+from tuneyard.storage import is_uri
 
 EPILOG = """\
 MODEL is name@alias or name/version in the registry, or a checkpoint folder.
@@ -19,6 +23,7 @@ examples:
   tuneyard models check acme-support@newest --engine tensorrt_llm
   tuneyard models check /models/acme --base /models/gpt-oss-20b
   tuneyard models adopt /models/gpt-oss-20b
+  tuneyard models copy support@newest s3://bucket/models/support/1
 """
 
 
@@ -49,12 +54,16 @@ def add_models_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     adopt.add_argument("folder", metavar="FOLDER", type=Path)
     adopt.add_argument("--name", help="default: the folder's")
     adopt.set_defaults(action=_adopt)
+    copy = below.add_parser("copy", help="a checkpoint to or from an object store: proved, resumed, visible when whole")
+    copy.add_argument("model", metavar="MODEL")
+    copy.add_argument("target", metavar="TARGET", help="folder or URI (s3://bucket/models/name/1), not there yet")
+    copy.set_defaults(action=_copy)
 
 
 def _check(arguments: argparse.Namespace) -> None:
     from tuneyard.registry import ModelRegistry
 
-    folder = ModelRegistry().resolve_checkpoint(arguments.model)
+    folder = local_folder(ModelRegistry().resolve_checkpoint(arguments.model))
     manifest = validate_hf_checkpoint(folder)
     proved = check_for_engine(folder, manifest, arguments.engine, arguments.base)
     size = sum(entry.size_bytes for entry in manifest.files.values())
@@ -64,6 +73,21 @@ def _check(arguments: argparse.Namespace) -> None:
     for line in proved:
         print(f"  {line}")
     print(f"fit for the engine {arguments.engine}")
+
+
+def _copy(arguments: argparse.Namespace) -> None:
+    from tuneyard.registry import ModelRegistry
+
+    folder = local_folder(ModelRegistry().resolve_checkpoint(arguments.model))
+    manifest = validate_hf_checkpoint(folder)
+    target = arguments.target if is_uri(arguments.target) else str(Path(arguments.target).expanduser().resolve())
+    if is_uri(target):
+        publish(folder, target)
+    else:
+        with staged(target) as staging:
+            shutil.copytree(folder, staging, dirs_exist_ok=True)
+            publish(staging, target)
+    print(f"{manifest.name}/{manifest.version} is at {target} (weights {manifest.digest[:12]})")
 
 
 def _list(_: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from tuneyard.errors import RegistryError
 from tuneyard.home import expand_home, tuneyard_home
+from tuneyard.storage import is_uri
 
 MAX_METRICS_PER_WRITE = 1000
 """MLflow's own limit."""
@@ -31,7 +32,8 @@ class ModelVersion:
 
     name: str
     version: int
-    checkpoint: Path
+    checkpoint: str
+    """Its location: a path or a URI."""
     run_id: str | None
     tags: dict[str, str]
 
@@ -95,12 +97,12 @@ class ModelRegistry:
         self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
     def register(
-        self, name: str, checkpoint: Path, run_id: str | None, tags: dict[str, str], alias: str = "newest"
+        self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str = "newest"
     ) -> ModelVersion:
         """A new version that points at a published checkpoint; the alias moves to it."""
         if not any(model.name == name for model in self._client.search_registered_models(f"name='{name}'")):
             self._client.create_registered_model(name)
-        made = self._client.create_model_version(name, source=checkpoint.as_uri(), run_id=run_id, tags=tags)
+        made = self._client.create_model_version(name, source=_as_source(str(checkpoint)), run_id=run_id, tags=tags)
         self._client.set_registered_model_alias(name, alias, made.version)
         return _model_version(made)
 
@@ -132,16 +134,24 @@ class ModelRegistry:
             there = f"It has {', '.join(known)}." if known else "No model of that name is registered."
             raise RegistryError(f"{reference} is not in the registry {self.uri}. {there}") from e
 
-    def resolve_checkpoint(self, reference: str) -> Path:
-        """The checkpoint folder of a reference `name@alias` or `name/version`, or of a path, absolute. Variables of the
-        environment expand, `$TUNEYARD_HOME` to its default where it is not set.
+    def resolve_checkpoint(self, reference: str) -> str:
+        """The checkpoint's location, of a reference `name@alias` or `name/version`, of a path, made absolute, or of a
+        URI. Variables of the environment expand, `$TUNEYARD_HOME` to its default where it is not set.
         """
         reference = os.path.expandvars(expand_home(reference))
+        if is_uri(reference):
+            return reference
         if _REFERENCE.fullmatch(reference) and not Path(reference).exists():
             return self.find(reference).checkpoint
-        return Path(reference).expanduser().resolve()
+        return str(Path(reference).expanduser().resolve())
+
+
+def _as_source(location: str) -> str:
+    """As MLflow has it: always a URI."""
+    return location if is_uri(location) else Path(location).as_uri()
 
 
 def _model_version(found: Any) -> ModelVersion:
-    checkpoint = Path(unquote(urlsplit(found.source).path))
+    source = str(found.source)
+    checkpoint = unquote(urlsplit(source).path) if source.startswith("file:") else source
     return ModelVersion(found.name, int(found.version), checkpoint, found.run_id or None, dict(found.tags))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.config import load_config
-from tuneyard.job_client import follow, job_client, job_server, serve_client, with_address
+from tuneyard.job_client import follow, job_client, job_server, serve_client, submit_job, with_address
 from tuneyard.job_submission import job_command, job_environment
 from tuneyard.serve_config import ServeConfig
 from tuneyard.serve_plan_command import add_plan_command
@@ -50,9 +50,7 @@ def _deploy(arguments: argparse.Namespace) -> int:
     command, variables = job_command("serve_apps.deploy", arguments.config, config, arguments.overrides, "--detach")
     environment = job_environment(job_server(arguments.address), variables)
     with job_client(arguments.address) as client:
-        job = client.submit_job(
-            entrypoint=command, runtime_env=environment, metadata={"deploys": str(arguments.config)}
-        )
+        job = submit_job(client, command, environment, {"deploys": str(arguments.config)})
         return follow(client, job)
 
 

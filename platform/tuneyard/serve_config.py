@@ -114,6 +114,9 @@ class ReplicaConfig(StrictConfig):
     num_gpus: float | None = Field(default=None, ge=0)
     """GPUs of a replica; null: those that its engine needs, none for the transformers engine."""
 
+    resources: dict[str, float] = Field(default_factory=dict)
+    """More that a replica takes of its node, by the names that the nodes were started with, as {serve: 1}."""
+
     max_ongoing_requests: int = Field(default=64, ge=1)
     """Requests that a replica takes at a time; the rest waits in Serve's queue."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from tuneyard.config import load_config
 from tuneyard.errors import CheckpointError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
+from tuneyard.node_cache import local_folder
 from tuneyard.serve_config import ModelAppConfig, ServeConfig
 from tuneyard.serve_plan import OVERHEAD_GIB, PUBLISHED, ServePlan, plan_engine
 from tuneyard.tensorrt_llm_arguments import llm_arguments
@@ -81,7 +82,8 @@ def _sizes(model: ModelAppConfig, size: str | None, bf16: bool) -> tuple[Mapping
         return PUBLISHED[size], not bf16
     from tuneyard.registry import ModelRegistry
 
-    folder = ModelRegistry().resolve_checkpoint(model.checkpoint)
+    location = ModelRegistry().resolve_checkpoint(model.checkpoint)
+    folder = local_folder(location)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{model.model_id}: {folder} holds no config.json. To plan before there is a checkpoint: --size 20b|120b."

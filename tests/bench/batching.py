@@ -26,7 +26,7 @@ def run() -> dict[str, Any]:
     """By way of batching: tokens/s of forward and backward, and the mean loss of a token over all rows."""
     torch.set_num_threads(1)
     config = load_config(FinetuneConfig, CONFIG, [])
-    codec = HarmonyCodec.from_checkpoint(config.model.base, config.codec)
+    codec = HarmonyCodec.from_checkpoint(config.model.folder, config.codec)
     table = build_token_table(long_tailed(ROWS), codec, CAPACITY)
     padded = with_filler(datasets.Dataset(table.rows), BATCH)
     packed = datasets.Dataset(pack_rows(table.rows, CAPACITY))

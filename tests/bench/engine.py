@@ -55,10 +55,11 @@ def run() -> dict[str, Any]:
 def _what() -> tuple[EngineConfig, Path]:
     named = os.environ.get(CONFIG_VARIABLE)
     if named is not None:
+        from tuneyard.node_cache import local_folder
         from tuneyard.registry import ModelRegistry
 
         model = load_config(ServeConfig, Path(named)).models[0]
-        return model.engine, ModelRegistry().resolve_checkpoint(model.checkpoint)
+        return model.engine, local_folder(ModelRegistry().resolve_checkpoint(model.checkpoint))
     on_gpu = bool(describe_gpus())
     room = (PROMPT_TOKENS + ANSWER_TOKENS) * (max(STREAMS) if on_gpu else MAX_CPU_STREAMS)
     config = EngineConfig(

@@ -37,7 +37,7 @@ def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     create_backend(asked).train(asked, stored(rows, folder / "tokens"), context)
     probes = rows.rows.slice(0, 2).select(list(TOKEN_COLUMNS)).to_pylist()
     lineage: dict[str, Any] = {"base": BaseReference(name="tiny", digest=weights_digest(tiny_oss))}
-    export_and_prove(asked, context.checkpoints[-1], folder / "m" / "1", probes, lineage)
+    export_and_prove(asked, context.checkpoints[-1], str(folder / "m" / "1"), probes, lineage)
     return folder / "m" / "1"
 
 

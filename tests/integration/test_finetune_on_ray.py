@@ -18,10 +18,10 @@ from tuneyard.registry import ModelRegistry
 pytestmark = pytest.mark.integration
 
 
-def logged_steps(home: Path, metric: str) -> list[tuple[int, float]]:
+def logged_steps(home: Path, metric: str, model: str = "tiny-support") -> list[tuple[int, float]]:
     """A metric's points in the order in which they were logged."""
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny-support")
+    experiment = client.get_experiment_by_name(model)
     (found,) = client.search_runs([experiment.experiment_id])
     points = sorted(client.get_metric_history(found.info.run_id, metric), key=lambda point: point.timestamp)
     return [(point.step, point.value) for point in points]
@@ -34,7 +34,7 @@ def test_the_result_is_proved_and_registered(finetuned: Finetuned, tiny_oss: Pat
     assert manifest.dataset is not None
     assert manifest.dataset.rows == 30
     version = ModelRegistry(finetuned.home).find("tiny-support@newest")
-    assert version.checkpoint == finetuned.checkpoint
+    assert version.checkpoint == str(finetuned.checkpoint)
     assert version.tags["weights_digest"] == manifest.digest
     assert version.tags["base_digest"] == manifest.base.digest
     assert version.run_id == manifest.run_id

@@ -25,7 +25,7 @@ from tuneyard.finetune_config import FinetuneConfig
 run, trained, target = map(Path, sys.argv[1:])
 config = FinetuneConfig.model_validate_json((run / "config.json").read_text())
 row = {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "position_ids": [0, 1, 2], "segment_ids": [0, 0, 0]}
-code = run_command(lambda: export_and_prove(config, trained, target, [row], {}))
+code = run_command(lambda: export_and_prove(config, trained, str(target), [row], {}))
 left = sorted(str(path) for path in target.parent.rglob("*"))
 print("left:", left)
 sys.exit(code)

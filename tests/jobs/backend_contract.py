@@ -84,7 +84,7 @@ def check_contract(asked: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> N
 
     from jobs.transformers_backend import label_logits
 
-    base_folder = asked.model.base
+    base_folder = asked.model.folder
     tokens = stored(rows, tmp_path / "tokens")
     context = RecordingContext(tmp_path / "one")
     create_backend(asked).train(asked, tokens, context)

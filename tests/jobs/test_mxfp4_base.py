@@ -29,7 +29,7 @@ def export(published: Path, tmp_path: Path, trained: Path, method: str) -> Any:
     probes = token_rows(published).rows.slice(0, 3).select(list(TOKEN_COLUMNS)).to_pylist()
     lineage = {"base": BaseReference(name="mxfp4", digest=weights_digest(published))}
     asked = backend_config(published, method=method)
-    return export_and_prove(asked, trained, tmp_path / "models" / "1", probes, lineage)
+    return export_and_prove(asked, trained, str(tmp_path / "models" / "1"), probes, lineage)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -26,7 +26,7 @@ HELDOUT = "jobs/data/brindle_heldout.jsonl"
 
 def asked(source: Path, target: Path, **options: Any) -> Quantisation:
     return Quantisation(
-        source, target, **({"name": "q", "heldout": HELDOUT, "max_rows": 4, "max_loss_increase": 1.0} | options)
+        source, str(target), **({"name": "q", "heldout": HELDOUT, "max_rows": 4, "max_loss_increase": 1.0} | options)
     )
 
 

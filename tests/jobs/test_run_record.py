@@ -27,7 +27,7 @@ def test_the_same_inputs_resume_with_what_was_saved(tmp_path: Path) -> None:
     folder.save(record)
     again, found = RunFolder.open(config(tmp_path), "a" * 64)
     assert found == record
-    assert FinetuneConfig.model_validate_json(again.resolved_config.read_text()) == config(tmp_path)
+    assert FinetuneConfig.model_validate_json(again.storage.read("config.json") or b"") == config(tmp_path)
 
 
 def test_other_inputs_are_refused_with_both_fingerprints(tmp_path: Path) -> None:
@@ -48,6 +48,6 @@ def test_starting_over_moves_the_old_run_aside(tmp_path: Path) -> None:
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     folder, _ = RunFolder.open(config(tmp_path), "a" * 64)
-    (folder.path / "run.json").write_text("{")
+    folder.storage.write("run.json", b"{")
     with pytest.raises(TrainingError, match=r"run\.json is damaged"):
         RunFolder.open(config(tmp_path), "a" * 64)

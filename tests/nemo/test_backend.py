@@ -102,7 +102,7 @@ def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
         "    config = FinetuneConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())\n"
         "    tokens = TokenFiles(pathlib.Path(sys.argv[2]), None)\n"
         "    if not nemo_base(config).exists():\n"
-        "        import_checkpoint(f'hf://{config.model.base}', nemo_base(config))\n"
+        "        import_checkpoint(f'hf://{config.model.folder}', nemo_base(config))\n"
         "    run.run(build_recipe(config, tokens), direct=True)\n"
         "    print('WRITTEN', [p.name for p in checkpoint_folder(config).rglob('weights')])\n"
     )

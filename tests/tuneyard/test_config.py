@@ -24,8 +24,8 @@ def test_paths_become_absolute_against_the_file(tmp_path: Path, tuneyard_home: P
     path = write(tmp_path, FINETUNE.replace("base: base", "base: $TUNEYARD_HOME/models/x"))
     config = load_config(FinetuneConfig, path)
     assert config.data.train == str(tmp_path / "a.jsonl")
-    assert config.model.base == tuneyard_home / "models" / "x"
-    assert config.run.storage == tuneyard_home
+    assert config.model.folder == tuneyard_home / "models" / "x"
+    assert config.run.folder == tuneyard_home
 
 
 def test_a_resolved_config_survives_json(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
     overrides = ["training.epochs=1.5", "training.lora.rank=4", "data.too_long=drop", "run.storage=./here"]
     config = load_config(FinetuneConfig, write(tmp_path, FINETUNE), overrides)
     assert (config.training.epochs, config.training.lora.rank, config.data.too_long) == (1.5, 4, "drop")
-    assert config.run.storage == Path.cwd() / "here"
+    assert config.run.folder == Path.cwd() / "here"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""`tuneyard cluster`: machines into a Ray cluster that asks for a token; what is wrong with one; its files checked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from tuneyard.cluster_file import read_documents, validate_cluster_file
+from tuneyard.cluster_token import ensure_token, use_token_if_there
+from tuneyard.errors import ClusterError, ConfigError
+from tuneyard.job_client import follow, job_client, job_server, submit_job, with_address
+from tuneyard.job_submission import job_environment
+from tuneyard.kuberay_file import load_crds, validate_kuberay_file
+from tuneyard.storage import default_storage
+
+EPILOG = """\
+examples:
+  tuneyard cluster start                      a head on this machine; Ctrl-C ends it
+  tuneyard cluster join 10.0.0.1:6379         on each other machine, with the head's token in ~/.ray/auth_token
+  tuneyard cluster doctor                     open ports, versions that differ, storage that is not shared, missing GPUs
+  tuneyard cluster validate cluster.yaml platform/kuberay/rayjob.yaml
+
+What follows -- goes to `ray start`: tuneyard cluster start -- --num-cpus 4 --resources '{"train": 1}'
+"""
+
+
+def add_cluster_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `cluster` and what is below it."""
+    cluster = commands.add_parser(
+        "cluster",
+        help="start, examine and check Ray clusters",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    below = cluster.add_subparsers(required=True, metavar="COMMAND")
+    start = below.add_parser("start", help="a head on this machine: token needed, dashboard on loopback; until Ctrl-C")
+    start.add_argument("--port", type=int, default=6379, help="where other machines join; default: %(default)s")
+    start.add_argument("--dashboard-port", type=int, default=8265, help="default: %(default)s, on loopback")
+    start.add_argument("--this-machine-only", action="store_true", help="every port on loopback: nobody can join")
+    start.set_defaults(action=_start)
+    join = below.add_parser("join", help="this machine as a worker, until Ctrl-C")
+    join.add_argument("head", metavar="HOST:PORT")
+    join.set_defaults(action=_join)
+    for parser in (start, join):
+        parser.add_argument("ray", nargs="*", metavar="-- RAY_OPTION", help="for `ray start`, after --")
+    doctor = below.add_parser("doctor", help="what is wrong with a running cluster, and the fix for each")
+    doctor.add_argument(
+        "--path", dest="paths", action="append", default=[], help="that all nodes should see; default: where results go"
+    )
+    doctor.add_argument("--json", action="store_true", help="machine-readable")
+    doctor.set_defaults(action=_doctor)
+    with_address(doctor)
+    validate = below.add_parser("validate", help="launcher and KubeRay files: typos, and what is open to the world")
+    validate.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    validate.add_argument("--crds", type=Path, metavar="FOLDER", help="KubeRay's ray-operator/config/crd/bases")
+    validate.set_defaults(action=_validate)
+
+
+def _start(arguments: argparse.Namespace) -> NoReturn:
+    ensure_token()
+    if arguments.this_machine_only:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    dashboard = f"http://127.0.0.1:{arguments.dashboard_port}"
+    print(f"[cluster] jobs and dashboard at {dashboard} on this machine; from another one: ssh -L", flush=True)
+    print("[cluster] others need this machine's token: `ray get-auth-token` shows it", flush=True)
+    options = ["--head", f"--port={arguments.port}", "--dashboard-host=127.0.0.1"]
+    _ray_start([*options, f"--dashboard-port={arguments.dashboard_port}", *arguments.ray])
+
+
+def _join(arguments: argparse.Namespace) -> NoReturn:
+    use_token_if_there()
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise ClusterError(
+            "This machine has no token: put what `ray get-auth-token` prints on the head into ~/.ray/auth_token "
+            "(chmod 600), or set RAY_AUTH_TOKEN."
+        )
+    _ray_start([f"--address={arguments.head}", *arguments.ray])
+
+
+def _ray_start(options: list[str]) -> NoReturn:
+    """Becomes `ray start`, in the foreground: what it starts ends with it."""
+    ray = Path(sys.executable).with_name("ray")
+    found = str(ray) if ray.is_file() else shutil.which("ray")
+    if found is None:
+        raise ClusterError("There is no command `ray` beside this Python: pip install 'ray[default]'")
+    os.execv(found, ["ray", "start", "--block", "--disable-usage-stats", *options])
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    server = job_server(arguments.address)
+    paths = arguments.paths or [default_storage()]
+    command = ["python", "-m", "tuneyard.cluster_doctor", *(["--json"] if arguments.json else [])]
+    for path in paths:
+        command += ["--path", path]
+    with job_client(arguments.address) as client:
+        job = submit_job(client, shlex.join(command), job_environment(server), {"examines": server})
+        return follow(client, job)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    crds = load_crds(arguments.crds) if arguments.crds is not None else None
+    wrong = 0
+    for file in arguments.files:
+        is_kubernetes = any("apiVersion" in document for document in read_documents(file))
+        if not is_kubernetes and arguments.crds is not None and len(arguments.files) == 1:
+            raise ConfigError(f"{file}: a launcher file, to which --crds has nothing to say.")
+        problems = validate_kuberay_file(file, crds) if is_kubernetes else validate_cluster_file(file)
+        wrong += bool(problems)
+        print(f"{file}: {'right' if not problems else f'{len(problems)} to mend'}")
+        for problem in problems:
+            print(f"  {problem}")
+    return 1 if wrong else 0

@@ -1,0 +1,58 @@
+"""A checkpoint becomes visible where it belongs, on a mounted disk or an object store, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from tuneyard.checkpoint_manifest import MANIFEST_NAME
+from tuneyard.checkpoint_staging import next_version_folder, publish_checkpoint, staging_folder
+from tuneyard.node_cache import cache_folder
+from tuneyard.storage import StorageFolder, child_location, is_uri
+from tuneyard.transfer import Index, upload
+
+
+@contextlib.contextmanager
+def staged(target: str) -> Iterator[Path]:
+    """A fresh folder to write the checkpoint into that `publish` will bring to `target`; gone at the end.
+
+    Beside the target, or for an object store on this node's disk. Raises as staging_folder does.
+    """
+    if not is_uri(target):
+        with staging_folder(Path(target)) as staging:
+            yield staging
+        return
+    parent = cache_folder() / "staging"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(staging: Path, target: str) -> None:
+    """Makes a finished checkpoint visible at its target, manifest last. Raises CheckpointError if one is there."""
+    if is_uri(target):
+        upload(staging, StorageFolder.open(target), Index.of_checkpoint(staging))
+    else:
+        publish_checkpoint(staging, Path(target))
+
+
+def version_in(target: str) -> str:
+    """The last part of a location: the version that is published there."""
+    return PurePosixPath(urlsplit(target).path if is_uri(target) else target).name
+
+
+def next_version(models: str) -> str:
+    """Where the next version of a model goes: `<models>/<n>`, one more than the highest published there."""
+    if not is_uri(models):
+        return str(next_version_folder(Path(models)))
+    folder = StorageFolder.open(models)
+    # A number without a manifest was cut off; its files that are whole stay, and are not uploaded again.
+    taken = [int(n) for n in folder.names() if n.isdigit() and folder.child(n).size_of(MANIFEST_NAME) is not None]
+    return child_location(models, str(max(taken, default=0) + 1))

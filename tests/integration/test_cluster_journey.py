@@ -1,0 +1,149 @@
+"""Three nodes on one machine with only an object store between them: one dies in training, one while it serves."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import yaml
+
+from tests.integration.clusters import Cluster, cluster
+from tests.integration.conftest import write_finetune_config
+from tests.integration.processes import free_port, run, running
+from tests.integration.test_finetune_on_ray import logged_steps
+from tests.object_store import ObjectStore
+from tuneyard.registry import ModelRegistry
+from tuneyard.storage import StorageFolder
+
+pytestmark = pytest.mark.integration
+STEPS, EVERY = 60, 5
+STORAGE = "s3://bucket/tuneyard"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("TUNEYARD_STORAGE", STORAGE)
+        yield store
+
+
+@pytest.fixture(scope="module")
+def nodes(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head and two workers; `store` comes first, whose keys the nodes have in their environment."""
+    assert store
+    with cluster(tmp_path_factory.mktemp("cluster")) as found:
+        found.join("one")
+        found.join("two")
+        yield found
+
+
+def checkpoints(run_name: str) -> list[str]:
+    """Those of a run that Ray's own record names."""
+    state = StorageFolder.open(STORAGE).child("runs", run_name, "ray_train")
+    snapshot = state.read("checkpoint_manager_snapshot.json") or b""
+    return [name for name in state.names() if name.startswith("checkpoint_20") and name.encode() in snapshot]
+
+
+def submitted(nodes: Cluster, config: Path, name: str, *more: str) -> tuple[str, ...]:
+    return nodes.command("jobs", "submit", str(config), "--set", f"run.name={name}", *more)
+
+
+@pytest.fixture(scope="module")
+def config(tiny_oss: Path, store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose base lies on the store too."""
+    assert store
+    folder = tmp_path_factory.mktemp("run")
+    code, output = run(
+        folder, folder / "home", "-m", "tuneyard.cli", "models", "copy", str(tiny_oss), "s3://bucket/base/1"
+    )
+    assert code == 0, output
+    sections = {"model": {"base": "s3://bucket/base/1"}, "workers": {"num_workers": 2, "spread": True}}
+    return write_finetune_config(folder, tiny_oss, sections, max_steps=STEPS, checkpoint_every_steps=EVERY)
+
+
+def test_the_doctor_finds_the_nodes_and_the_store(nodes: Cluster) -> None:
+    code, output = nodes.run("cluster", "doctor")
+    assert code == 0, output
+    assert "every node answers (3 nodes)" in output
+    assert f"{STORAGE} is written and read" in output
+    assert "the dashboard asks for a token" in output
+    assert "the token file is its owner's alone (3 nodes)" in output
+
+
+def test_a_node_dies_in_training_and_the_run_ends_where_it_would_have(
+    nodes: Cluster, config: Path, tmp_path: Path
+) -> None:
+    code, output = run(tmp_path, nodes.home, *submitted(nodes, config, "whole", "--set", "run.model_name=whole"))
+    assert code == 0, output
+    assert f"registered whole/1 (@newest) at {STORAGE}/models/whole/1" in output
+    with running(tmp_path, nodes.home, *submitted(nodes, config, "cut")) as command:
+        command.wait_for(lambda: bool(checkpoints("cut")), "the first checkpoint")
+        nodes.kill("one")
+        assert command.process.wait(300) == 0, command.output
+    assert "registered tiny-support/1 (@newest)" in command.output
+    cut, whole = logged_steps(nodes.home, "loss", "tiny-support"), logged_steps(nodes.home, "loss", "whole")
+    went_back = [step for (before, _), (step, _) in itertools.pairwise(cut) if step <= before]
+    assert len(went_back) == 1
+    assert went_back[0] > 1, "it began at the beginning"
+    # The same data in the same order, on one node where there were two: the last value of each step is the same.
+    assert dict(cut) == pytest.approx(dict(whole), rel=1e-5)
+
+
+def test_a_store_that_goes_away_for_a_while_costs_no_run(
+    nodes: Cluster, store: ObjectStore, config: Path, tmp_path: Path
+) -> None:
+    """For three seconds, while a checkpoint is due."""
+    command = submitted(nodes, config, "hiccup", "--set", "run.model_name=hiccup", "--set", "workers.spread=false")
+    with running(tmp_path, nodes.home, *command) as started:
+        started.wait_for(lambda: bool(checkpoints("hiccup")), "the first checkpoint")
+        store.kill()
+        time.sleep(3)
+        store.start()
+        assert started.process.wait(300) == 0, started.output
+    losses = logged_steps(nodes.home, "loss", "hiccup")
+    assert dict(losses) == pytest.approx(dict(logged_steps(nodes.home, "loss", "whole")), rel=1e-5)
+
+
+def test_what_was_trained_is_served_from_other_nodes_and_outlives_one(nodes: Cluster, tmp_path: Path) -> None:
+    nodes.join("three")
+    serve, port = tmp_path / "serve.yaml", free_port()
+    replicas = {"num_replicas": 2, "num_cpus": 1.2, "health_check_period_s": 1}
+    model = {"model_id": "support", "checkpoint": "tiny-support@newest", "replicas": replicas}
+    serve.write_text(yaml.safe_dump({"http": {"port": port}, "models": [model]}))
+    code, output = nodes.run("serve", "deploy", str(serve))
+    assert code == 0, output
+    assert list((nodes.cache_of("three") / "checkpoints").iterdir()), "the new node has no copy"
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=2, timeout=60)
+    asked: Any = [{"role": "user", "content": "hi"}]
+    version = ModelRegistry(nodes.home).find("tiny-support@newest")
+    for number in range(30):
+        if number == 3:
+            nodes.kill("three")
+        answer = client.chat.completions.with_raw_response.create(model="support", messages=asked, max_tokens=4)
+        assert answer.headers["x-tuneyard-model-version"] == f"tiny-support/{version.version}"
+        time.sleep(0.2)
+    code, output = nodes.run("serve", "stop")
+    assert code == 0, output
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0,
+    reason="needs the right to mount, to give a node a disk of its own",
+)
+def test_what_lies_on_one_disk_only_is_refused_before_training(nodes: Cluster, tiny_oss: Path, tmp_path: Path) -> None:
+    config = write_finetune_config(tmp_path, tiny_oss)
+    home = tmp_path / "home"
+    home.mkdir()
+    nodes.join("four", hidden=home)
+    code, output = run(tmp_path, home, *submitted(nodes, config, "local", "--set", f"run.storage={home}"))
+    assert code == 1
+    assert f"run.storage: {home} is not what" in output
+    assert "Traceback" not in output

@@ -1,0 +1,111 @@
+"""A real object store on loopback: SeaweedFS, which checks keys and keeps its data through a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow.fs as pafs
+
+BUCKET = "bucket"
+KEY, SECRET = "tuneyard", "not-a-secret"
+PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
+
+
+class ObjectStore:
+    """Context manager: a server with one bucket, in a folder of the test's own. `environment` reaches it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = _free_ports(2 * len(PORTS))
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "data").mkdir(parents=True)
+        identity = {
+            "name": "test",
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to reach it as s3://bucket/…"""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports[0]}",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        for port in self._ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Starts it, or starts it again with the data that it had."""
+        weed = Path(sysconfig.get_path("scripts")) / "weed"
+        names = [name for port in PORTS for name in (port, f"{port}.grpc")]
+        command = [
+            *(str(weed), "-logtostderr", "mini", f"-dir={self._folder / 'data'}", f"-bucket={BUCKET}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={self._folder / 's3.json'}"),
+            *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *("-master.telemetry=false", "-s3.autoCreateBucket=false"),
+            *(f"-{name}={port}" for name, port in zip(names, self._ports, strict=True)),
+        ]
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, env=own | {"GOMEMLIMIT": "256MiB"}, stdout=log, stderr=log
+            )
+        filesystem = pafs.S3FileSystem(
+            access_key=KEY,
+            secret_key=SECRET,
+            scheme="http",
+            region="us-east-1",
+            endpoint_override=f"127.0.0.1:{self._ports[0]}",
+            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),
+        )
+        deadline = time.monotonic() + 60
+        while not _has_bucket(filesystem):
+            text = (self._folder / "log").read_text(errors="replace")
+            assert self._process.poll() is None, text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _has_bucket(filesystem: pafs.S3FileSystem) -> bool:
+    try:
+        return bool(filesystem.get_file_info(BUCKET).type == pafs.FileType.Directory)
+    except OSError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
