@@ -32,9 +32,10 @@ from tuneyard.cluster import check_placement
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig, WorkersConfig
 from tuneyard.job_submission import WAIT_FIELD, WORKER_FIELDS
+from tuneyard.patient_filesystem import patient_filesystem
 from tuneyard.publishing import next_version
 from tuneyard.shared_paths import check_seen_by_nodes
-from tuneyard.storage import StorageFolder, child_location, is_uri, storage_arguments
+from tuneyard.storage import StorageFolder, child_location, is_uri
 from tuneyard.token_store import TokenStore, open_token_rows
 from tuneyard.token_table import TOKEN_COLUMNS
 from tuneyard.transfer import Index, upload
@@ -205,7 +206,8 @@ def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, e
     }
     run = ray.train.RunConfig(
         name=TRAIN_STATE,
-        **storage_arguments(folder.storage),
+        storage_path=str(folder.storage.local or folder.storage.path),
+        storage_filesystem=None if folder.storage.local else patient_filesystem(folder.storage),
         failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
         checkpoint_config=ray.train.CheckpointConfig(
             num_to_keep=2,

@@ -15,6 +15,7 @@ from jobs.run_record import train_state
 from jobs.training_backend import TokenFiles, create_backend
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.node_cache import local_folder
+from tuneyard.patient_filesystem import patient_filesystem
 from tuneyard.storage import StorageFolder
 from tuneyard.transfer import upload_files
 
@@ -61,7 +62,7 @@ class RayTrainContext:
         """Instead of Ray's own way, which takes some failed uploads for done (tuneyard.transfer)."""
         target = self._state.child(name)
         upload_files(Path(checkpoint.path), target)
-        return ray.train.Checkpoint(target.path, target.filesystem)
+        return ray.train.Checkpoint(target.path, patient_filesystem(target))
 
 
 @contextlib.contextmanager

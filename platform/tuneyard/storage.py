@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -167,10 +167,3 @@ def _hint(error: Exception) -> str:
     if "NETWORK_CONNECTION" in text:
         return "\nIs the store up, and its address right (AWS_ENDPOINT_URL, or ?endpoint_override= in the URI)?"
     return ""
-
-
-def storage_arguments(folder: StorageFolder) -> dict[str, Any]:
-    """`storage_path` and `storage_filesystem` as Ray Train takes them."""
-    if folder.local is not None:
-        return {"storage_path": str(folder.local)}
-    return {"storage_path": folder.path, "storage_filesystem": folder.filesystem}

@@ -109,4 +109,6 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         # The job's `python` is the one that the cluster's machines find.
         patch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
+        # Each report of a checkpoint waits for the controller's next look.
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         yield Cluster(folder, stack)

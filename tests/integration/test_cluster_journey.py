@@ -22,7 +22,7 @@ from tuneyard.registry import ModelRegistry
 from tuneyard.storage import StorageFolder
 
 pytestmark = pytest.mark.integration
-STEPS, EVERY = 60, 5
+STEPS, EVERY = 30, 5
 STORAGE = "s3://bucket/tuneyard"
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import random
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from tuneyard.cli import main
 from tuneyard.errors import CheckpointError, ConfigError, StorageError, StorageFullError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.node_cache import local_folder, release
+from tuneyard.patient_filesystem import patient_filesystem
 from tuneyard.publishing import next_version, publish
 from tuneyard.storage import StorageFolder, child_location
 from tuneyard.transfer import Index, download, upload
@@ -155,6 +158,26 @@ def test_a_store_that_is_away_for_some_seconds_costs_only_those(store: ObjectSto
     back = tmp_path / "back"
     back.mkdir()
     download(target, index, back)
+
+
+def test_other_code_is_given_a_store_that_waits(store: ObjectStore) -> None:
+    """As Ray Train is, also after a journey to another process."""
+    folder = place("patient")
+    filesystem = pickle.loads(pickle.dumps(patient_filesystem(folder)))
+    store.kill()
+    thread = threading.Timer(1.5, store.start)
+    thread.start()
+    with filesystem.open_output_stream(f"{folder.path}/state.json") as file:
+        file.write(b"{}")
+    thread.join()
+    assert folder.read("state.json") == b"{}"
+    with filesystem.open_input_stream(f"{folder.path}/state.json") as file:
+        assert file.read() == b"{}"
+    selected = filesystem.get_file_info(pafs.FileSelector(folder.path))
+    assert [info.base_name for info in selected] == ["state.json"]
+    filesystem.delete_dir(folder.path)
+    assert folder.names() == []
+    assert filesystem == patient_filesystem(folder)
 
 
 def test_refusals_are_said_at_once_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
