@@ -187,7 +187,7 @@ def worker_group(
         train_loop_config=loop_config,
         torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers.num_workers,
+            num_workers=workers.num_workers if len(workers.sizes) == 1 else (workers.sizes[0], workers.sizes[-1]),
             use_gpu=workers.use_gpu,
             resources_per_worker=dict(workers.need.each),
             placement_strategy="SPREAD" if workers.spread else "PACK",

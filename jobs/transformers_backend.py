@@ -39,7 +39,13 @@ class TransformersBackend:
         transformers.set_seed(config.training.seed)
         model = load_trainable_model(config)
         training = config.training
-        step_rows = training.batch_size_per_worker * training.gradient_accumulation_steps * context.world_size
+        # The same rows a step, however many workers there are now.
+        accumulation = (
+            config.accumulation_at(context.world_size)
+            if config.workers.min_workers is not None
+            else training.gradient_accumulation_steps
+        )
+        step_rows = training.batch_size_per_worker * accumulation * context.world_size
         train_rows = with_filler(open_token_rows(tokens.train), step_rows)
         steps = steps_of_run(len(train_rows), step_rows, training.epochs, training.max_steps)
         lengths = row_lengths(train_rows) if config.batching == "grouped" else None
@@ -48,7 +54,7 @@ class TransformersBackend:
             callbacks.append(transformers.EarlyStoppingCallback(training.early_stopping_patience))
         trainer = _OrderedTrainer(
             model=model,
-            args=_training_arguments(config, context, steps.total, with_eval=tokens.heldout is not None),
+            args=_training_arguments(config, context, steps.total, accumulation, with_eval=tokens.heldout is not None),
             train_dataset=train_rows,
             eval_dataset=open_token_rows(tokens.heldout) if tokens.heldout else None,
             data_collator=create_collator(model),
@@ -171,7 +177,7 @@ def load_dequantised(
 
 
 def _training_arguments(
-    config: FinetuneConfig, context: TrainContext, total_steps: int, *, with_eval: bool
+    config: FinetuneConfig, context: TrainContext, total_steps: int, accumulation: int, *, with_eval: bool
 ) -> transformers.TrainingArguments:
     training = config.training
     save = training.checkpoint_every_steps
@@ -189,7 +195,7 @@ def _training_arguments(
         max_grad_norm=training.max_grad_norm,
         per_device_train_batch_size=training.batch_size_per_worker,
         per_device_eval_batch_size=2 * training.batch_size_per_worker,
-        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        gradient_accumulation_steps=accumulation,
         bf16=training.precision == "bf16",
         seed=training.seed,
         use_cpu=not config.workers.use_gpu,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, Self
 
@@ -128,6 +129,11 @@ class WorkersConfig(StrictConfig):
     """The Ray Train worker group."""
 
     num_workers: int = Field(default=1, ge=1)
+    min_workers: int | None = Field(default=None, ge=1)
+    """Elastic: go on with as few when nodes are lost, and with more again when nodes come. A step takes the same rows
+    whatever the number, so gradient_accumulation_steps × num_workers must be a multiple of each number between. null:
+    always num_workers."""
+
     use_gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)
     memory_gib_per_worker: float | None = Field(default=None, gt=0)
@@ -162,7 +168,12 @@ class WorkersConfig(StrictConfig):
         if self.accelerator_type is not None:
             # As Ray does it: a node has 1 of it, however many such GPUs.
             each[f"{ACCELERATOR}{self.accelerator_type}"] = 0.001
-        return Need(self.num_workers, each | self.resources_per_worker)
+        return Need(self.min_workers or self.num_workers, each | self.resources_per_worker)
+
+    @property
+    def sizes(self) -> range:
+        """Numbers of workers that the run may have."""
+        return range(self.min_workers or self.num_workers, self.num_workers + 1)
 
     @model_validator(mode="after")
     def _has_gpus_of_the_type(self) -> Self:
@@ -224,9 +235,29 @@ class FinetuneConfig(StrictConfig):
         patience = self.training.early_stopping_patience
         if patience is not None and self.data.heldout is None:
             raise ValueError(f"training.early_stopping_patience={patience} needs data.heldout, which is not set")
+        self._check_sizes()
         if self.data.heldout is not None and self.data.heldout == self.data.train:
             raise ValueError(f"data.heldout and data.train are the same file: {self.data.train}")
         return self
+
+    def accumulation_at(self, workers: int) -> int:
+        """gradient_accumulation_steps by which so many workers take as many rows a step as num_workers do."""
+        return self.training.gradient_accumulation_steps * self.workers.num_workers // workers
+
+    def _check_sizes(self) -> None:
+        sizes, micro_batches = self.workers.sizes, self.accumulation_at(1)
+        if not sizes:
+            raise ValueError(
+                f"workers.min_workers={self.workers.min_workers} is more than num_workers={self.workers.num_workers}"
+            )
+        wrong = [size for size in sizes if micro_batches % size]
+        if wrong:
+            step = math.lcm(*sizes) // math.gcd(math.lcm(*sizes), self.workers.num_workers)
+            raise ValueError(
+                f"{wrong[0]} workers, which workers.min_workers={self.workers.min_workers} allows, cannot share the "
+                f"{micro_batches} batches of a step evenly: set training.gradient_accumulation_steps to a multiple of "
+                f"{step}"
+            )
 
     @model_validator(mode="after")
     def _within_the_backend(self) -> Self:
@@ -239,6 +270,7 @@ class FinetuneConfig(StrictConfig):
             "training.early_stopping_patience": training.early_stopping_patience is not None,
             "training.router_aux_loss_coef over 0": training.router_aux_loss_coef > 0,
             "model.experts_implementation": self.model.experts_implementation is not None,
+            "workers.min_workers": self.workers.min_workers is not None,
         }
         asked = [name for name, is_asked in lacking.items() if is_asked]
         for field, location in (("run.storage", self.run.storage), ("model.base", self.model.base)):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tuneyard.config import load_config
 from tuneyard.errors import ConfigError
@@ -38,6 +43,26 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
     config = load_config(FinetuneConfig, write(tmp_path, FINETUNE), overrides)
     assert (config.training.epochs, config.training.lora.rank, config.data.too_long) == (1.5, 4, "drop")
     assert config.run.folder == Path.cwd() / "here"
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
+def test_elastic_sizes_take_the_same_rows_a_step_or_are_refused(low: int, high: int, accumulation: int) -> None:
+    sections: dict[str, dict[str, Any]] = {
+        "run": {"name": "r", "model_name": "m"},
+        "model": {"base": "b"},
+        "data": {"train": "t"},
+        "training": {"gradient_accumulation_steps": accumulation},
+        "workers": {"num_workers": high, "min_workers": low},
+    }
+    if low > high or any(accumulation * high % size for size in range(low, high + 1)):
+        with pytest.raises(ValidationError, match=r"is more than num_workers|to a multiple of (\d+)") as refused:
+            FinetuneConfig.model_validate(sections)
+        if found := re.search(r"to a multiple of (\d+)", str(refused.value)):
+            sections["training"] = {"gradient_accumulation_steps": int(found[1])}
+            FinetuneConfig.model_validate(sections)
+        return
+    config = FinetuneConfig.model_validate(sections)
+    assert {size * config.accumulation_at(size) for size in config.workers.sizes} == {accumulation * high}
 
 
 @pytest.mark.parametrize(
