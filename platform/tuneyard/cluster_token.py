@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -14,14 +15,14 @@ DEFAULT_FILE = Path("~/.ray/auth_token")
 def use_token_if_there() -> None:
     """Before Ray is reached: its client sends no token by default, though its clusters ask for one."""
     if any(name in os.environ for name in TOKEN_VARIABLES) or DEFAULT_FILE.expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        _turn_on()
 
 
 def ensure_token() -> None:
     """Before a cluster is started: it will ask for a token, which is made if need be. Ray itself would write it
     readable by all.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    _turn_on()
     if "RAY_AUTH_TOKEN" in os.environ:
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or DEFAULT_FILE).expanduser()
@@ -34,3 +35,12 @@ def ensure_token() -> None:
         return
     with os.fdopen(made, "w") as file:
         file.write(secrets.token_hex(32))
+
+
+def _turn_on() -> None:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if "ray" in sys.modules:
+        # Ray read its settings when it was imported.
+        from ray._raylet import Config
+
+        Config.initialize("")

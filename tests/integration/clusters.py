@@ -30,26 +30,15 @@ sys.exit(main())
 class Cluster:
     """A head without CPUs, and workers that join and die. `run` is `tuneyard …` from a folder that is no checkout."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, port: int, *ray_options: str) -> None:
         self._folder = folder
         self._stack = stack
-        self._port, dashboard = free_port(), free_port()
+        self._port, dashboard = port, free_port()
         self._nodes: dict[str, Command] = {}
         self.home = folder / "head home"
         self.address = f"http://127.0.0.1:{dashboard}"
-        command = (
-            "-m",
-            "tuneyard.cli",
-            "cluster",
-            "start",
-            "--port",
-            str(self._port),
-            "--dashboard-port",
-            str(dashboard),
-            "--",
-            "--num-cpus",
-            "0",
-        )
+        ports = ("--port", str(self._port), "--dashboard-port", str(dashboard))
+        command = ("-m", "tuneyard.cli", "cluster", "start", *ports, "--", "--num-cpus", "0", *ray_options)
         head = self._node("head", self.home, *command)
         head.wait_for(lambda: "Ray runtime started" in head.output and self._answers(), "the head")
 
@@ -103,12 +92,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """A running head; everything that joined it is gone at the end."""
+def cluster(folder: Path, port: int | None = None, *ray_options: str) -> Iterator[Cluster]:
+    """A running head, with more options for `ray start`; everything that joined it is gone at the end."""
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         # The job's `python` is the one that the cluster's machines find.
         patch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
         # Each report of a checkpoint waits for the controller's next look.
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-        yield Cluster(folder, stack)
+        yield Cluster(folder, stack, port or free_port(), *ray_options)
