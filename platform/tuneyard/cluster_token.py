@@ -41,6 +41,6 @@ def _turn_on() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if "ray" in sys.modules:
         # Ray read its settings when it was imported.
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore[attr-defined]  # compiled
 
         Config.initialize("")
