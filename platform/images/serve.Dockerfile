@@ -9,6 +9,12 @@ ARG TENSORRT_LLM_IMAGE=nvcr.io/nvidia/tensorrt-llm/release:1.2.1
 FROM ${TENSORRT_LLM_IMAGE}
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
+# What Ray's cluster launcher uses inside the head's container: it starts the other nodes.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openssh-client rsync \
+    && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /opt/tuneyard
 COPY pyproject.toml README.md LICENSE ./
 COPY constraints constraints
@@ -19,7 +25,7 @@ COPY serve_apps serve_apps
 RUN pip freeze | grep -iE '^(torch|torchvision|triton|numpy|nvidia-|flashinfer|tensorrt|xgrammar|llguidance)[a-z0-9_-]*(==| @)' \
         | grep -v ' @ ' > /tmp/image.txt || true; \
     before=$(python -c "import torch; print(torch.__version__)") \
-    && pip install --no-cache-dir -c constraints/serve.txt -c /tmp/image.txt ".[serve]" \
+    && pip install --no-cache-dir -c constraints/serve.txt -c /tmp/image.txt ".[serve]" boto3 google-api-python-client \
     && python -c "import importlib.metadata as m, sys, torch; \
 assert torch.__version__ == sys.argv[1], torch.__version__; \
 assert m.version('tensorrt_llm') == '1.2.1', m.version('tensorrt_llm'); \

@@ -12,7 +12,8 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # Ubuntu 24.04's Python is 3.12; the compilers are TransformerEngine's, which is built against the CUDA of the image.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential cmake git ninja-build python3 python3-dev python3-venv \
+    && apt-get install -y --no-install-recommends build-essential cmake git ninja-build \
+        openssh-client python3 python3-dev python3-venv rsync \
     && rm -rf /var/lib/apt/lists/*
 
 ENV PATH=/opt/venv/bin:$PATH

@@ -8,7 +8,17 @@ import platform
 import sys
 import time
 
-from tests.bench import accuracy, api_lag, batching, data, engine, serve_throughput, train_throughput
+from tests.bench import (
+    accuracy,
+    api_lag,
+    batching,
+    cluster,
+    data,
+    engine,
+    serve_throughput,
+    storage,
+    train_throughput,
+)
 from tuneyard.home import tuneyard_home
 
 BENCHMARKS = {
@@ -19,6 +29,8 @@ BENCHMARKS = {
     "batching": batching.run,
     "engine": engine.run,
     "api": api_lag.run,
+    "storage": storage.run,
+    "cluster": cluster.run,
 }
 
 

@@ -55,9 +55,11 @@ def _ray(overrides: list[str]) -> float:
 
     command = [sys.executable, "-m", "jobs.finetune", "--config", str(CONFIG), "--address", "local"]
     command += [part for override in overrides for part in ("--set", override)]
-    subprocess.run(command, cwd=CHECKOUT, check=True)
     home = next(o.split("=", 1)[1] for o in overrides if o.startswith("run.storage="))
-    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    # Not the person's own registry, whose newest model it would become.
+    registry = f"sqlite:///{home}/mlflow.db"
+    subprocess.run(command, cwd=CHECKOUT, env=os.environ | {"MLFLOW_TRACKING_URI": registry}, check=True)
+    client = mlflow.MlflowClient(registry)
     experiment = client.get_experiment_by_name("brindle-support")
     newest = client.search_runs([experiment.experiment_id], max_results=1)[0]
     points = client.get_metric_history(newest.info.run_id, "tokens_per_s")

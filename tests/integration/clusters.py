@@ -56,6 +56,10 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
 
+    def kill_one(self, name: str, part: str) -> None:
+        """A process of the node, by a part of its command line."""
+        self._nodes[name].descendants(part)[0].kill()
+
     def run(self, *arguments: str) -> tuple[int, str]:
         """Exit code and output of a command of ours, asked from a machine beside the cluster."""
         return run(self._folder, self.home, *self.command(*arguments))
