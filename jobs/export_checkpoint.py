@@ -48,11 +48,10 @@ def export_and_prove(
             kind="finetuned",
             name=config.run.model_name,
             version=version_in(target),
-            config=config.model_dump(mode="json"),
             proof=proof,
             software=software_versions(*SOFTWARE, *(NEMO_SOFTWARE if config.training.backend == "nemo" else ())),
             git_commit=_git_commit(),
-            **lineage,
+            **({"config": config.model_dump(mode="json")} | lineage),
         )
         manifest = validate_hf_checkpoint(staging, base=config.model.folder)
         publish(staging, target)

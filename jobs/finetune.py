@@ -8,6 +8,7 @@ ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tun
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -70,7 +71,10 @@ def finetune(
     nothing has been written but the rendered tokens and the run's folder.
     """
     from jobs.preflight import prepare_run
+    from tuneyard.cluster import joins_cluster
 
+    # Asked before anything is started here, which would be found.
+    joins = joins_cluster(address)
     say("validating data and config")
     if config.deploy is not None:
         load_deployment(config)
@@ -89,23 +93,26 @@ def finetune(
     else:
         version = _train_and_publish(config, prepared, folder, record, registry, address, verbose)
     if config.deploy is not None:
-        _deploy(config.deploy, address)
+        _deploy(config.deploy, address, detach=joins)
     return version
 
 
-def _deploy(config: str, address: str | None) -> None:
+def _deploy(config: str, address: str | None, *, detach: bool) -> None:
     """Serves the result: on a cluster it stays up, on a private Ray until Ctrl-C. Raises TrainingError if it fails."""
     import ray
 
-    from tuneyard.cluster import joins_cluster
-
-    more = ["--detach"] if joins_cluster(address) else []
+    more = ["--detach"] if detach else []
     more += ["--address", address] if address is not None else []
     ray.shutdown()
     say(f"deploying with {config}")
-    code = subprocess.run(
-        [sys.executable, "-m", "serve_apps.deploy", "--config", config, *more], check=False
-    ).returncode
+    with subprocess.Popen([sys.executable, "-m", "serve_apps.deploy", "--config", config, *more]) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            # It ends what it serves when its streams have ended; left to Popen, it would be killed at once.
+            child.send_signal(signal.SIGINT)
+            child.wait()
+            raise
     if code != 0:
         raise TrainingError(
             f"The model is trained and registered, but its deployment failed (exit code {code}; its own lines stand "
@@ -126,8 +133,7 @@ def _train_and_publish(
     from tuneyard.cluster import connect_ray
 
     say(f"Ray: {connect_ray(address, verbose=verbose)}")
-    workers = config.workers
-    lacking = check_workers(config, f"The run {config.run.name!r} with {workers.num_workers} worker(s)")
+    lacking = check_workers(config, f"The run {config.run.name!r} with {config.workers.need.count} worker(s)")
     if lacking:
         say(f"waiting for nodes: {lacking}")
     check_files(config)

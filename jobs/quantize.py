@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def _run(arguments: argparse.Namespace) -> None:
     target = (
         str(arguments.output.absolute())
         if arguments.output
-        else next_version(child_location(default_storage(), "models", name))
+        else next_version(child_location(default_storage(), "models", name), uuid.uuid4().hex)
     )
     manifest = quantize(
         Quantisation(source, target, name, arguments.heldout, arguments.rows, arguments.max_loss_increase)

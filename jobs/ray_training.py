@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -32,13 +32,14 @@ from tuneyard.cluster import check_placement
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig, WorkersConfig
 from tuneyard.job_submission import WAIT_FIELD, WORKER_FIELDS
+from tuneyard.node_cache import release
 from tuneyard.patient_filesystem import patient_filesystem
-from tuneyard.publishing import next_version
+from tuneyard.publishing import next_version, version_in
 from tuneyard.shared_paths import check_seen_by_nodes
 from tuneyard.storage import StorageFolder, child_location, is_uri
 from tuneyard.token_store import TokenStore, open_token_rows
 from tuneyard.token_table import TOKEN_COLUMNS
-from tuneyard.transfer import Index, upload
+from tuneyard.transfer import LISTING_NAME, Index, upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def export_on_ray(
     stored = open_token_rows(probes.path).select_columns(list(TOKEN_COLUMNS))
     rows = stored.select(range(min(PROBE_ROWS, len(stored)))).to_list()
     lineage: dict[str, Any] = {
-        "base": BaseReference(name=PurePosixPath(config.model.base).name, digest=prepared.base_digest),
+        "base": BaseReference(name=version_in(config.model.base), digest=prepared.base_digest),
         "dataset": DatasetReference(
             fingerprint=prepared.dataset_fingerprint,
             rows=prepared.train.rows,
@@ -124,8 +125,10 @@ def export_on_ray(
         "parity": [row.model_dump(mode="json", exclude_defaults=True) for row in prepared.parity_rows],
         "metrics": {k: v for k, v in outcome.metrics.items() if k in ("step", "epoch", "loss", "eval_loss")},
         "run_id": run_id,
+        "config": config.model_dump(mode="json"),
     }
-    target = next_version(child_location(config.run.storage, "models", config.run.model_name))
+    models = child_location(config.run.storage, "models", config.run.model_name)
+    target = next_version(models, run_id or config.run.name)
     task = ray.remote(_export_task).options(**_task_options(config.workers), max_retries=0)
     try:
         return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage)), target
@@ -150,8 +153,13 @@ def _export_task(
     rows: list[dict[str, list[int]]],
     lineage: dict[str, Any],
 ) -> CheckpointManifest:
-    with trained.as_directory() as folder:
-        return export_and_prove(with_local_base(config), Path(folder), target, rows, lineage)
+    here = with_local_base(config)
+    try:
+        with trained.as_directory() as folder:
+            return export_and_prove(here, Path(folder), target, rows, lineage)
+    finally:
+        # This process outlives the task.
+        release(here.model.folder)
 
 
 def _shared(store: TokenStore, config: FinetuneConfig) -> str:
@@ -159,7 +167,9 @@ def _shared(store: TokenStore, config: FinetuneConfig) -> str:
     if not is_uri(config.run.storage):
         return str(store.path)
     target = StorageFolder.open(config.run.storage).child("tokens", store.path.name)
-    upload(store.path, target, Index.of_files(store.path))
+    # The folder is named by what decides the rows, so one that is finished is this one.
+    if target.size_of(LISTING_NAME) is None:
+        upload(store.path, target, Index.of_files(store.path))
     return target.location
 
 

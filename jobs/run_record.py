@@ -48,7 +48,7 @@ class RunFolder:
         """
         folder = cls(config)
         if not config.run.resume and folder.storage.size_of(RECORD_NAME) is not None:
-            folder._move_aside(StorageFolder.open(config.run.storage))
+            folder._move_aside()
         record = folder._read()
         if record is None:
             record = RunRecord(inputs_fingerprint=inputs_fingerprint)
@@ -77,8 +77,14 @@ class RunFolder:
                 f"{self.location}/{RECORD_NAME} is damaged: {e}. Give --set run.resume=false to start over."
             ) from e
 
-    def _move_aside(self, storage: StorageFolder) -> None:
-        self.storage.move(storage.child("runs", f"{self.name}.old-{time.strftime('%Y%m%d-%H%M%S')}"))
+    def _move_aside(self) -> None:
+        folder = self.storage.local
+        if folder is None:
+            raise TrainingError(
+                f"{self.location}: a run's folder on an object store is not moved, which would copy every checkpoint. "
+                "To start over choose another run.name."
+            )
+        folder.rename(folder.with_name(f"{self.name}.old-{time.strftime('%Y%m%d-%H%M%S')}"))
 
 
 def train_state(config: FinetuneConfig) -> StorageFolder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from tuneyard.node_cache import local_folder
 from tuneyard.patient_filesystem import patient_filesystem
 from tuneyard.storage import StorageFolder
 from tuneyard.transfer import upload_files
+
+WORK_PREFIX = "tuneyard-worker-"
 
 
 def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
@@ -67,7 +71,19 @@ class RayTrainContext:
 
 @contextlib.contextmanager
 def _ray_train_context(events: Any, state: StorageFolder) -> Iterator[RayTrainContext]:
-    with tempfile.TemporaryDirectory(prefix="tuneyard-worker-") as work_dir, contextlib.ExitStack() as stack:
+    _remove_leftovers()
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{WORK_PREFIX}{os.getpid()}-") as work_dir,
+        contextlib.ExitStack() as stack,
+    ):
         checkpoint = ray.train.get_checkpoint()
         resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
         yield RayTrainContext(events, Path(work_dir), resume_from, state)
+
+
+def _remove_leftovers() -> None:
+    """Of workers on this node that were killed: each may be as large as a checkpoint."""
+    for path in Path(tempfile.gettempdir()).glob(f"{WORK_PREFIX}*-*"):
+        pid = path.name.removeprefix(WORK_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and path.stat().st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)

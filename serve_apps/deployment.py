@@ -43,6 +43,8 @@ class CheckedModel:
     """Its location."""
     folder: Path
     """Where its config and tokenizer can be read here."""
+    version: str
+    """`name/version`: the registry's, or that of a manifest."""
     codec: CodecSettings
     parity: tuple[ParityRow, ...] = ()
     """Prompts of its training; here they render to the same tokens."""
@@ -55,13 +57,14 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
     its prompts would not be those that it was trained on, ConfigError when the engine cannot hold it, RegistryError for
     an unknown reference.
     """
-    location = registry.resolve_checkpoint(config.checkpoint)
+    location, registered = registry.locate(config.checkpoint)
     # On an object store each node proves every byte as it fetches it; only TensorRT-LLM's checks need the weights here.
     checkpoint = local_folder(location, weights=config.engine.tensorrt_llm is not None)
     manifest = read_manifest(checkpoint) if is_uri(location) else validate_hf_checkpoint(checkpoint)
+    version = registered or f"{manifest.name}/{manifest.version}"
     _check_engine(config, checkpoint, manifest)
     if manifest.codec is None:
-        return CheckedModel(config, location, checkpoint, config.codec or CodecSettings())
+        return CheckedModel(config, location, checkpoint, version, config.codec or CodecSettings())
     trained = CodecSettings.model_validate(manifest.codec.settings)
     if config.codec is not None and config.codec != trained:
         raise CheckpointError(
@@ -77,7 +80,7 @@ def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel
         )
     rows = parse_parity_rows(manifest.parity)
     check_parity(rows, render_with(codec), codec, config.model_id)
-    return CheckedModel(config, location, checkpoint, trained, rows)
+    return CheckedModel(config, location, checkpoint, version, trained, rows)
 
 
 def _check_engine(config: ModelAppConfig, checkpoint: Path, manifest: CheckpointManifest) -> None:
@@ -176,11 +179,12 @@ class Deployment:
             self._say(f"waiting for nodes: {lacking}")
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
         serve.start(http_options=HTTPOptions(host=http.host, port=http.port))
-        self._stack.callback(self._take_down)
+        # What was served before, a failed deployment leaves alone: Serve's update keeps the old replicas.
+        self._stack.callback(self._take_down, set(serve.status().applications))
         admin_key = load_admin_key()
         access = Access(admin_key, keys.path if keys is not None else None)
         for model, base_url in zip(models, self.base_urls, strict=True):
-            app = build_app(model.config, model.checkpoint, model.codec, access)
+            app = build_app(model.config, model.checkpoint, model.version, model.codec, access)
             started = time.monotonic()
             name = _app_name(model.config)
             try:
@@ -208,13 +212,14 @@ class Deployment:
             f"to the same {tokens} tokens"
         )
 
-    def _take_down(self) -> None:
+    def _take_down(self, there_before: set[str]) -> None:
         from ray import serve
 
-        if self._config.gateway is not None:
-            serve.delete(GATEWAY)
-        for model in self._config.models:
-            serve.delete(_app_name(model))
+        ours = [GATEWAY] if self._config.gateway is not None else []
+        ours += [_app_name(model) for model in self._config.models]
+        for name in ours:
+            if name not in there_before:
+                serve.delete(name)
         if not serve.status().applications:
             serve.shutdown()
 

@@ -98,12 +98,15 @@ class MeasuredEngine:
             return
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
+            limit = asyncio.timeout_at(deadline)
             try:
-                async with asyncio.timeout_at(deadline):
+                async with limit:
                     chunk = await anext(chunks)
             except StopAsyncIteration:
                 return
             except TimeoutError as e:
+                if not limit.expired():
+                    raise  # the engine's own
                 raise AnswerTimeoutError(
                     f"The answer was not complete after {self._timeout_s:g} s (answer_timeout_s). Ask for fewer "
                     "tokens, or again when the server is less busy."

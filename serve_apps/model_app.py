@@ -43,16 +43,16 @@ class ModelReplica:
     """A replica: loads the checkpoint, owns the engine, answers the OpenAI API. Plain until build_app binds it."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it; the types know no async constructor
-        self, config: ModelAppConfig, location: str, codec_settings: CodecSettings, access: Access
+        self, config: ModelAppConfig, location: str, version: str, codec_settings: CodecSettings, access: Access
     ) -> None:
         self._access = access
         self._model_id = config.model_id
         checkpoint = await asyncio.to_thread(local_folder, location)
         manifest = read_manifest(checkpoint)
-        self._version = f"{manifest.name}/{manifest.version}"
+        self._version = version
         engine = create_engine(config.engine, checkpoint)
         self._engine = MeasuredEngine(engine, config.model_id, self._version, config.replicas.answer_timeout_s)
-        self._lineage = lineage_headers(manifest)
+        self._lineage = lineage_headers(manifest, version)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)
         # In every replica, where it runs, before it takes a request.
@@ -100,10 +100,10 @@ class ModelReplica:
         await self._engine.check_health()
 
 
-def lineage_headers(manifest: CheckpointManifest) -> dict[str, str]:
+def lineage_headers(manifest: CheckpointManifest, version: str) -> dict[str, str]:
     """What leads from an answer back to its model, the run that made it and its data."""
     found = {
-        "X-Tuneyard-Model-Version": f"{manifest.name}/{manifest.version}",
+        "X-Tuneyard-Model-Version": version,
         "X-Tuneyard-Weights": manifest.digest[:16],
         "X-Tuneyard-Run": manifest.run_id,
         "X-Tuneyard-Dataset": manifest.dataset.fingerprint[:16] if manifest.dataset else None,
@@ -138,7 +138,7 @@ def _placement(config: ModelAppConfig) -> dict[str, Any]:
 
 
 def build_app(
-    config: ModelAppConfig, checkpoint: str, codec_settings: CodecSettings, access: Access | None = None
+    config: ModelAppConfig, checkpoint: str, version: str, codec_settings: CodecSettings, access: Access | None = None
 ) -> Application:
     """The Serve application of one model; deploys nothing yet. By default nobody is asked for a key."""
     replicas = config.replicas
@@ -153,4 +153,4 @@ def build_app(
         health_check_timeout_s=replicas.health_check_timeout_s,
         **_placement(config),
     )
-    return deployment.bind(config, checkpoint, codec_settings, access or Access())
+    return deployment.bind(config, checkpoint, version, codec_settings, access or Access())

@@ -40,4 +40,4 @@ def build(args: BuilderArgs) -> Application:
     keys = key_store(HttpConfig(host="0.0.0.0"))
     assert keys is not None
     model = check_model(chosen[0], ModelRegistry())
-    return build_app(model.config, model.checkpoint, model.codec, Access(load_admin_key(), keys.path))
+    return build_app(model.config, model.checkpoint, model.version, model.codec, Access(load_admin_key(), keys.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def joins_cluster(address: str | None) -> bool:
 
 
 def _target(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or ("auto" if _cluster_is_running() else "local")
+    return address or os.environ.get("RAY_ADDRESS") or _running_cluster() or "local"
 
 
 def check_placement(needs: Sequence[Need], what: str, *, wait_for_nodes: bool, fields: str, wait_field: str) -> str:
@@ -88,14 +89,21 @@ def _export_python_path() -> None:
     sys.path.extend(p for p in wanted if p not in sys.path)
 
 
-def _cluster_is_running() -> bool:
-    """Whether `ray start` runs a cluster on this machine that `ray.init("auto")` would find."""
-    from ray._private.services import canonicalize_bootstrap_address
+def _running_cluster() -> str | None:
+    """The address of the cluster that `ray start` runs on this machine, if it answers. Not what Ray's own search finds:
+    that takes another command's private Ray for one.
+    """
+    from ray._private.services import find_bootstrap_address
 
+    found: str | None = find_bootstrap_address(None)
+    if not found:
+        return None
+    host, _, port = found.rpartition(":")
     try:
-        return canonicalize_bootstrap_address("auto") is not None
-    except ConnectionError:
-        return False
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return found
+    except OSError:
+        return None
 
 
 def _resources_text() -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
@@ -42,10 +43,21 @@ A `--set` path that starts with `./` or `../` is relative to the working directo
 """
 
 
+def without_password(uri: str) -> str:
+    """The URI. Raises ValueError when it holds a password: configs are written into runs, manifests and logs."""
+    parts = urlsplit(uri)
+    if parts.password is not None:
+        raise ValueError(
+            f"the URI of {parts.scheme}://{parts.hostname} holds a password, which would be written wherever the "
+            "location is. Give it in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return uri
+
+
 def _location(value: object, info: ValidationInfo) -> object:
     """A path made absolute; what names another place (`s3://…`, `hf:…`) is left as it is."""
     if isinstance(value, str) and ("://" in value or value.startswith("hf:")):
-        return value
+        return without_password(value)
     return resolved_path(value, info)
 
 

@@ -15,7 +15,8 @@ def load_deployment(config: FinetuneConfig) -> ServeConfig:
     assert config.deploy is not None
     found = load_config(ServeConfig, Path(config.deploy))
     served = [model.checkpoint for model in found.models]
-    if not any(reference.split("@")[0] == config.run.model_name for reference in served):
+    # The run moves this alias, and no other.
+    if f"{config.run.model_name}@newest" not in served:
         raise ConfigError(
             f"deploy: {config.deploy} serves {', '.join(served)}, and not what this run makes. Give one of its models "
             f"checkpoint: {config.run.model_name}@newest"

@@ -191,7 +191,7 @@ class RunConfig(StrictConfig):
     model_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name in the registry; each successful run adds a version."""
 
-    storage: Location = Field(default_factory=default_storage)
+    storage: Location = Field(default_factory=default_storage, validate_default=True)
     """Root for `runs/`, `models/` and `tokens/`: a folder, on more than one node one that all nodes see; or the URI of
     an object store. Default: `$TUNEYARD_STORAGE`, else `$TUNEYARD_HOME`."""
 

@@ -12,21 +12,27 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from tuneyard.cluster_token import DEFAULT_FILE, use_token_if_there
-from tuneyard.errors import ClusterError
+from tuneyard.errors import ClusterError, ConfigError
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 STARTING_S = 60.0
+MAX_NODES = 10_000
+"""The most that Ray's list gives."""
 PROGRESS = re.compile(r"training: step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
 """The line that jobs.progress writes where no terminal listens."""
 
 
 def job_server(address: str | None) -> str:
-    """The address to use: the given one, RAY_API_SERVER_ADDRESS, or the default."""
-    return address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+    """The given address, RAY_API_SERVER_ADDRESS, or the default. Raises ConfigError when it is no URL."""
+    found = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+    if urlsplit(found).scheme not in ("http", "https"):
+        raise ConfigError(f"--address {found}: expected the dashboard's URL, like {DEFAULT_ADDRESS}")
+    return found
 
 
 @contextmanager
@@ -54,6 +60,7 @@ def _reached(address: str | None) -> Iterator[str]:
     from ray.dashboard.modules import dashboard_sdk
     from ray.dashboard.modules.job import sdk
     from ray.exceptions import AuthenticationError
+    from ray.util.state.exception import RayStateApiException, ServerUnavailable
 
     # They name every file that git ignores, and each connection.
     for name in ("ray", dashboard_sdk.__name__, sdk.__name__):
@@ -68,7 +75,7 @@ def _reached(address: str | None) -> Iterator[str]:
             f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into "
             f"{DEFAULT_FILE}; on the head, `ray get-auth-token` prints it."
         ) from e
-    except (ConnectionError, aiohttp.ClientError) as e:
+    except (ConnectionError, aiohttp.ClientError, RayStateApiException, ServerUnavailable) as e:
         raise ClusterError(
             f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS. "
             "A job that was submitted goes on."
@@ -95,8 +102,9 @@ def nodes_of(client: Any) -> list[dict[str, float]]:
     """Total resources of each living node, memory in bytes, asked over HTTP."""
     from ray.util.state import list_nodes
 
-    found = list_nodes(address=client.get_address(), raise_on_missing_output=False)
-    return [dict(node.resources_total) for node in found if node.state == "ALIVE"]
+    alive = [("state", "=", "ALIVE")]
+    found = list_nodes(address=client.get_address(), filters=alive, limit=MAX_NODES, raise_on_missing_output=False)
+    return [dict(node.resources_total) for node in found]
 
 
 def find_job(client: Any, name: str) -> Any:
@@ -125,6 +133,10 @@ def follow(client: Any, job: str) -> int:
     try:
         with LogPrinter(sys.stdout) as printer:
             asyncio.run(_tail(client, job, printer))
+            # It ends early too, when what stands between here and the head closes the connection.
+            while not client.get_job_status(job).is_terminal():
+                time.sleep(1)
+                asyncio.run(_tail(client, job, printer))
     except KeyboardInterrupt:
         where = client.get_address()
         there = "" if where == DEFAULT_ADDRESS else f" --address {where}"
@@ -144,8 +156,11 @@ def follow(client: Any, job: str) -> int:
 
 
 async def _tail(client: Any, job: str, printer: LogPrinter) -> None:
+    again = printer.received
     async for text in client.tail_job_logs(job):
-        printer.write(text)
+        # Each connection begins with the log's beginning.
+        printer.write(text[again:])
+        again = max(0, again - len(text))
 
 
 class LogPrinter:
@@ -155,6 +170,7 @@ class LogPrinter:
         self._stream = stream
         self._bar: tqdm[Any] | None = None
         self._rest = ""
+        self.received = 0
 
     def __enter__(self) -> LogPrinter:
         return self
@@ -166,6 +182,7 @@ class LogPrinter:
 
     def write(self, text: str) -> None:
         """Text as it arrives, lines cut anywhere."""
+        self.received += len(text)
         if not self._stream.isatty():
             self._stream.write(text)
             self._stream.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +17,14 @@ from tuneyard.deploy_after import load_deployment
 from tuneyard.errors import ConfigError
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.home import tuneyard_home
+from tuneyard.storage import default_storage
 
 FORWARDED = (
     "TUNEYARD_STORAGE",
     "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
     "HF_TOKEN",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -28,7 +34,8 @@ FORWARDED = (
 )
 """Environment variables that a job gets from whoever submits it, where they are set."""
 
-SECRET_WORDS = ("TOKEN", "SECRET", "KEY")
+SECRET_WORDS = ("TOKEN", "SECRET", "KEY", "PASSWORD")
+_USER_INFO = re.compile(r"//[^/@\s]+@")
 CONFIG_VARIABLE, DEPLOY_VARIABLE = "TUNEYARD_CONFIG", "TUNEYARD_DEPLOY_CONFIG"
 """Hold configs that do not lie in the checkout."""
 
@@ -46,7 +53,11 @@ def job_environment(server: str, more: Mapping[str, str] | None = None) -> dict[
             f"{CHECKOUT} is no checkout of Tuneyard, which is what the cluster gets: install it from one, "
             "with pip install -e <checkout>."
         )
-    if "TUNEYARD_HOME" not in os.environ and urlsplit(server).hostname not in ("127.0.0.1", "localhost", "::1"):
+    if "TUNEYARD_HOME" not in {*os.environ, *(more or {})} and urlsplit(server).hostname not in (
+        "127.0.0.1",
+        "localhost",
+        "::1",
+    ):
         raise ConfigError(
             f"TUNEYARD_HOME is not set, and {server} is another machine: set it to the folder there that holds the "
             "registry, for example export TUNEYARD_HOME=/mnt/shared/tuneyard"
@@ -65,7 +76,8 @@ def shown_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **environment,
         "env_vars": {
-            name: "(set)" if any(word in name for word in SECRET_WORDS) else value for name, value in variables.items()
+            name: "(set)" if any(word in name for word in SECRET_WORDS) else _USER_INFO.sub("//(set)@", value)
+            for name, value in variables.items()
         },
     }
 
@@ -74,6 +86,12 @@ def finetune_command(path: Path, config: FinetuneConfig, overrides: Sequence[str
     """job_command of a run, with the deployment that is to follow it. Raises ConfigError when that is none of the run's
     model.
     """
+    storage = config.run.storage
+    if storage not in (default_storage(), str(tuneyard_home())) and Path(storage).is_relative_to(CHECKOUT):
+        raise ConfigError(
+            f"run.storage: {storage} lies in the checkout, of which the cluster gets a copy that it throws away. Give "
+            "a folder of the cluster, absolute, or the URI of an object store."
+        )
     if config.deploy is None:
         return job_command("jobs.finetune", path, config, overrides)
     deployment = load_deployment(config)
@@ -86,7 +104,7 @@ def finetune_command(path: Path, config: FinetuneConfig, overrides: Sequence[str
             {DEPLOY_VARIABLE: deployment.model_dump_json(exclude_unset=True)},
         )
     changed = config.model_copy(update={"deploy": place})
-    command, more = job_command("jobs.finetune", path, changed, [*overrides, f"deploy={place}"])
+    command, more = job_command("jobs.finetune", path, changed, [*overrides, f"deploy={json.dumps(place)}"])
     return command, variables | more
 
 

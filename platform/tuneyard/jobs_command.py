@@ -99,7 +99,7 @@ def _with_wait(parser: argparse.ArgumentParser) -> None:
 def _submit(arguments: argparse.Namespace) -> int:
     overrides = list(arguments.overrides)
     if arguments.deploy is not None:
-        overrides.append(f"deploy={Path(arguments.deploy).expanduser().resolve()}")
+        overrides.append(f"deploy={json.dumps(str(Path(arguments.deploy).expanduser().resolve()))}")
     config = load_config(FinetuneConfig, arguments.config, overrides)
     if config.training.backend == "nemo":
         check_nemo_config(config)
@@ -118,7 +118,7 @@ def _check_nodes(client: Any, config: FinetuneConfig) -> None:
     """Asked here, so that a run which can never be placed does not even become a job."""
     lacking = what_lacks([config.workers.need], nodes_of(client))
     if lacking:
-        what = f"The run {config.run.name!r} with {config.workers.num_workers} worker(s)"
+        what = f"The run {config.run.name!r} with {config.workers.need.count} worker(s)"
         raise never_placed(what, lacking, WORKER_FIELDS, WAIT_FIELD)
 
 
@@ -192,7 +192,8 @@ def _resume(arguments: argparse.Namespace) -> int:
             raise ClusterError(
                 f"The run {run_of(job)!r} has succeeded ({job.submission_id}); there is nothing to resume."
             )
-        # Where it wrote, and the config that it had; the code is that of this checkout.
-        variables = dict((job.runtime_env or {}).get("env_vars", {}))
+        # Where it wrote, and the config that it had; code is this checkout's, and credentials are this shell's.
+        old = (job.runtime_env or {}).get("env_vars", {})
+        variables = {name: value for name, value in old.items() if name.startswith("TUNEYARD_")}
         environment = job_environment(job_server(arguments.address), variables)
         return _start(client, job.entrypoint, environment, run_of(job), wait=arguments.wait)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from tuneyard.errors import StorageFullError
+from tuneyard.errors import ConfigError, StorageFullError
 from tuneyard.storage import StorageFolder, is_uri
 from tuneyard.transfer import Index, download
 
@@ -45,10 +45,10 @@ def local_folder(location: str, *, weights: bool = True) -> Path:
     entry.parent.mkdir(parents=True, exist_ok=True)
     if entry not in _in_use:
         with ExitStack() as stack:
-            used = stack.enter_context(_lock_path(entry).open("ab"))
+            used = stack.enter_context(_lock_path(entry).open("ab+"))
             # From here on nobody evicts it, there or on its way.
             fcntl.flock(used, fcntl.LOCK_SH)
-            with entry.with_name(f"{entry.name}.fetch").open("ab") as fetching:
+            with entry.with_name(f"{entry.name}.fetch").open("ab+") as fetching:
                 fcntl.flock(fetching, fcntl.LOCK_EX)
                 if not entry.is_dir():
                     _fetch(source, index, entry)
@@ -75,7 +75,10 @@ def _fetch(source: StorageFolder, index: Index, entry: Path) -> None:
 def _make_room(entry: Path, needed: int, partial: Path) -> None:
     """Removes the copies that were not used for longest, none that a process uses, until the new one fits."""
     limit = os.environ.get("TUNEYARD_CACHE_GIB")
-    most = float(limit) * GIB if limit else float("inf")
+    try:
+        most = float(limit) * GIB if limit else float("inf")
+    except ValueError as e:
+        raise ConfigError(f"TUNEYARD_CACHE_GIB={limit}: expected a number of GiB.") from e
     there = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     others = sorted(
         (path for path in entry.parent.iterdir() if path.is_dir() and path not in (entry, partial)), key=_last_use
@@ -86,7 +89,12 @@ def _make_room(entry: Path, needed: int, partial: Path) -> None:
             return
         with _alone(_entry_of(path)) as is_free:
             if is_free:
-                shutil.rmtree(path)
+                # Cut short, it is a download to go on with, and not an entry.
+                doomed = path.with_name(f"{_entry_of(path).name}.partial")
+                if path != doomed:
+                    shutil.rmtree(doomed, ignore_errors=True)
+                    path.rename(doomed)
+                shutil.rmtree(doomed)
                 sizes.pop(path)
     if not _fits(entry.parent, needed - there, sum(sizes.values()) + needed, most):
         free = shutil.disk_usage(entry.parent).free
@@ -109,7 +117,7 @@ def _last_use(path: Path) -> float:
 @contextmanager
 def _alone(entry: Path) -> Iterator[bool]:
     """Whether no process uses the entry, and none will inside."""
-    with _lock_path(entry).open("ab") as file:
+    with _lock_path(entry).open("ab+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -26,13 +24,8 @@ def staged(target: str) -> Iterator[Path]:
         with staging_folder(Path(target)) as staging:
             yield staging
         return
-    parent = cache_folder() / "staging"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with staging_folder(cache_folder() / "staging" / "export") as staging:
+        yield staging
 
 
 def publish(staging: Path, target: str) -> None:
@@ -48,11 +41,18 @@ def version_in(target: str) -> str:
     return PurePosixPath(urlsplit(target).path if is_uri(target) else target).name
 
 
-def next_version(models: str) -> str:
-    """Where the next version of a model goes: `<models>/<n>`, one more than the highest published there."""
+def next_version(models: str, made_by: str) -> str:
+    """Where the next version of a model goes: `<models>/<n>`, one more than the highest published there.
+
+    An object store does not tell who comes first, so there it is `<n>-<made_by>`, of a run: two at once stay apart, and
+    one that is repeated goes on with what it uploaded.
+    """
     if not is_uri(models):
         return str(next_version_folder(Path(models)))
     folder = StorageFolder.open(models)
-    # A number without a manifest was cut off; its files that are whole stay, and are not uploaded again.
-    taken = [int(n) for n in folder.names() if n.isdigit() and folder.child(n).size_of(MANIFEST_NAME) is not None]
-    return child_location(models, str(max(taken, default=0) + 1))
+    taken = [
+        int(number)
+        for name in folder.names()
+        if (number := name.partition("-")[0]).isdigit() and folder.child(name).size_of(MANIFEST_NAME) is not None
+    ]
+    return child_location(models, f"{max(taken, default=0) + 1}-{made_by[:8]}")

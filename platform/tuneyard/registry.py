@@ -135,15 +135,21 @@ class ModelRegistry:
             raise RegistryError(f"{reference} is not in the registry {self.uri}. {there}") from e
 
     def resolve_checkpoint(self, reference: str) -> str:
-        """The checkpoint's location, of a reference `name@alias` or `name/version`, of a path, made absolute, or of a
-        URI. Variables of the environment expand, `$TUNEYARD_HOME` to its default where it is not set.
+        """locate, without the version."""
+        return self.locate(reference)[0]
+
+    def locate(self, reference: str) -> tuple[str, str | None]:
+        """The checkpoint's location and its `name/version` here, of a reference `name@alias` or `name/version`; or of a
+        path, made absolute, or of a URI, then with None. Variables of the environment expand, `$TUNEYARD_HOME` to its
+        default where it is not set.
         """
         reference = os.path.expandvars(expand_home(reference))
         if is_uri(reference):
-            return reference
+            return reference, None
         if _REFERENCE.fullmatch(reference) and not Path(reference).exists():
-            return self.find(reference).checkpoint
-        return str(Path(reference).expanduser().resolve())
+            found = self.find(reference)
+            return found.checkpoint, f"{found.name}/{found.version}"
+        return str(Path(reference).expanduser().resolve()), None
 
 
 def _as_source(location: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from pydantic import BeforeValidator, ValidationInfo
 
-from tuneyard.config import resolved_path
-from tuneyard.errors import StorageError
+from tuneyard.config import resolved_path, without_password
+from tuneyard.errors import StorageError, StorageFullError
 from tuneyard.home import tuneyard_home
 
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """A store that is away for half a minute costs nothing but that time."""
 
-REFUSALS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "Bucket")
+REFUSALS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "To create buckets")
 """In the text of an error that no patience mends."""
 
 Result = TypeVar("Result")
@@ -38,15 +38,9 @@ def _location(value: object, info: ValidationInfo) -> object:
     text = str(value)
     if not isinstance(value, str | Path) or not is_uri(text):
         return resolved_path(value, info)
-    parts = urlsplit(text)
-    if parts.scheme == "file":
-        return resolved_path(parts.path, info)
-    if parts.password is not None:
-        raise ValueError(
-            f"the URI of {parts.scheme}://{parts.hostname} holds a password, which would be written wherever the "
-            "location is. Give it in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    return text
+    if urlsplit(text).scheme == "file":
+        return resolved_path(urlsplit(text).path, info)
+    return without_password(text)
 
 
 Location = Annotated[str, BeforeValidator(_location)]
@@ -55,7 +49,8 @@ Location = Annotated[str, BeforeValidator(_location)]
 
 def default_storage() -> str:
     """`$TUNEYARD_STORAGE`, or else the home."""
-    return os.environ.get("TUNEYARD_STORAGE") or str(tuneyard_home())
+    named = os.environ.get("TUNEYARD_STORAGE") or str(tuneyard_home())
+    return named if is_uri(named) else str(Path(named).expanduser().resolve())
 
 
 def child_location(location: str, *names: str) -> str:
@@ -81,8 +76,9 @@ class StorageFolder:
         if not is_uri(location):
             return cls(location, pafs.LocalFileSystem(), location)
         try:
-            filesystem, path = pafs.FileSystem.from_uri(location)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as e:
+            # Without a region in the URI or the environment, the store is asked for it.
+            filesystem, path = _patiently(location, lambda: pafs.FileSystem.from_uri(location))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
             raise StorageError(f"{location}: not a location that pyarrow.fs knows (s3://, gs://, abfss://): {e}") from e
         return cls(location, filesystem, path.rstrip("/"))
 
@@ -134,30 +130,38 @@ class StorageFolder:
         found = self.patiently(self.location, lambda: self.filesystem.get_file_info(selector))
         return sorted(info.base_name for info in found)
 
-    def move(self, target: StorageFolder) -> None:
-        """Moves the folder to a place beside it; on an object store, file by file."""
-        if self.local is not None and target.local is not None:
-            shutil.move(self.local, target.local)
-            return
-        selector = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
-        for info in self.filesystem.get_file_info(selector):
-            if info.type == pafs.FileType.File:
-                self.filesystem.copy_file(info.path, target.path + info.path.removeprefix(self.path))
-        self.filesystem.delete_dir(self.path)
-
     def patiently(self, what: str, action: Callable[[], Result]) -> Result:
         """The action's result, tried again while an object store stays away, for half a minute."""
-        delays = iter(RETRY_DELAYS_S if self.local is None else ())
-        while True:
-            try:
-                return action()
-            except (OSError, pa.ArrowException) as e:
-                if self.local is not None or isinstance(e, FileNotFoundError):
-                    raise
-                delay = None if any(word in str(e) for word in REFUSALS) else next(delays, None)
-                if delay is None:
-                    raise StorageError(f"{what}: the store says: {e}{_hint(e)}") from e
-                time.sleep(delay)
+        if self.local is None:
+            return _patiently(what, action)
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            _raise_if_full(what, e)
+            raise StorageError(f"{what}: {e.strerror or e}") from e
+
+
+def _patiently(what: str, action: Callable[[], Result]) -> Result:
+    delays = iter(RETRY_DELAYS_S)
+    while True:
+        try:
+            return action()
+        except (FileNotFoundError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise
+        except (OSError, pa.ArrowException) as e:
+            _raise_if_full(what, e)
+            delay = None if any(word in str(e) for word in REFUSALS) else next(delays, None)
+            if delay is None:
+                raise StorageError(f"{what}: the store says: {e}{_hint(e)}") from e
+            time.sleep(delay)
+
+
+def _raise_if_full(what: str, error: Exception) -> None:
+    """The disk here, which a copy goes to or comes from."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise StorageFullError(f"{what}: the disk or the quota here is full. Free space and start again.") from error
 
 
 def _hint(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Folders to and from an object store: in parallel, resumed, every byte hashed, the index last.
+"""Folders to and from an object store: in parallel, resumed, the index last; what is fetched is hashed, every byte.
 
 Not pyarrow.fs.copy_files: version 25 returns without an error from uploads that failed while they were being closed.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tqdm import tqdm
@@ -27,6 +28,7 @@ LISTING_NAME = "listing.json"
 
 THREADS = 8
 CHUNK_BYTES = 8 * 2**20
+FLUSHED_BYTES = 4 * CHUNK_BYTES
 
 Count = Callable[[int], object]
 
@@ -61,18 +63,30 @@ class Index:
     @classmethod
     def read(cls, folder: StorageFolder) -> Index:
         """That of a folder on a store. Raises CheckpointError when there is none: it is not finished, or not there."""
-        if (content := folder.read(MANIFEST_NAME)) is not None:
+        for index_name, parse in ((MANIFEST_NAME, _manifest_files), (LISTING_NAME, _listed_files)):
+            if (content := folder.read(index_name)) is None:
+                continue
             try:
-                return cls(MANIFEST_NAME, content, CheckpointManifest.model_validate_json(content).files)
-            except ValueError as e:
-                raise CheckpointError(f"{folder.location}/{MANIFEST_NAME}: not a manifest: {e}") from e
-        if (content := folder.read(LISTING_NAME)) is not None:
-            files = {name: FileEntry(**entry) for name, entry in json.loads(content).items()}
-            return cls(LISTING_NAME, content, files)
+                found = parse(content)
+            except (ValueError, TypeError, AttributeError) as e:
+                raise CheckpointError(f"{folder.location}/{index_name}: not an index of files: {e}") from e
+            for name in found:
+                # It says where files are written here.
+                if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                    raise CheckpointError(f"{folder.location}/{index_name}: names {name!r}, which lies outside of it.")
+            return cls(index_name, content, found)
         raise CheckpointError(
             f"{folder.location}: no finished checkpoint there (no {MANIFEST_NAME}, which is written last). "
             "Its upload was cut off, or it was not made by Tuneyard: tuneyard models copy FOLDER URI"
         )
+
+
+def _manifest_files(content: bytes) -> Mapping[str, FileEntry]:
+    return CheckpointManifest.model_validate_json(content).files
+
+
+def _listed_files(content: bytes) -> Mapping[str, FileEntry]:
+    return {name: FileEntry(**entry) for name, entry in json.loads(content).items()}
 
 
 def upload(folder: Path, target: StorageFolder, index: Index) -> None:
@@ -121,15 +135,24 @@ def _each_file(index: Index, copy: Callable[[str, FileEntry, Count], None], what
     bar: tqdm[Any] = tqdm(
         total=total, desc=what, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
     )
+    stop = threading.Event()
+
+    def count(size: int) -> None:
+        """Called for every chunk, so that the others end soon when one fails or the user does not want to wait."""
+        if stop.is_set():
+            raise StorageError(f"{what} was interrupted.")
+        bar.update(size)
+
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transfer")
     try:
         # The largest first, so that none is left alone at the end.
         ordered = sorted(index.files.items(), key=lambda item: -item[1].size_bytes)
-        futures = [pool.submit(copy, name, entry, bar.update) for name, entry in ordered]
+        futures = [pool.submit(copy, name, entry, count) for name, entry in ordered]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()
     finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
         bar.close()
 
@@ -142,6 +165,7 @@ def _upload_file(path: Path, target: StorageFolder, name: str, entry: FileEntry,
 
 
 def _write_object(path: Path, target: StorageFolder, name: str, entry: FileEntry, count: Count) -> None:
+    waiting = 0
     with (
         path.open("rb") as source,
         target.filesystem.open_output_stream(f"{target.path}/{name}", compression=None) as sink,
@@ -149,6 +173,11 @@ def _write_object(path: Path, target: StorageFolder, name: str, entry: FileEntry
         while chunk := source.read(CHUNK_BYTES):
             sink.write(chunk)
             count(len(chunk))
+            waiting += len(chunk)
+            if waiting >= FLUSHED_BYTES:
+                # pyarrow takes any amount into memory, faster than the network gives it away.
+                sink.flush()
+                waiting = 0
     if (size := target.size_of(name)) != entry.size_bytes:
         raise StorageError(
             f"{target.location}/{name}: {size} bytes on the store after an upload of {entry.size_bytes}. "
@@ -173,6 +202,7 @@ def _download_file(source: StorageFolder, name: str, entry: FileEntry, path: Pat
         while chunk := sink.read(CHUNK_BYTES):
             digest.update(chunk)
             have += len(chunk)
+        began_with = have
         if have < entry.size_bytes:
             with source.filesystem.open_input_file(f"{source.path}/{name}") as file:
                 file.seek(have)
@@ -185,6 +215,10 @@ def _download_file(source: StorageFolder, name: str, entry: FileEntry, path: Pat
             count(have)
     if digest.hexdigest() != entry.sha256:
         path.unlink()
+        if began_with:
+            # What an earlier call left may be the cause.
+            _download_file(source, name, entry, path, lambda _: None)
+            return
         raise CheckpointError(
             f"{source.location}/{name}: what was read is not what the index says (sha256 {digest.hexdigest()[:12]}…, "
             f"not {entry.sha256[:12]}…): damaged on the store, or replaced. Upload it again as a new version."

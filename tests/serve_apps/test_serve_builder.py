@@ -41,6 +41,6 @@ def test_the_named_model_is_built_with_the_gate_closed(config: Path, tiny_oss: P
         build(BuilderArgs(config=config))
     app: Any = build(BuilderArgs(config=config, model="b", overrides=("models.1.replicas.num_cpus=2",)))
     bound = app._bound_deployment
-    model, location, _, access = bound.init_args
-    assert (model.model_id, location, access.key_file) == ("b", str(tiny_oss), store.path)
+    model, location, version, _, access = bound.init_args
+    assert (model.model_id, location, version, access.key_file) == ("b", str(tiny_oss), "tiny-oss-random/0", store.path)
     assert bound.ray_actor_options["num_cpus"] == 2

@@ -65,6 +65,13 @@ def test_every_shipped_config_can_run_by_its_numbers(config: Path, capsys: pytes
             r"nemo cannot do data.batching: pack",
         ),
         (["jobs/configs/nothing.yaml"], r"no such config file"),
+        (
+            ["jobs/configs/demo_cpu.yaml", "--set", "run.storage=./out"],
+            r"a copy that it throws away",
+        ),
+        (["jobs/configs/demo_cpu.yaml", "--set", "run.storage=s3://k:s@b/x"], r"holds a password"),
+        (["jobs/configs/demo_cpu.yaml", "--set", "data.train=s3://k:s@b/x"], r"holds a password"),
+        (["jobs/configs/demo_cpu.yaml", "--address", "head:8265"], r"expected the dashboard's URL, like"),
         (["jobs/configs/demo_cpu.yaml", "--address", "http://127.0.0.1:9"], r"job server at http://127.0.0.1:9: "),
     ],
 )
@@ -94,11 +101,11 @@ def test_a_config_outside_of_the_checkout_travels_as_it_was_read(
 def test_what_follows_a_run_must_serve_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo, serve = str(CONFIGS / "demo_cpu.yaml"), Path("serve_apps/configs/demo_cpu.yaml")
     found = dry_run(capsys, demo, "--deploy", str(serve))
-    assert found["entrypoint"].endswith("--set deploy=./serve_apps/configs/demo_cpu.yaml")
-    elsewhere = tmp_path / "serve.yaml"
+    assert found["entrypoint"].endswith("""--set 'deploy="./serve_apps/configs/demo_cpu.yaml"'""")
+    elsewhere = tmp_path / "a b #1: x.yaml"
     elsewhere.write_text(serve.read_text())
     found = dry_run(capsys, demo, "--deploy", str(elsewhere))
-    assert found["entrypoint"].endswith("--set deploy=env:TUNEYARD_DEPLOY_CONFIG")
+    assert found["entrypoint"].endswith("""--set 'deploy="env:TUNEYARD_DEPLOY_CONFIG"'""")
     deployed = yaml.safe_load(found["runtime_env"]["env_vars"]["TUNEYARD_DEPLOY_CONFIG"])
     assert deployed["models"] == yaml.safe_load(serve.read_text())["models"]
     assert main(["jobs", "submit", demo, "--deploy", str(serve), "--set", "run.model_name=other", "--dry-run"]) == 1

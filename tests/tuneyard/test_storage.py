@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -54,10 +55,12 @@ def place(name: str) -> StorageFolder:
 def test_a_checkpoint_comes_back_the_same_and_every_node_has_one_copy(
     tiny_oss: Path,
 ) -> None:
-    location = next_version("s3://bucket/models/tiny")
-    assert location == "s3://bucket/models/tiny/1"
+    models = "s3://bucket/models/tiny"
+    location = next_version(models, "run-one-of-two")
+    assert location == f"{models}/1-run-one-"
+    assert next_version(models, "another") == f"{models}/1-another", "two runs at once must not share a folder"
     publish(tiny_oss, location)
-    assert next_version("s3://bucket/models/tiny") == "s3://bucket/models/tiny/2"
+    assert next_version(models, "run-one-of-two") == f"{models}/2-run-one-"
     small = local_folder(location, weights=False)
     assert read_manifest(small) == read_manifest(tiny_oss)
     assert not list(small.glob("*.safetensors"))
@@ -73,7 +76,7 @@ def test_a_checkpoint_comes_back_the_same_and_every_node_has_one_copy(
 def test_a_cut_off_upload_is_no_checkpoint_and_goes_on_with_what_is_missing(
     tiny_oss: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, index = place("models/cut/1"), Index.of_checkpoint(tiny_oss)
+    target, index = place("models/cut/1-abc"), Index.of_checkpoint(tiny_oss)
     written: list[str] = []
     real = transfer._write_object
 
@@ -89,7 +92,7 @@ def test_a_cut_off_upload_is_no_checkpoint_and_goes_on_with_what_is_missing(
         upload(tiny_oss, target, index)
     with pytest.raises(CheckpointError, match="no finished checkpoint there"):
         local_folder(target.location)
-    assert next_version("s3://bucket/models/cut") == target.location
+    assert next_version("s3://bucket/models/cut", "abc") == target.location
     first, written[:] = list(written), ["", "", ""]
     upload(tiny_oss, target, index)
     assert not set(first) & set(written)
@@ -192,6 +195,27 @@ def test_refusals_are_said_at_once_with_what_to_do(monkeypatch: pytest.MonkeyPat
         place("x").read("f")
     with pytest.raises(StorageError, match=r"not a location that pyarrow.fs knows"):
         StorageFolder.open("s4://bucket/x")
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "", "a/../../out"])
+def test_an_index_cannot_write_outside_of_the_folder(name: str) -> None:
+    place("evil").write("listing.json", json.dumps({name: {"sha256": "0", "size_bytes": 1}}).encode())
+    with pytest.raises(CheckpointError, match=r"which lies outside of it"):
+        local_folder(place("evil").location)
+    place("evil").write("listing.json", b"[1]")
+    with pytest.raises(CheckpointError, match=r"not an index of files"):
+        local_folder(place("evil").location)
+
+
+def test_what_an_earlier_download_left_is_not_blamed_on_the_store(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "file").write_bytes(b"0123456789")
+    index = Index.of_files(tmp_path / "from")
+    upload(tmp_path / "from", place("left"), index)
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "file").write_bytes(b"xxxx")
+    download(place("left"), index, tmp_path / "to")
+    assert (tmp_path / "to" / "file").read_bytes() == b"0123456789"
 
 
 def fetch(location: str, ready: object, counted: object) -> None:
