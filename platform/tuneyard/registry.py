@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tuneyard.errors import RegistryError
 from tuneyard.home import expand_home, tuneyard_home
 from tuneyard.storage import is_uri
 
+FOLDER_SCHEME = "tuneyard"
 MAX_METRICS_PER_WRITE = 1000
 """MLflow's own limit."""
 
@@ -153,11 +154,12 @@ class ModelRegistry:
 
 
 def _as_source(location: str) -> str:
-    """As MLflow has it: always a URI."""
-    return location if is_uri(location) else Path(location).as_uri()
+    """As MLflow has it: always a URI. Not `file:`, which its server takes for a folder of its own, and refuses."""
+    return location if is_uri(location) else f"{FOLDER_SCHEME}://{quote(location)}"
 
 
 def _model_version(found: Any) -> ModelVersion:
     source = str(found.source)
-    checkpoint = unquote(urlsplit(source).path) if source.startswith("file:") else source
+    is_folder = source.startswith((f"{FOLDER_SCHEME}:", "file:"))
+    checkpoint = unquote(urlsplit(source).path) if is_folder else source
     return ModelVersion(found.name, int(found.version), checkpoint, found.run_id or None, dict(found.tags))
