@@ -111,18 +111,17 @@ def generate_on_ray(
 ) -> list[list[int]]:
     """Completions, by as many workers as the config trains with. Raises ClusterError and TrainingError."""
     import ray.train
-    from ray.util.queue import Queue
 
     from jobs.nemo_folders import checkpoint_folder
     from jobs.nemo_generate import generate_per_worker
-    from jobs.ray_training import check_workers, fit, worker_group
+    from jobs.ray_training import check_workers, driver_queue, fit, worker_group
     from tuneyard.cluster import connect_ray
 
     print(f"[generate] Ray: {connect_ray(address, verbose=verbose)}", file=sys.stderr, flush=True)
     lacking = check_workers(config, "Generating")
     if lacking:
         print(f"[generate] waiting for nodes: {lacking}", file=sys.stderr, flush=True)
-    results = Queue(actor_options={"num_cpus": 0})
+    results = driver_queue()
     folder = checkpoint_folder(config).parent
     name = f"generate-{time.time_ns()}"
     loop_config = {

@@ -15,6 +15,7 @@ import ray.exceptions
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.base_here import with_local_base
 from jobs.export_checkpoint import PROBE_ROWS, export_and_prove
@@ -60,7 +61,7 @@ def train_on_ray(
 
     Raises TrainingError when the workers fail more often than `workers.max_failures`.
     """
-    events = Queue(actor_options={"num_cpus": 0})
+    events = driver_queue()
     try:
         with TrainingProgress(_QueueEvents(events), log) as progress:
             result = fit(_trainer(config, prepared, folder, events))
@@ -91,6 +92,12 @@ def fit(trainer: TorchTrainer) -> Any:
     finally:
         if on_interrupt is not None:
             signal.signal(signal.SIGINT, on_interrupt)
+
+
+def driver_queue() -> Queue:
+    """A queue that lives and dies with this process' node, and not with a node of the workers."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def check_workers(config: FinetuneConfig, what: str) -> str:

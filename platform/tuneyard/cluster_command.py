@@ -12,11 +12,15 @@ from typing import NoReturn
 
 from tuneyard.cluster_file import read_documents, validate_cluster_file
 from tuneyard.cluster_token import ensure_token, use_token_if_there
-from tuneyard.errors import ClusterError, ConfigError
+from tuneyard.errors import ClusterError, ConfigError, PortInUseError
 from tuneyard.job_client import follow, job_client, job_server, submit_job, with_address
 from tuneyard.job_submission import job_environment
 from tuneyard.kuberay_file import load_crds, validate_kuberay_file
+from tuneyard.ports import check_port_free, free_port
 from tuneyard.storage import default_storage
+
+AGENT_PORT = 52365
+"""Where Ray's agent on a node listens by default."""
 
 EPILOG = """\
 examples:
@@ -88,6 +92,12 @@ def _ray_start(options: list[str]) -> NoReturn:
     found = str(ray) if ray.is_file() else shutil.which("ray")
     if found is None:
         raise ClusterError("There is no command `ray` beside this Python: pip install 'ray[default]'")
+    if not any(option.startswith("--dashboard-agent-listen-port") for option in options):
+        try:
+            check_port_free("0.0.0.0", AGENT_PORT, "")
+        except PortInUseError:
+            # By another node on this machine; and an agent without a port takes no jobs.
+            options = [f"--dashboard-agent-listen-port={free_port()}", *options]
     os.execv(found, ["ray", "start", "--block", "--disable-usage-stats", *options])
 
 
