@@ -90,6 +90,7 @@ def finetune(
     version = _finished_version(record, registry, config)
     if version is not None:
         say(f"run {config.run.name!r} is already done: {version.name}/{version.version} at {version.checkpoint}")
+        say("for another one choose another run.name, or give --set run.resume=false to start over")
     else:
         version = _train_and_publish(config, prepared, folder, record, registry, address, verbose)
     if config.deploy is not None:

@@ -76,8 +76,8 @@ def check_placement(needs: Sequence[Need], what: str, *, wait_for_nodes: bool, f
 def never_placed(what: str, lacking: str, fields: str, wait_field: str) -> ClusterError:
     """The error for work that the nodes lack something for."""
     return ClusterError(
-        f"{what} can never be placed on this Ray cluster: {lacking}. Ask for less ({fields}), or add nodes. Where "
-        f"an autoscaler adds them: --set {wait_field}=true."
+        f"{what} can never be placed on this Ray cluster as it is: {lacking}. Ask for less ({fields}), or add nodes. "
+        f"Where nodes are about to come, or an autoscaler adds them: --set {wait_field}=true."
     )
 
 

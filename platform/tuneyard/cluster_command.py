@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
 from tuneyard.cluster_file import read_documents, validate_cluster_file
-from tuneyard.cluster_token import ensure_token, use_token_if_there
+from tuneyard.cluster_token import ensure_token, token_source, use_token_if_there
 from tuneyard.errors import ClusterError, ConfigError, PortInUseError
 from tuneyard.job_client import follow, job_client, job_server, submit_job, with_address
 from tuneyard.job_submission import job_environment
@@ -71,17 +74,24 @@ def _start(arguments: argparse.Namespace) -> NoReturn:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     dashboard = f"http://127.0.0.1:{arguments.dashboard_port}"
     print(f"[cluster] jobs and dashboard at {dashboard} on this machine; from another one: ssh -L", flush=True)
-    print("[cluster] others need this machine's token: `ray get-auth-token` shows it", flush=True)
+    print(f"[cluster] others join with: tuneyard cluster join {socket.gethostname()}:{arguments.port}", flush=True)
+    print(
+        "[cluster] and need this machine's token: `ray get-auth-token` shows it. End workers first, then this.",
+        flush=True,
+    )
     options = ["--head", f"--port={arguments.port}", "--dashboard-host=127.0.0.1"]
     _ray_start([*options, f"--dashboard-port={arguments.dashboard_port}", *arguments.ray])
 
 
 def _join(arguments: argparse.Namespace) -> NoReturn:
+    if not re.fullmatch(r"[^:/]+:\d+", arguments.head):
+        raise ConfigError(f"{arguments.head}: expected the head's HOST:PORT, like 10.0.0.1:6379")
     use_token_if_there()
-    if os.environ.get("RAY_AUTH_MODE") != "token":
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if os.environ.get("RAY_AUTH_MODE") != "token" or (file is not None and not Path(file).expanduser().is_file()):
         raise ClusterError(
-            "This machine has no token: put what `ray get-auth-token` prints on the head into ~/.ray/auth_token "
-            "(chmod 600), or set RAY_AUTH_TOKEN."
+            f"This machine has no token (found: {token_source()}): put what `ray get-auth-token` prints on the head "
+            "into ~/.ray/auth_token (chmod 600), or set RAY_AUTH_TOKEN."
         )
     _ray_start([f"--address={arguments.head}", *arguments.ray])
 
@@ -109,7 +119,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
         command += ["--path", path]
     with job_client(arguments.address) as client:
         job = submit_job(client, shlex.join(command), job_environment(server), {"examines": server})
-        return follow(client, job)
+        if not arguments.json:
+            return follow(client, job)
+        while not (status := client.get_job_status(job)).is_terminal():
+            time.sleep(0.5)
+        # What Ray prints before it is for people.
+        print("{" + client.get_job_logs(job).partition("\n{")[2], end="")
+        return 0 if status == "SUCCEEDED" else 1
 
 
 def _validate(arguments: argparse.Namespace) -> int:

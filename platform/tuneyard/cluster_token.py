@@ -18,6 +18,14 @@ def use_token_if_there() -> None:
         _turn_on()
 
 
+def token_source() -> str:
+    """Where this process has its token from, for people."""
+    named = next((name for name in TOKEN_VARIABLES if name in os.environ), None)
+    if named is not None:
+        return named
+    return str(DEFAULT_FILE) if DEFAULT_FILE.expanduser().exists() else "none"
+
+
 def ensure_token() -> None:
     """Before a cluster is started: it will ask for a token, which is made if need be. Ray itself would write it
     readable by all.

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from tuneyard.cluster_token import DEFAULT_FILE, use_token_if_there
+from tuneyard.cluster_token import DEFAULT_FILE, token_source, use_token_if_there
 from tuneyard.errors import ClusterError, ConfigError
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -69,11 +70,12 @@ def _reached(address: str | None) -> Iterator[str]:
     # Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = where
     try:
+        _check_listening(where)
         yield where
     except AuthenticationError as e:
         raise ClusterError(
             f"Ray's job server at {where} wants the cluster's token. Set RAY_AUTH_TOKEN, or put it into "
-            f"{DEFAULT_FILE}; on the head, `ray get-auth-token` prints it."
+            f"{DEFAULT_FILE} (found: {token_source()}); on the head, `ray get-auth-token` prints it."
         ) from e
     except (ConnectionError, aiohttp.ClientError, RayStateApiException, ServerUnavailable) as e:
         raise ClusterError(
@@ -96,6 +98,16 @@ def submit_job(client: Any, command: str, environment: Mapping[str, Any], metada
             if "No available agent" not in str(e) or time.monotonic() > deadline:
                 raise
             time.sleep(1)
+
+
+def _check_listening(url: str) -> None:
+    """Raises ConnectionError: Ray's client would ask for a token first, whoever listens there."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except OSError as e:
+        raise ConnectionError(f"nobody listens there ({e.strerror or e}).") from e
 
 
 def nodes_of(client: Any) -> list[dict[str, float]]:
@@ -125,6 +137,11 @@ def run_of(job: Any) -> str:
     return str((job.metadata or {}).get("run", ""))
 
 
+def reason_of(job: Any) -> str:
+    """Ray's message about the job, without the log that it repeats."""
+    return str(job.message or "").split(", last available logs")[0]
+
+
 def follow(client: Any, job: str) -> int:
     """Prints the job's log as it grows until it ends. The exit code: 0 when the job succeeds.
 
@@ -149,9 +166,7 @@ def follow(client: Any, job: str) -> int:
     info = client.get_job_info(job)
     if info.status == "SUCCEEDED":
         return 0
-    # The message repeats the log, which has just been shown.
-    reason = str(info.message).split(", last available logs")[0]
-    print(f"[jobs] {job} {str(info.status).lower()}: {reason}", flush=True)
+    print(f"[jobs] {job} {str(info.status).lower()}: {reason_of(info)}", flush=True)
     return 1
 
 

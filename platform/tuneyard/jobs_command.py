@@ -20,6 +20,7 @@ from tuneyard.job_client import (
     job_server,
     last_progress,
     nodes_of,
+    reason_of,
     run_of,
     submit_job,
     with_address,
@@ -147,7 +148,8 @@ def _description(config: FinetuneConfig, command: str, environment: dict[str, An
 def _list(arguments: argparse.Namespace) -> None:
     with job_client(arguments.address) as client:
         for job in sorted(client.list_jobs(), key=lambda job: job.start_time or 0):
-            print(f"{job.submission_id}  {job.status:<10}  {run_of(job)}  {job.message or ''}")
+            what = run_of(job) or " ".join(shlex.split(job.entrypoint)[2:3])
+            print(f"{job.submission_id}  {job.status:<10}  {what}  {reason_of(job)}".rstrip())
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -157,7 +159,7 @@ def _status(arguments: argparse.Namespace) -> int:
     took_s = ((job.end_time or time.time() * 1000) - (job.start_time or time.time() * 1000)) / 1000
     print(f"{job.submission_id}  {job.status}  {run_of(job)}  {took_s:.0f} s")
     print(f"  {job.entrypoint}")
-    for text in (last_progress(log), job.message):
+    for text in (last_progress(log), reason_of(job)):
         if text:
             print(f"  {text}")
     return 1 if job.status == "FAILED" else 0

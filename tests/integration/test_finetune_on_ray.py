@@ -100,7 +100,7 @@ def test_work_that_can_never_be_placed_is_refused_at_once(tiny_oss: Path, tmp_pa
     command = finetune_command(config, "--set", "workers.num_workers=4000")
     code, output = run(tmp_path, tmp_path / "home", *command)
     assert code == 1
-    assert "can never be placed on this Ray cluster: CPU: 4000 needed" in output
+    assert "can never be placed on this Ray cluster as it is: CPU: 4000 needed" in output
     assert "Traceback" not in output
 
 
