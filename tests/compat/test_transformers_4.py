@@ -44,7 +44,7 @@ def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quantised(finetuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("quantised") / "1"
-    quantize(Quantisation(finetuned, target, "q", "jobs/data/brindle_heldout.jsonl", 4, max_loss_increase=1.0))
+    quantize(Quantisation(finetuned, str(target), "q", "jobs/data/brindle_heldout.jsonl", 4, max_loss_increase=1.0))
     return target
 
 
