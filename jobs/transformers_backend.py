@@ -61,6 +61,7 @@ class TransformersBackend:
             callbacks=callbacks,
         )
         trainer.order = EpochOrder(train_rows, training.seed, step_rows, lengths)
+        trainer.add_callback(_EpochCallback(trainer.order, steps.per_epoch))
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
 
@@ -92,6 +93,17 @@ class _OrderedTrainer(transformers.Trainer):
 
     def _get_train_sampler(self, _train_dataset: Any = None) -> EpochOrder:
         return self.order
+
+
+class _EpochCallback(transformers.TrainerCallback):
+    """Tells the order its epoch. Of the epoch in which a run is resumed the Trainer does not."""
+
+    def __init__(self, order: EpochOrder, steps_per_epoch: int) -> None:
+        self._order = order
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._order.set_epoch(state.global_step // self._steps_per_epoch)
 
 
 def create_collator(model: Any) -> TokenCollator:
