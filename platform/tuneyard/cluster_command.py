@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from tuneyard.cluster_file import read_documents, validate_cluster_file
 from tuneyard.cluster_token import ensure_token, token_source, use_token_if_there
+from tuneyard.command import Commands, add_command
 from tuneyard.errors import ClusterError, ConfigError, PortInUseError
 from tuneyard.job_client import follow, job_client, job_server, submit_job, with_address
 from tuneyard.job_submission import job_environment
@@ -36,14 +37,9 @@ What follows -- goes to `ray start`: tuneyard cluster start -- --num-cpus 4 --re
 """
 
 
-def add_cluster_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_cluster_command(commands: Commands) -> None:
     """Adds `cluster` and what is below it."""
-    cluster = commands.add_parser(
-        "cluster",
-        help="start, examine and check Ray clusters",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    cluster = add_command(commands, "cluster", "start, examine and check Ray clusters", EPILOG)
     below = cluster.add_subparsers(required=True, metavar="COMMAND")
     start = below.add_parser("start", help="a head on this machine: token needed, dashboard on loopback; until Ctrl-C")
     start.add_argument("--port", type=int, default=6379, help="where other machines join; default: %(default)s")

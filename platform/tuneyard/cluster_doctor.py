@@ -22,8 +22,6 @@ from tuneyard.home import tuneyard_home
 from tuneyard.node_probe import probe_nodes
 from tuneyard.storage import StorageFolder, is_uri
 
-__all__ = ["Finding", "Reach", "diagnose", "findings_table", "main", "reach_dashboard"]
-
 ASKED = "/api/jobs/"
 """What runs code on an open cluster; asked with GET it lists jobs."""
 WIDTH = 116

@@ -84,7 +84,7 @@ def value_at(node: Any, dotted: str) -> Any:
 
 def schema_problems(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
     """What a JSON schema says of a document; an unknown key with those that are known."""
-    from jsonschema import Draft7Validator  # type: ignore[import-untyped, unused-ignore]
+    from jsonschema import Draft7Validator
 
     for error in sorted(Draft7Validator(schema).iter_errors(document), key=lambda e: [str(part) for part in e.path]):
         place = ".".join(map(str, error.path))

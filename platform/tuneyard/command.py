@@ -8,13 +8,21 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from tuneyard.errors import TuneyardError
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `add_subparsers` gives."""
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds config, overrides, address and verbose."""
-    parser.add_argument("--config", type=Path, required=True, help="YAML file")
+
+def add_command(commands: Commands, name: str, what: str, epilog: str) -> argparse.ArgumentParser:
+    """A command whose help ends with `epilog` as it is written."""
+    return commands.add_parser(name, help=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds --set."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -23,6 +31,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="override a field; repeatable",
     )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds config, overrides, address and verbose."""
+    parser.add_argument("--config", type=Path, required=True, help="YAML file")
+    add_overrides(parser)
     parser.add_argument(
         "--address", help="Ray cluster; default: RAY_ADDRESS, a running one, or else a private one. `local`: private"
     )

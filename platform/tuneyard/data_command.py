@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tuneyard.chat_formats import FORMATS
+from tuneyard.command import Commands, add_command
 from tuneyard.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -34,11 +35,9 @@ examples:
 Item = TypeVar("Item")
 
 
-def add_data_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_data_command(commands: Commands) -> None:
     """Adds `data` and what is below it."""
-    data = commands.add_parser(
-        "data", help="check and look at chats", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    data = add_command(commands, "data", "check and look at chats", EPILOG)
     below = data.add_subparsers(required=True, metavar="COMMAND")
     validate = below.add_parser("validate", help="every problem with file and line; exit code 1 if there is one")
     _add_file(validate)

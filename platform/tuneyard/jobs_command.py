@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.cluster import never_placed
+from tuneyard.command import Commands, add_command, add_overrides
 from tuneyard.config import load_config
 from tuneyard.errors import ClusterError
 from tuneyard.finetune_config import FinetuneConfig
@@ -54,17 +55,13 @@ the same by Ray's own means:
 """
 
 
-def add_jobs_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_jobs_command(commands: Commands) -> None:
     """Adds `jobs` and what is below it."""
-    jobs = commands.add_parser(
-        "jobs", help="run jobs on a Ray cluster", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    jobs = add_command(commands, "jobs", "run jobs on a Ray cluster", EPILOG)
     below = jobs.add_subparsers(required=True, metavar="COMMAND")
     submit = below.add_parser("submit", help="finetune on the cluster; follows the log until the job ends")
     submit.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of a finetuning run")
-    submit.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="override; repeatable"
-    )
+    add_overrides(submit)
     submit.add_argument("--dry-run", action="store_true", help="print what would be submitted; ask no cluster")
     submit.add_argument("--deploy", metavar="CONFIG", help="serve the result with this deployment's config (`deploy:`)")
     _with_wait(submit)

@@ -7,6 +7,7 @@ import datetime
 import re
 
 from tuneyard.api_keys import ApiKey, KeyStore
+from tuneyard.command import Commands, add_command
 from tuneyard.errors import ConfigError
 
 _LIFE = re.compile(r"(\d+)([hdw])")
@@ -22,11 +23,9 @@ examples:
 """
 
 
-def add_keys_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_keys_command(commands: Commands) -> None:
     """Adds `keys` and what is below it."""
-    keys = commands.add_parser(
-        "keys", help="API keys", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    keys = add_command(commands, "keys", "API keys", EPILOG)
     below = keys.add_subparsers(required=True, metavar="COMMAND")
     create = below.add_parser("create", help="make a key; it is shown once")
     create.add_argument("name", metavar="NAME", help="whose it is, for you")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tuneyard.checkpoint import CheckpointManifest, make_checkpoint_portable, validate_hf_checkpoint, write_manifest
 from tuneyard.checkpoint_manifest import MANIFEST_NAME
+from tuneyard.command import Commands, add_command
 from tuneyard.engine_fitness import ENGINES, check_for_engine
 from tuneyard.errors import CheckpointError
 from tuneyard.gpt_oss_layout import ARCHITECTURE, read_json
@@ -27,14 +28,9 @@ examples:
 """
 
 
-def add_models_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_models_command(commands: Commands) -> None:
     """Adds `models` and what is below it."""
-    models = commands.add_parser(
-        "models",
-        help="registered models and their checkpoints",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    models = add_command(commands, "models", "registered models and their checkpoints", EPILOG)
     below = models.add_subparsers(required=True, metavar="COMMAND")
     listed = below.add_parser("list", help="models, versions and aliases in the registry")
     listed.set_defaults(action=_list)

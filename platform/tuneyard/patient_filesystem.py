@@ -22,14 +22,14 @@ def patient_filesystem(folder: StorageFolder) -> pafs.FileSystem:
     return pafs.PyFileSystem(_PatientHandler(folder))
 
 
-class _PatientHandler(pafs.FileSystemHandler):  # type: ignore[misc, unused-ignore]
+class _PatientHandler(pafs.FileSystemHandler):
+    """Every method of pyarrow's interface; what an object store cannot do, or must not be asked for, it refuses."""
+
     def __init__(self, folder: StorageFolder) -> None:
         self._folder = folder
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _PatientHandler) and self._folder.filesystem == other._folder.filesystem
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _PatientHandler, (self._folder,)
@@ -73,7 +73,7 @@ class _PatientHandler(pafs.FileSystemHandler):  # type: ignore[misc, unused-igno
     def open_input_file(self, path: str) -> Any:
         return self._try(lambda fs: fs.open_input_file(path))
 
-    def open_output_stream(self, path: str, metadata: Any) -> Any:  # noqa: ARG002  # pyarrow's signature
+    def open_output_stream(self, path: str, _metadata: Any) -> Any:
         def write(content: bytes) -> None:
             def once(fs: pafs.FileSystem) -> None:
                 with fs.open_output_stream(path, compression=None) as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,18 +33,13 @@ def what_lacks(needs: Sequence[Need], nodes: Sequence[Resources]) -> str:
 
 
 def _lacking_in_all(needs: Sequence[Need], nodes: Sequence[Resources]) -> list[str]:
-    needed: Counter[str] = Counter()
-    there: Counter[str] = Counter()
-    for need in needs:
-        for name, amount in need.each.items():
-            needed[name] += need.count * amount  # type: ignore[assignment]  # Counter sums any number
-    for node in nodes:
-        there.update(node)
-    return [
-        f"{name}: {_amount(name, amount)} needed, {_amount(name, there[name])} there"
-        for name, amount in needed.items()
-        if there[name] < amount * (1 - 1e-9)
-    ]
+    lacks = []
+    for name in dict.fromkeys(name for need in needs for name in need.each):
+        needed = sum(need.count * need.each.get(name, 0.0) for need in needs)
+        there = sum(node.get(name, 0.0) for node in nodes)
+        if there < needed * (1 - 1e-9):
+            lacks.append(f"{name}: {_amount(name, needed)} needed, {_amount(name, there)} there")
+    return lacks
 
 
 def _lacking_per_node(need: Need, nodes: Sequence[Resources]) -> str:

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from tuneyard.errors import DatasetError, MissingDependencyError
+from tuneyard.errors import DatasetError, MissingDependencyError, StorageError
+from tuneyard.storage import StorageFolder, is_uri
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
@@ -41,10 +42,11 @@ def read_rows(location: str) -> Iterator[RawRow]:
     if location.startswith(HUB_PREFIX):
         yield from _read_hub(location)
         return
-    filesystem, path = _filesystem(location)
     try:
-        info = filesystem.get_file_info(path)
-    except OSError as e:
+        folder = StorageFolder.open(location if is_uri(location) else str(Path(location).absolute()))
+        filesystem, path = folder.filesystem, folder.path
+        info = folder.patiently(location, lambda: filesystem.get_file_info(path))
+    except StorageError as e:
         raise DatasetError(f"{location}: cannot be reached: {e}") from e
     if info.type == pafs.FileType.NotFound:
         raise DatasetError(f"{location}: no such dataset file.")
@@ -54,16 +56,6 @@ def read_rows(location: str) -> Iterator[RawRow]:
         yield from _read_file(filesystem, path, info.size)
         return
     yield from _read_folder(filesystem, path, location)
-
-
-def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
-    try:
-        if "://" in location:
-            found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(location)
-            return found
-        return pafs.LocalFileSystem(), str(Path(location).absolute())
-    except (pa.ArrowInvalid, OSError) as e:
-        raise DatasetError(f"{location}: not a location that pyarrow.fs knows (s3://, gs://, file://): {e}") from e
 
 
 def _read_folder(filesystem: pafs.FileSystem, path: str, location: str) -> Iterator[RawRow]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tuneyard.command import Commands, add_command, add_overrides
 from tuneyard.config import load_config
 from tuneyard.job_client import follow, job_client, job_server, serve_client, submit_job, with_address
 from tuneyard.job_submission import job_command, job_environment
@@ -20,21 +21,14 @@ examples:
 """
 
 
-def add_serve_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_serve_command(commands: Commands) -> None:
     """Adds `serve` and what is below it."""
-    serve = commands.add_parser(
-        "serve",
-        help="plan, deploy and end deployments on a cluster",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    serve = add_command(commands, "serve", "plan, deploy and end deployments on a cluster", EPILOG)
     below = serve.add_subparsers(required=True, metavar="COMMAND")
     add_plan_command(below)
     deploy = below.add_parser("deploy", help="serve a config's models on the cluster; what runs already is replaced")
     deploy.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of a deployment")
-    deploy.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="override; repeatable"
-    )
+    add_overrides(deploy)
     deploy.set_defaults(action=_deploy)
     with_address(deploy)
     status = below.add_parser("status", help="what the cluster serves, and how it stands; exit code 1 if not all runs")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuneyard.command import Commands, add_command, add_overrides
 from tuneyard.config import load_config
 from tuneyard.errors import CheckpointError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
@@ -30,18 +31,11 @@ examples:
 """
 
 
-def add_plan_command(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_plan_command(below: Commands) -> None:
     """Adds `plan`."""
-    plan = below.add_parser(
-        "plan",
-        help="whether weights and KV cache fit the GPUs, and how many streams of what length",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    plan = add_command(below, "plan", "whether weights and KV cache fit, and how many streams", EPILOG)
     plan.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of a deployment")
-    plan.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE", help="override; repeatable"
-    )
+    add_overrides(plan)
     plan.add_argument("--size", choices=sorted(PUBLISHED), help="plan for this published model, not for the checkpoint")
     plan.add_argument("--bf16", action="store_true", help="with --size: as finetuning exports it, not MXFP4")
     plan.add_argument(

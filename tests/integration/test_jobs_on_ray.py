@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 import yaml
 
+from tests.integration.clusters import cluster
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import free_port, run, running
 from tests.integration.test_finetune_on_ray import last_step, logged_steps
@@ -19,33 +18,13 @@ from tuneyard.checkpoint import validate_hf_checkpoint
 
 pytestmark = pytest.mark.integration
 
-HEAD = """
-import ray, sys, time
-ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_port=int(sys.argv[1]))
-print("head is up", flush=True)
-time.sleep(3600)
-"""
-
 
 @pytest.fixture(scope="module")
 def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The dashboard's address of a cluster of this test's own."""
-    folder = tmp_path_factory.mktemp("cluster")
-    port = free_port()
-    with pytest.MonkeyPatch.context() as patch:
-        # The job's `python` is the one that the cluster's machines find.
-        patch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
-        with running(folder, folder / "home", "-c", HEAD, str(port)) as head:
-            url = f"http://127.0.0.1:{port}"
-            head.wait_for(lambda: "head is up" in head.output and _answers(f"{url}/api/jobs/"), "job server")
-            yield url
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code in (200, 401)  # 401: it wants the cluster's token
-    except httpx.HTTPError:
-        return False
+    """The dashboard's address of a cluster of this test's own: a head without CPUs and one worker with two."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        nodes.join("worker")
+        yield nodes.address
 
 
 def submit(config: Path, tiny_oss: Path, server: str, *more: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneyard.cluster_doctor import Finding, Reach, diagnose, findings_table
+from tuneyard.cluster_checks import Finding, Reach, diagnose
+from tuneyard.cluster_doctor import findings_table
 from tuneyard.node_facts import Listener, NodeFacts, PathFacts
 
 GUARDED = Reach("10.0.0.1:8265", status_without_token=401, status_with_token=200)
