@@ -22,13 +22,18 @@ LINE_EVERY_S = 5.0
 
 
 class EventSource(Protocol):
-    """What ray.util.queue.Queue gives: events that have come since the last call."""
+    """Where events come from."""
 
-    def next_events(self) -> list[dict[str, float]]: ...
+    def next_events(self) -> list[dict[str, float]]:
+        """Those since the last call."""
+
+    def notices(self) -> list[str]:
+        """What has happened to the machines since the last call, for people."""
 
 
 class TrainingProgress:
-    """Context manager: shows and logs every event until it is closed; then the last ones.
+    """Context manager: shows and logs every event until it is closed; then the last ones. Says so when a run went back
+    to its last checkpoint, and what the source notices.
 
     `last` is the newest value of every metric.
     """
@@ -60,14 +65,32 @@ class TrainingProgress:
         while True:
             closing = self._done.is_set()
             events = self._source.next_events()
+            for notice in self._source.notices():
+                self._say(notice)
             if events:
                 self._log([(int(event["step"]), _metrics_of(event)) for event in events])
             for event in events:
+                self._say_when_back(event)
                 self.last |= event
                 self._show(event)
             if closing:
                 return
             self._done.wait(POLL_EVERY_S)
+
+    def _say_when_back(self, event: dict[str, float]) -> None:
+        before = self.last.get("step", 0.0)
+        if "loss" in event and event["step"] <= before:
+            self._say(
+                f"workers were lost: from step {int(event['step'])} on the run does again what it had done up to step "
+                f"{int(before)}, with the same rows"
+            )
+            self._first = None
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
 
     def _show(self, event: dict[str, float]) -> None:
         if not self._stream.isatty():

@@ -181,14 +181,26 @@ def _shared(store: TokenStore, config: FinetuneConfig) -> str:
 
 
 class _QueueEvents:
-    """EventSource over ray.util.queue."""
+    """EventSource over ray.util.queue and Ray's list of nodes."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._nodes = _alive_nodes()
 
     def next_events(self) -> list[dict[str, float]]:
         waiting = self._queue.qsize()
         return list(self._queue.get_nowait_batch(waiting)) if waiting else []
+
+    def notices(self) -> list[str]:
+        before, self._nodes = self._nodes, _alive_nodes()
+        gone = [f"node {before[node]} is gone" for node in before.keys() - self._nodes.keys()]
+        come = [f"node {self._nodes[node]} has come" for node in self._nodes.keys() - before.keys()]
+        return [f"{what}; the cluster has {len(self._nodes)} now" for what in gone + come]
+
+
+def _alive_nodes() -> dict[str, str]:
+    """Their addresses by id."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
 def worker_group(

@@ -41,12 +41,15 @@ def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
 class RayTrainContext:
     """TrainContext over ray.train."""
 
-    def __init__(self, events: Any, work_dir: Path, resume_from: Path | None, state: StorageFolder) -> None:
+    def __init__(self, events: Any, work_dir: Path, state: StorageFolder, resuming: contextlib.ExitStack) -> None:
+        """`resuming` holds the copy of the checkpoint to go on from, if the storage is no folder."""
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.work_dir = work_dir
-        self.resume_from = resume_from
+        checkpoint = ray.train.get_checkpoint()
+        self.resume_from = Path(resuming.enter_context(checkpoint.as_directory())) if checkpoint else None
+        self._resuming = resuming
         self._events = events
         self._state = state
 
@@ -55,6 +58,7 @@ class RayTrainContext:
         self._events.put_nowait(metrics)
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
+        self._resuming.close()  # what was resumed from has been read long since
         # Ray merges what the ranks report into one checkpoint; synchronous, so that it survives what follows.
         folder.mkdir(parents=True, exist_ok=True)
         upload = None if self._state.local is not None else self._upload
@@ -74,11 +78,9 @@ def _ray_train_context(events: Any, state: StorageFolder) -> Iterator[RayTrainCo
     _remove_leftovers()
     with (
         tempfile.TemporaryDirectory(prefix=f"{WORK_PREFIX}{os.getpid()}-") as work_dir,
-        contextlib.ExitStack() as stack,
+        contextlib.ExitStack() as resuming,
     ):
-        checkpoint = ray.train.get_checkpoint()
-        resume_from = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint else None
-        yield RayTrainContext(events, Path(work_dir), resume_from, state)
+        yield RayTrainContext(events, Path(work_dir), state, resuming)
 
 
 def _remove_leftovers() -> None:

@@ -35,7 +35,7 @@ class TrainContext(Protocol):
 
     @property
     def resume_from(self) -> Path | None:
-        """The last reported checkpoint, as a local folder; None on a fresh start."""
+        """The last reported checkpoint, as a local folder until report_checkpoint; None on a fresh start."""
         ...
 
     def report_metrics(self, metrics: dict[str, float]) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from serve_apps.http_plumbing import EventStream, authorization, base_api, error_event, json_body
+from serve_apps.exposition import metrics_page
+from serve_apps.gateway_metrics import GatewayMetrics, GatewayRequest
+from serve_apps.http_plumbing import DONE, EventStream, authorization, base_api, error_event, json_body
 from serve_apps.key_gate import Grant, KeyGate
-from serve_apps.model_app import Access
+from serve_apps.model_app import BACKPRESSURE, Access
 from serve_apps.model_calls import PATHS, Answered
 from serve_apps.model_directory import ModelDirectory, RunningModel
+from serve_apps.replica_metrics import metrics_of_all
 from tuneyard import __version__
 from tuneyard.api_keys import KeyStore
-from tuneyard.errors import EngineError, RateLimitError, RequestError
+from tuneyard.errors import EngineError, OverloadedError, RequestError
 from tuneyard.openai_answers import ModelCard, ModelList
 from tuneyard.serve_config import GatewayConfig
 
@@ -33,12 +38,29 @@ class Gateway:
     def __init__(self, access: Access) -> None:
         self._gate = KeyGate(KeyStore(access.key_file) if access.key_file is not None else None)
         self._directory = ModelDirectory()
+        self._context = serve.get_replica_context()
+        self._metrics = GatewayMetrics(self._context.replica_id.unique_id)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_gateway_api(self._directory, self._gate)
+        return create_gateway_api(self._directory, self._gate, self._metrics, self._metrics_of_all)
+
+    async def metrics(self) -> list[Metric]:
+        """This replica's; see metrics_of_all."""
+        return self._metrics.collect()
+
+    async def _metrics_of_all(self) -> list[Metric]:
+        """The gateway's, and those of every model behind it."""
+        own = serve.get_deployment_handle(self._context.deployment, self._context.app_name)
+        handles = [own, *(model.handle for model in await self._directory.models())]
+        return [family for found in await asyncio.gather(*map(metrics_of_all, handles)) for family in found]
 
 
-def create_gateway_api(directory: ModelDirectory, gate: KeyGate) -> FastAPI:
+def create_gateway_api(
+    directory: ModelDirectory,
+    gate: KeyGate,
+    counted: GatewayMetrics,
+    all_metrics: Callable[[], Awaitable[Sequence[Metric]]],
+) -> FastAPI:
     """The gateway's routes: those of a model's API, for all models."""
     api = base_api({}, gives_request_ids=False)
 
@@ -58,7 +80,8 @@ def create_gateway_api(directory: ModelDirectory, gate: KeyGate) -> FastAPI:
         def add(path: str) -> None:
             @api.post(path)
             async def answer(request: Request) -> Response:
-                return await _answer(directory, gate, path, request)
+                with counted.request() as counting:
+                    return await _answer(directory, gate, path, request, counting)
 
         add(path)
 
@@ -72,6 +95,10 @@ def create_gateway_api(directory: ModelDirectory, gate: KeyGate) -> FastAPI:
     async def version() -> Response:
         return JSONResponse({"version": __version__})
 
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        return metrics_page(await all_metrics())
+
     return api
 
 
@@ -81,12 +108,16 @@ def build_gateway(config: GatewayConfig, access: Access) -> Application:
         name="Gateway",
         num_replicas=config.num_replicas,
         max_ongoing_requests=config.max_ongoing_requests,
+        max_queued_requests=config.max_queued_requests,
+        backpressure_config=BACKPRESSURE,
         ray_actor_options={"num_cpus": config.num_cpus},
     )
     return deployment.bind(access)
 
 
-async def _answer(directory: ModelDirectory, gate: KeyGate, path: str, request: Request) -> Response:
+async def _answer(
+    directory: ModelDirectory, gate: KeyGate, path: str, request: Request, counting: GatewayRequest
+) -> Response:
     gate.check(authorization(request))
     body = await json_body(request)
     name = body.get("model") if isinstance(body, dict) else None
@@ -94,10 +125,10 @@ async def _answer(directory: ModelDirectory, gate: KeyGate, path: str, request: 
         raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
     model = await directory.find(name)
     grant = gate.admit(authorization(request), model.description.model_id)
-    body["model"] = model.description.model_id
+    body["model"] = counting.model = model.description.model_id
     try:
         if body.get("stream") is True and path.startswith("/v1/"):
-            return await _streamed(model, grant, path, body)
+            return await _streamed(model, grant, path, body, counting)
         answered: Answered = await model.handle.whole.remote(path, body)
     except (RayError, RayServeException) as e:
         grant.close()
@@ -105,38 +136,52 @@ async def _answer(directory: ModelDirectory, gate: KeyGate, path: str, request: 
     except BaseException:
         grant.close()
         raise
+    counting.began()
+    counting.close(str(answered.status))
     grant.charge(answered.tokens)
     headers = model.description.headers | grant.headers()
     grant.close()
     return JSONResponse(answered.content, status_code=answered.status, headers=headers)
 
 
-async def _streamed(model: RunningModel, grant: Grant, path: str, body: dict[str, Any]) -> Response:
+async def _streamed(
+    model: RunningModel, grant: Grant, path: str, body: dict[str, Any], counting: GatewayRequest
+) -> Response:
     """Waits until the replica has taken the request, so that what is wrong with it becomes an HTTP status."""
     items = model.handle.options(stream=True).streamed.remote(path, body)
     first: Answered = await anext(items)
     if first.content is not None:
+        counting.close(str(first.status))
         grant.charge(first.tokens)
         grant.close()
         return JSONResponse(first.content, status_code=first.status, headers=model.description.headers)
     return EventStream(
-        _events(model, grant, items), [grant.close, items.cancel], model.description.headers | grant.headers()
+        _events(model, grant, items, counting),
+        [grant.close, items.cancel, lambda: counting.close("cut")],
+        model.description.headers | grant.headers(),
     )
 
 
-async def _events(model: RunningModel, grant: Grant, items: Any) -> AsyncIterator[str]:
+async def _events(model: RunningModel, grant: Grant, items: Any, counting: GatewayRequest) -> AsyncIterator[str]:
     """A replica that dies in mid-stream is told as an error event, with no [DONE]."""
+    text = ""
     try:
         async for item in items:
+            if not text:
+                counting.began()
+            text = item.text
             grant.charge(item.tokens)
-            yield item.text
+            yield text
     except (RayError, RayServeException) as e:
         yield error_event(_unreachable(model, e))
+        return
+    if text.endswith(DONE):
+        counting.close("200")
 
 
 def _unreachable(model: RunningModel, error: Exception) -> RequestError:
     if isinstance(error, BackPressureError):
-        return RateLimitError(
+        return OverloadedError(
             f"{model.description.model_id} is busy: its queue is full. Try again in a moment.", code="overloaded"
         )
     logger.warning("%s failed: %s", model.application, error)

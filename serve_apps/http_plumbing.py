@@ -19,13 +19,15 @@ from starlette.exceptions import HTTPException
 from serve_apps.key_gate import KeyGate
 from serve_apps.measured_engine import CHARGE
 from tuneyard import __version__
-from tuneyard.errors import BodyTooLargeError, EngineError, RateLimitError, RequestError
+from tuneyard.errors import BodyTooLargeError, EngineError, OverloadedError, RateLimitError, RequestError
 from tuneyard.openai_api import error_body
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 2**20
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+DONE = "data: [DONE]\n\n"
+"""The last event of a whole stream."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -139,7 +141,7 @@ async def server_sent_events(chunks: AsyncIterator[BaseModel]) -> AsyncGenerator
         return
     finally:
         await chunks.aclose()  # type: ignore[attr-defined]
-    yield "data: [DONE]\n\n"
+    yield DONE
 
 
 async def json_body(request: Request) -> Any:
@@ -165,7 +167,9 @@ def _no_number(name: str) -> None:
 
 def error_response(error: RequestError) -> Response:
     """The error as HTTP has it."""
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RateLimitError) else {}
+    headers = {}
+    if isinstance(error, RateLimitError | OverloadedError):
+        headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(error_body(error), status_code=error.status_code, headers=headers)
 
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextvars import ContextVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
 
 from serve_apps.inference_engine import EngineStats, GenerationRequest, InferenceEngine, TokenChunk
 from tuneyard.errors import AnswerTimeoutError, EngineError, RequestError
@@ -20,16 +21,18 @@ _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class MeasuredEngine:
-    """See InferenceEngine. `model` and `version` label every metric; each has a registry of its own.
+    """See InferenceEngine. `model`, `version` and `replica` label every metric; each has a registry of its own.
 
     A request that takes longer than `timeout_s`, waiting included, ends with an AnswerTimeoutError.
     """
 
-    def __init__(self, engine: InferenceEngine, model: str, version: str, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, engine: InferenceEngine, model: str, version: str, timeout_s: float | None = None, replica: str = ""
+    ) -> None:
         self._engine = engine
         self._timeout_s = timeout_s
         self._registry = CollectorRegistry()
-        labels = {"model": model, "version": version}
+        labels = {"model": model, "version": version, "replica": replica}
         registry = self._registry
 
         def counter(name: str, what: str, *more: str) -> Counter:
@@ -52,9 +55,9 @@ class MeasuredEngine:
         usage = Gauge("tuneyard_kv_cache_usage", "Share of the KV cache in use.", [*labels], registry=registry)
         usage.labels(**labels).set_function(lambda: self.stats().kv_cache_usage)
 
-    def exposition(self) -> bytes:
-        """The metrics in Prometheus's text format."""
-        return generate_latest(self._registry)
+    async def metrics(self) -> list[Metric]:
+        """As prometheus_client's families."""
+        return list(self._registry.collect())
 
     @property
     def max_model_len(self) -> int:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import BackpressureConfig
 
 from serve_apps.chat_service import ChatService
 from serve_apps.inference_engine import create_engine
@@ -22,13 +24,18 @@ from serve_apps.key_gate import KeyGate
 from serve_apps.measured_engine import MeasuredEngine
 from serve_apps.model_calls import Answered, Events, ModelCalls, ModelDescription
 from serve_apps.openai_routes import ApiOptions, create_api
+from serve_apps.replica_metrics import metrics_of_all
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, read_manifest
+from tuneyard.errors import OverloadedError
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.node_cache import local_folder
 from tuneyard.openai_api import RenderRequest
 from tuneyard.parity import ParityRow, check_parity, parse_parity_rows
 from tuneyard.serve_config import ModelAppConfig
+
+BACKPRESSURE = BackpressureConfig(status_code=OverloadedError.status_code, retry_after_s=OverloadedError.retry_after_s)
+"""What Serve answers when a queue is full, before any code of ours is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,14 @@ class ModelReplica:
         manifest = read_manifest(checkpoint)
         self._version = version
         engine = create_engine(config.engine, checkpoint)
-        self._engine = MeasuredEngine(engine, config.model_id, self._version, config.replicas.answer_timeout_s)
+        self._context = serve.get_replica_context()
+        self._engine = MeasuredEngine(
+            engine,
+            config.model_id,
+            self._version,
+            config.replicas.answer_timeout_s,
+            replica=self._context.replica_id.unique_id,
+        )
         self._lineage = lineage_headers(manifest, version)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)
@@ -65,7 +79,7 @@ class ModelReplica:
             admin_key=self._access.admin_key,
             gate=KeyGate(KeyStore(self._access.key_file) if self._access.key_file is not None else None),
             headers=self._lineage,
-            metrics=self._engine.exposition,
+            metrics=self._metrics_of_all,
             on_shutdown=self._engine.shutdown,
             gives_request_ids=False,
         )
@@ -80,6 +94,13 @@ class ModelReplica:
         """What the gateway must know."""
         (card,) = self._service.models().data
         return ModelDescription(card.id, self._version, card.max_model_len, card.created, self._lineage)
+
+    async def metrics(self) -> list[Metric]:
+        """This replica's; see metrics_of_all."""
+        return await self._engine.metrics()
+
+    async def _metrics_of_all(self) -> list[Metric]:
+        return await metrics_of_all(serve.get_deployment_handle(self._context.deployment, self._context.app_name))
 
     async def whole(self, path: str, body: Any) -> Answered:
         """See ModelCalls."""
@@ -148,6 +169,7 @@ def build_app(
         autoscaling_config=replicas.autoscaling(),
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
+        backpressure_config=BACKPRESSURE,
         graceful_shutdown_timeout_s=replicas.graceful_shutdown_timeout_s,
         health_check_period_s=replicas.health_check_period_s,
         health_check_timeout_s=replicas.health_check_timeout_s,

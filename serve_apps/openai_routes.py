@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 
 from serve_apps.chat_service import ChatService
 from serve_apps.completion_service import CompletionService
+from serve_apps.exposition import metrics_page
 from serve_apps.http_plumbing import Admitted, authorization, base_api, json_body
 from serve_apps.key_gate import KeyGate
 from serve_apps.openapi_document import ERRORS, STREAMED, Health, Version, body, install_document
@@ -46,7 +48,7 @@ class ApiOptions:
     admin_key: str | None = None
     gate: KeyGate = dataclasses.field(default_factory=lambda: KeyGate(None))
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    metrics: Callable[[], bytes] | None = None
+    metrics: Callable[[], Awaitable[Sequence[Metric]]] | None = None
     on_shutdown: Callable[[], Awaitable[None]] | None = None
     gives_request_ids: bool = True
     """False behind Ray Serve, whose proxy does."""
@@ -156,8 +158,7 @@ def _add_operator_routes(api: FastAPI, get_service: Callable[[], ChatService], o
 
     @api.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        found = options.metrics() if options.metrics is not None else b""
-        return Response(found, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return metrics_page(await options.metrics() if options.metrics is not None else ())
 
 
 def _check_admin(request: Request, admin_key: str | None) -> None:

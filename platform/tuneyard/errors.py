@@ -18,6 +18,7 @@
         ├── PermissionDeniedError the key may not do this
         │   └── AdminKeyError     the route wants the admin key
         ├── RateLimitError        over one of the key's limits (says when to try again)
+        ├── OverloadedError       the server has more to do than it can queue (the same)
         ├── BodyTooLargeError     the request's body is over the limit
         ├── AnswerTimeoutError    the answer took longer than the server gives one
         └── EngineError           the engine failed or is gone
@@ -130,6 +131,14 @@ class RateLimitError(RequestError):
         super().__init__(message, param, code)
         self.args = (message, param, code, retry_after_s)
         self.retry_after_s = retry_after_s
+
+
+class OverloadedError(RequestError):
+    """The model's queue is full; `retry_after_s` says when to try again."""
+
+    status_code = 503
+    error_type = "server_error"
+    retry_after_s = 1
 
 
 class BodyTooLargeError(RequestError):

@@ -193,6 +193,8 @@ class GatewayConfig(StrictConfig):
     num_replicas: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=0.5, ge=0)
     max_ongoing_requests: int = Field(default=1024, ge=1)
+    max_queued_requests: int = Field(default=1024, ge=-1)
+    """Requests that may wait for it; more are answered 503."""
 
 
 class ServeConfig(StrictConfig):

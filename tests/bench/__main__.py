@@ -15,6 +15,8 @@ from tests.bench import (
     cluster,
     data,
     engine,
+    peer_serving,
+    request_costs,
     serve_throughput,
     storage,
     train_throughput,
@@ -29,6 +31,8 @@ BENCHMARKS = {
     "batching": batching.run,
     "engine": engine.run,
     "api": api_lag.run,
+    "costs": request_costs.run,
+    "peer": peer_serving.run,
     "storage": storage.run,
     "cluster": cluster.run,
 }

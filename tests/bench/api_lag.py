@@ -1,4 +1,5 @@
-"""What the API adds to an engine's tokens: lag per token and time to the first one at 64 streams, one hop and gateway.
+"""What the API adds to an engine's tokens: lag per token and time to the first one at 64 streams, one hop and gateway;
+and the requests/s of both, and of the same API under plain uvicorn.
 
 A scripted engine gives a token every 20 ms; how much later than that a client sees it is the lag.
 """
@@ -6,11 +7,15 @@ A scripted engine gives a token every 20 ms; how much later than that a client s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +28,16 @@ from tuneyard.home import tuneyard_home
 from tuneyard.serve_config import ServeConfig
 
 STREAMS, TOKENS, INTERVAL_S = 64, 200, 0.02
+SCRIPT = "<|channel|>final<|message|>" + "on and " * 400
 REQUESTS, CLIENTS = 600, 16
 
 
 def run() -> dict[str, Any]:
     """With Serve's settings as the environment has them; they are named in the result."""
-    from jobs.tiny_oss import build_tiny_oss
-
-    base = tuneyard_home() / "models" / "base" / "tiny-oss-random"
-    if not base.is_dir():
-        build_tiny_oss(base)
-    script = [encode_spelled_out(base, "<|channel|>final<|message|>" + "on and " * 400)]
+    base = tiny_base()
+    script = [encode_spelled_out(base, SCRIPT)]
     model = {
-        "model_id": "scripted",
+        "model_id": "tiny",
         "checkpoint": str(base),
         "route_prefix": "/direct",
         "engine": {"engine": "scripted", "script": script, "token_interval_s": INTERVAL_S},
@@ -50,8 +52,36 @@ def run() -> dict[str, Any]:
             result = {
                 name: asyncio.run(_measure(url)) for name, url in (("one_hop", f"{root}/direct"), ("gateway", root))
             }
+    with _plain(base) as url:
+        result["plain_uvicorn"] = asyncio.run(_measure(url))
+    for way in ("one_hop", "gateway"):
+        result[way]["requests_against_plain_uvicorn"] = (
+            result[way]["requests_per_s"] / result["plain_uvicorn"]["requests_per_s"]
+        )
     settings = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
     return {"streams": STREAMS, "token_interval_s": INTERVAL_S, "serve_settings": settings, **result}
+
+
+def tiny_base() -> Path:
+    """tiny-oss-random, built if it is not there: its tokenizer is needed, its weights are not."""
+    from jobs.tiny_oss import build_tiny_oss
+
+    base = tuneyard_home() / "models" / "base" / "tiny-oss-random"
+    if not base.is_dir():
+        build_tiny_oss(base)
+    return base
+
+
+@contextlib.contextmanager
+def _plain(base: Path) -> Iterator[str]:
+    """The same engine and API in a process of its own, without Ray."""
+    command = [sys.executable, "-m", "tests.bench.plain_server", str(base), SCRIPT, str(INTERVAL_S)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.kill()
 
 
 async def _measure(url: str) -> dict[str, float]:
@@ -73,7 +103,7 @@ async def _measure(url: str) -> dict[str, float]:
 
 async def _stream(client: httpx.AsyncClient) -> tuple[float, list[float]]:
     """Time to the first token, and how much later than the engine's beat each came, against the earliest."""
-    body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}
     started = time.monotonic()
     arrivals: list[float] = []
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -86,6 +116,6 @@ async def _stream(client: httpx.AsyncClient) -> tuple[float, list[float]]:
 
 
 async def _client(client: httpx.AsyncClient, count: int) -> None:
-    body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
     for _ in range(count):
         (await client.post("/v1/chat/completions", json=body)).raise_for_status()

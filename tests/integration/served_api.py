@@ -21,7 +21,7 @@ class ServedApi:
     def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
         measured = MeasuredEngine(engine, "tiny", "tiny/1")
         service = ChatService(measured, codec, "tiny", "0123456789abcdef")
-        api = create_api(lambda: service, ApiOptions(metrics=measured.exposition, on_shutdown=measured.shutdown))
+        api = create_api(lambda: service, ApiOptions(metrics=measured.metrics, on_shutdown=measured.shutdown))
         socket = open_socket("127.0.0.1", 0)
         self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))

@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.harmony_text import encode_spelled_out
 from tests.integration.conftest import Finetuned
@@ -125,6 +126,28 @@ def test_keys_and_their_limits_hold_over_all_models(gateway: Gateway) -> None:
                 used += answer.usage.total_tokens
     assert used >= 120
     assert int(refused.value.response.headers["retry-after"]) >= 1
+
+
+def test_metrics_of_the_gateway_and_of_all_behind_it(gateway: Gateway) -> None:
+    with gateway.client() as client:
+        client.chat.completions.create(model="tuned", messages=QUESTION, max_tokens=2)
+        list(client.chat.completions.create(model="tuned", messages=QUESTION, max_tokens=2, stream=True))
+        for unknown in ("made-up-1", "made-up-2"):
+            with pytest.raises(openai.NotFoundError):
+                client.chat.completions.create(model=unknown, messages=QUESTION)
+    page = httpx.get(f"{gateway.root}/metrics", timeout=30).text
+    found = {
+        (sample.name, *(sample.labels.get(name, "") for name in ("model", "status", "outcome"))): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+    assert found["tuneyard_gateway_answers_total", "tuned", "200", ""] >= 2
+    assert found["tuneyard_gateway_answers_total", "", "404", ""] >= 2
+    assert found["tuneyard_gateway_running_requests", "", "", ""] == 0
+    assert found["tuneyard_gateway_begin_seconds_count", "tuned", "", ""] >= 2
+    assert found["tuneyard_requests_total", "tuned", "", "length"] >= 2
+    assert ("tuneyard_requests_total", "endless", "", "stop") in found
+    assert "E47" not in page
 
 
 def test_a_client_that_leaves_ends_its_request(gateway: Gateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -48,7 +49,7 @@ def served(finetuned: Finetuned, tiny_oss: Path) -> Iterator[Served]:
                 "route_prefix": "/endless",
                 "codec": {"reasoning_effort": "high"},
                 "engine": scripted,
-                "replicas": {"num_cpus": 0.5},
+                "replicas": {"num_cpus": 0.5, "max_ongoing_requests": 3, "max_queued_requests": 1},
             },
         ],
     }
@@ -107,6 +108,29 @@ def test_a_client_that_goes_away_aborts_its_request(served: Served, stream: bool
         # Left alone it would go on for 2000 tokens at 20 a second.
         served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 1, "request in the engine")
     served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "abort in the engine")
+
+
+def test_a_full_queue_says_when_to_come_again(served: Served) -> None:
+    body = {"model": "endless", "messages": [{"role": "user", "content": "x"}], "stream": True}
+
+    async def ask() -> list[httpx.Response]:
+        """What was refused; the rest streams until it is left."""
+        async with httpx.AsyncClient(base_url=f"{served.root}/endless", timeout=60) as client:
+            requests = [client.build_request("POST", "/v1/chat/completions", json=body) for _ in range(8)]
+            sent = [asyncio.create_task(client.send(request, stream=True)) for request in requests]
+            await asyncio.wait(sent, timeout=5)
+            answers = [task.result() for task in sent if task.done()]
+            for task in sent:
+                task.cancel()
+            for answer in answers:
+                await answer.aclose()
+        return [answer for answer in answers if answer.status_code != 200]
+
+    refused = asyncio.run(ask())
+    assert refused
+    assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}
+    health = f"{served.root}/endless/healthz"
+    served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "end of all")
 
 
 def test_a_taken_port_is_named_with_the_way_out(served: Served, finetuned: Finetuned) -> None:

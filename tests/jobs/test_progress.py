@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import time
 
+import pytest
+
+from jobs import progress
 from jobs.progress import TrainingProgress
 
 
@@ -20,6 +23,9 @@ class Events:
     def next_events(self) -> list[dict[str, float]]:
         return self._portions.pop(0) if self._portions else []
 
+    def notices(self) -> list[str]:
+        return []
+
 
 def test_every_event_is_logged_and_the_last_ones_are_not_lost() -> None:
     logged: list[tuple[int, dict[str, float]]] = []
@@ -29,6 +35,32 @@ def test_every_event_is_logged_and_the_last_ones_are_not_lost() -> None:
             time.sleep(0.01)
     assert logged == [(3, {"loss": 2.0}), (10, {"loss": 1.0}), (10, {"eval_loss": 1.5})]
     assert progress.last == {"step": 10.0, "total_steps": 10.0, "loss": 1.0, "eval_loss": 1.5}
+
+
+class Interrupted(Events):
+    """A run whose node dies after step 6, and that goes on from step 5."""
+
+    def __init__(self) -> None:
+        losses = [[4, 5], [6], [5], [6, 7]]
+        self._portions = [[{"step": float(s), "total_steps": 7.0, "loss": 1.0} for s in steps] for steps in losses]
+
+    def notices(self) -> list[str]:
+        return ["node 10.0.0.7 is gone"] if len(self._portions) == 1 else []
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_who_follows_is_told_that_a_node_died_and_what_is_done_again(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "POLL_EVERY_S", 0.01)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    source = Interrupted()
+    with TrainingProgress(source, lambda *_: None, stream):
+        while source._portions:
+            time.sleep(0.01)
+    assert stream.getvalue().count("node 10.0.0.7 is gone") == 1
+    assert stream.getvalue().count("from step 5 on the run does again what it had done up to step 6") == 1
 
 
 def test_lines_say_step_loss_and_time_left() -> None:

@@ -12,9 +12,12 @@ import httpx
 import pytest
 import torch
 import transformers
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_apps.chat_service import ChatService
+from serve_apps.exposition import metrics_page
+from serve_apps.gateway_metrics import GatewayMetrics
 from serve_apps.http_plumbing import MAX_BODY_BYTES
 from serve_apps.inference_engine import create_engine
 from serve_apps.measured_engine import MeasuredEngine
@@ -34,7 +37,7 @@ async def client(tiny_oss: Path) -> AsyncIterator[httpx.AsyncClient]:
     codec = HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
     await engine.start()
     service = ChatService(engine, codec, "tiny", "0123456789abcdef")
-    api = create_api(lambda: service, ApiOptions(metrics=engine.exposition, headers={"X-Tuneyard-Run": "r1"}))
+    api = create_api(lambda: service, ApiOptions(metrics=engine.metrics, headers={"X-Tuneyard-Run": "r1"}))
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         yield client
@@ -157,7 +160,7 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
     assert samples["tuneyard_requests_total", "refused"].value == 1
     assert samples["tuneyard_first_token_seconds_count", None].value == 1
     assert samples["tuneyard_running_requests", None].value == 0
-    assert samples["tuneyard_prompt_tokens_total", None].labels == {"model": "tiny", "version": "tiny/1"}
+    assert samples["tuneyard_prompt_tokens_total", None].labels == {"model": "tiny", "version": "tiny/1", "replica": ""}
     assert TEXT not in text
 
 
@@ -187,12 +190,37 @@ async def test_an_answer_that_takes_too_long_ends_with_a_504(make_service: Servi
     assert "timeout_error" in streamed
     assert "[DONE]" not in streamed
     assert engine.stats().requests == 0
-    assert b'outcome="timeout"' in engine.exposition()
+    assert b'outcome="timeout"' in metrics_page(await engine.metrics()).body
+
+
+async def test_metrics_of_two_replicas_are_one_page(make_service: ServiceFactory) -> None:
+    async def metrics_of(replica: str, requests: int) -> list[Metric]:
+        service = make_service("<|channel|>final<|message|>hi<|return|>")
+        service._engine = engine = MeasuredEngine(service.engine, "tiny", "tiny/1", replica=replica)
+        async with client_of(service) as client:
+            for _ in range(requests):
+                assert (await client.post("/v1/chat/completions", json=ASK)).status_code == 200
+        return await engine.metrics()
+
+    page = bytes(metrics_page([*await metrics_of("a", 1), *await metrics_of("b", 2)]).body).decode()
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    assert page.count("# TYPE tuneyard_requests_total counter") == 1
+    ended = {
+        sample.labels["replica"]: sample.value
+        for sample in families["tuneyard_requests"].samples
+        if sample.labels.get("outcome") == "stop" and sample.name.endswith("_total")
+    }
+    assert ended == {"a": 1, "b": 2}
 
 
 async def test_the_dashboard_asks_for_metrics_that_there_are(client: httpx.AsyncClient) -> None:
     await post(client, "/v1/completions", ask())
-    there = set(re.findall(r"^(tuneyard_\w+)\{", (await client.get("/metrics")).text, re.MULTILINE))
+    gateway = GatewayMetrics("r1")
+    with gateway.request() as counting:
+        counting.began()
+        counting.close("200")
+    pages = (await client.get("/metrics")).text, bytes(metrics_page(gateway.collect()).body).decode()
+    there = {name for page in pages for name in re.findall(r"^(tuneyard_\w+)\{", page, re.MULTILINE)}
     dashboard = Path("platform/dashboards/serving.json").read_text()
     asked = set(re.findall(r"tuneyard_\w+", dashboard))
     assert len(asked) >= 7

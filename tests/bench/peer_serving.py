@@ -1,0 +1,129 @@
+"""Our API on Ray Serve against `transformers serve --continuous-batching`: one checkpoint, one engine library, the same
+prompts, in turn. Tokens/s and time to the first text, by streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from serve_apps.deployment import Deployment
+from serve_apps.transformers_engine import PAGE_SIZE
+from tests.bench.serve_throughput import BASE, CONFIG
+from tuneyard.cluster import CHECKOUT
+from tuneyard.config import load_config
+from tuneyard.dataset import load_chat_dataset
+from tuneyard.home import tuneyard_home
+from tuneyard.ports import free_port
+from tuneyard.serve_config import ServeConfig
+
+STREAMS, TOKENS, ROUNDS = (1, 8, 32), 48, 3
+START_S = 180.0
+
+
+def run() -> dict[str, Any]:
+    """Medians over rounds that ask the two in turn, and how ours stands to theirs."""
+    config = load_config(ServeConfig, CONFIG)
+    config = config.model_copy(update={"models": tuple(m for m in config.models if m.model_id == BASE)})
+    checkpoint = tuneyard_home() / "models" / "base" / BASE
+    chats = load_chat_dataset(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl").examples[: max(STREAMS)]
+    prompts = [chat.messages[1].content for chat in chats]
+    with Deployment(config, address="local") as deployment, _transformers_serve(checkpoint, config) as (url, process):
+        (ours,) = deployment.base_urls
+        rows = asyncio.run(_measure({"tuneyard": (ours, BASE), "transformers": (url, str(checkpoint))}, prompts))
+        peak = psutil.Process(process.pid).memory_info().rss
+    return {"tokens": TOKENS, "rounds": ROUNDS, "streams": rows, "transformers_rss_mib": peak // 2**20}
+
+
+@contextlib.contextmanager
+def _transformers_serve(checkpoint: Path, config: ServeConfig) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The peer, with the sizes that our engine has."""
+    engine, port = config.models[0].engine, free_port()
+    command = [
+        str(Path(sys.executable).with_name("transformers")),
+        *("serve", str(checkpoint), "--continuous-batching", "--port", str(port), "--host", "127.0.0.1"),
+        *("--device", "cpu", "--dtype", engine.dtype, "--log-level", "error"),
+        *("--cb-block-size", str(PAGE_SIZE), "--cb-num-blocks", str(-(-engine.kv_cache_tokens // PAGE_SIZE))),
+        *("--cb-max-batch-tokens", str(engine.max_batch_tokens), "--attn-implementation", "eager"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": str(engine.threads), "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + START_S
+            while not _is_up(port):
+                assert process.poll() is None, f"ended by itself: {' '.join(command)}"
+                assert time.monotonic() < deadline, "transformers serve does not come up"
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/v1", process
+        finally:
+            process.kill()
+
+
+def _is_up(port: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
+    return False
+
+
+async def _measure(servers: dict[str, tuple[str, str]], prompts: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=max(STREAMS))) as client:
+        for count in STREAMS:
+            found: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+            for number in range(ROUNDS + 1):
+                for name, (url, model) in servers.items():
+                    measured = await _round(client, url, model, prompts[:count])
+                    if number:  # the first round warms up
+                        found[name].append(measured)
+            rates = {name: statistics.median(rate for rate, _ in rounds) for name, rounds in found.items()}
+            firsts = {name: statistics.median(first for _, first in rounds) for name, rounds in found.items()}
+            rows.append(
+                {
+                    "streams": count,
+                    "tokens_per_s": rates,
+                    "first_text_p50_s": firsts,
+                    "tokens_per_s_ratio": rates["tuneyard"] / rates["transformers"],
+                    "first_text_ratio": firsts["tuneyard"] / firsts["transformers"],
+                }
+            )
+    return rows
+
+
+async def _round(client: httpx.AsyncClient, url: str, model: str, prompts: list[str]) -> tuple[float, float]:
+    """Output tokens/s of all together, and the median time to the first text."""
+    started = time.monotonic()
+    found = await asyncio.gather(*(_stream(client, url, model, prompt) for prompt in prompts))
+    took = time.monotonic() - started
+    return sum(tokens for tokens, _ in found) / took, statistics.median(first for _, first in found)
+
+
+async def _stream(client: httpx.AsyncClient, url: str, model: str, prompt: str) -> tuple[int, float]:
+    body: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+    if model == BASE:  # the peer always tells its usage, and knows no such option
+        body["stream_options"] = {"include_usage": True}
+    started, first, tokens = time.monotonic(), None, 0
+    async with client.stream("POST", f"{url}/completions", json=body) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            event = json.loads(line.removeprefix("data: "))
+            if first is None and any(choice["text"] for choice in event["choices"]):
+                first = time.monotonic() - started
+            if event.get("usage"):
+                tokens = event["usage"]["completion_tokens"]
+    assert first is not None
+    assert tokens
+    return tokens, first
