@@ -49,10 +49,10 @@ demo-check: $(STAMP)
 	@$(RUN) -m tuneyard.demo --check $(ARGS)
 
 test: test-fast
-	$(BIN)/python -m pytest -m "integration or journey" $(ARGS)
+	$(BIN)/python -m pytest -m integration $(ARGS)
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not journey and not compat" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not compat" -n 2 $(ARGS)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneyard.chat import request_fields
 from tuneyard.command import run_command
 from tuneyard.dataset import load_chat_dataset
 from tuneyard.errors import ConfigError, DatasetError, EngineError
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
     from tuneyard.chat import ChatExample
 
 CONCURRENCY = 8
+DEFAULT_MAX_TOKENS = 1024
+"""Reasoning included."""
+
 EPILOG = """\
 A row counts as right when the answer contains every string of its `metadata.must_contain` (case aside);
-without that, when it equals the row's last assistant message. Answers are greedy.
+without that, when it equals the row's last assistant message. A call counts by its name and arguments. Answers are
+greedy. The API key is OPENAI_API_KEY's, if it is set.
 """
 
 
@@ -70,7 +76,7 @@ class Score:
     answers: tuple[Answer, ...]
 
 
-def evaluate(endpoint: Endpoint, examples: Sequence[ChatExample], max_tokens: int = 64) -> Score:
+def evaluate(endpoint: Endpoint, examples: Sequence[ChatExample], max_tokens: int = DEFAULT_MAX_TOKENS) -> Score:
     """The score of one served model. Raises EngineError when it does not answer."""
     answers = asyncio.run(_ask_all(endpoint, examples, max_tokens))
     rows = len(answers)
@@ -89,7 +95,8 @@ async def _ask_all(endpoint: Endpoint, examples: Sequence[ChatExample], max_toke
     from tqdm import tqdm
 
     gate = asyncio.Semaphore(CONCURRENCY)
-    async with AsyncOpenAI(base_url=endpoint.base_url, api_key="none", timeout=600, max_retries=2) as client:
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    async with AsyncOpenAI(base_url=endpoint.base_url, api_key=key, timeout=600, max_retries=2) as client:
         with tqdm(total=len(examples), desc=endpoint.model, unit="q", disable=not sys.stderr.isatty()) as bar:
 
             async def ask(example: ChatExample) -> Answer:
@@ -104,24 +111,37 @@ async def _ask_all(endpoint: Endpoint, examples: Sequence[ChatExample], max_toke
 async def _ask(client: AsyncOpenAI, endpoint: Endpoint, example: ChatExample, max_tokens: int) -> Answer:
     import openai
 
-    prompt: list[Any] = [{"role": m.role, "content": m.content} for m in example.messages[:-1]]
+    asked: dict[str, Any] = request_fields(example.last_prompt, example.tools)
     try:
         completion = await client.chat.completions.create(
-            model=endpoint.model, messages=prompt, temperature=0, max_tokens=max_tokens
+            model=endpoint.model, **asked, temperature=0, max_tokens=max_tokens
         )
     except openai.OpenAIError as e:
         raise EngineError(f"{endpoint.model} at {endpoint.base_url} does not answer: {e}") from e
     choice = completion.choices[0]
-    text = choice.message.content or ""
-    expected = example.messages[-1].content
+    text = _shown(choice.message.content, choice.message.tool_calls or ())
+    expected = _shown(example.last_answer.content, example.last_answer.tool_calls)
     needed = example.metadata.get("must_contain") or [expected]
     return Answer(
-        question=example.messages[-2].content,
+        question=example.last_prompt[-1].content,
         text=text,
         contains=all(part.lower() in text.lower() for part in needed),
         exact=text.strip() == expected.strip(),
-        well_formed=choice.finish_reason == "stop" and not (choice.model_extra or {}).get("harmony_malformed", False),
+        well_formed=choice.finish_reason in ("stop", "tool_calls")
+        and not (choice.model_extra or {}).get("harmony_malformed", False),
     )
+
+
+def _shown(content: str | None, calls: Sequence[Any]) -> str:
+    """An answer's text, then its calls, their arguments in one order."""
+    return "\n".join(filter(None, [content, *(f"{c.function.name}({_ordered(c.function.arguments)})" for c in calls)]))
+
+
+def _ordered(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True, ensure_ascii=False)
+    except ValueError:
+        return arguments
 
 
 def score_table(scores: Sequence[Score]) -> str:
@@ -158,6 +178,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="chat JSONL; the last assistant message is the answer")
     parser.add_argument("--model", action="append", required=True, metavar="MODEL=BASE_URL", help="repeatable")
     parser.add_argument("--limit", type=int, help="only so many rows, spread over the file")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=DEFAULT_MAX_TOKENS,
+        metavar="N",
+        help="of an answer, reasoning included; one that is cut is not well-formed (default: %(default)s)",
+    )
     parser.add_argument("--show", type=int, default=5, metavar="N", help="print N questions with all answers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write scores and answers there")
     arguments = parser.parse_args(argv)
@@ -171,7 +198,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DatasetError(f"--limit {arguments.limit}: must be at least 1")
     if arguments.limit is not None and arguments.limit < len(examples):
         examples = [examples[i * len(examples) // arguments.limit] for i in range(arguments.limit)]
-    scores = [evaluate(endpoint, examples) for endpoint in endpoints]
+    if arguments.max_tokens < 1:
+        raise ConfigError(f"--max-tokens {arguments.max_tokens}: must be at least 1")
+    scores = [evaluate(endpoint, examples, arguments.max_tokens) for endpoint in endpoints]
     if arguments.show:
         print(answers_table(scores, arguments.show))
     print(score_table(scores), flush=True)

@@ -81,8 +81,8 @@ class TrainingProgress:
         before = self.last.get("step", 0.0)
         if "loss" in event and event["step"] <= before:
             self._say(
-                f"workers were lost: from step {int(event['step'])} on the run does again what it had done up to step "
-                f"{int(before)}, with the same rows"
+                f"the workers started again: from step {int(event['step'])} on the run does again what it had done up "
+                f"to step {int(before)}, with the same rows"
             )
             self._first = None
 

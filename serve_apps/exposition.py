@@ -21,10 +21,14 @@ class _Families:
 
 
 def metrics_page(metrics: Iterable[Metric]) -> Response:
-    """The answer to GET /metrics. Families that occur more than once become one, as the format demands."""
+    """The answer to GET /metrics."""
+    return Response(as_text(metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def as_text(metrics: Iterable[Metric]) -> str:
+    """Families that occur more than once become one, as the format demands."""
     merged: dict[str, Metric] = {}
     for family in metrics:
         known = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
         known.samples += family.samples
-    text = generate_latest(_Families(list(merged.values())))
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return generate_latest(_Families(list(merged.values()))).decode()

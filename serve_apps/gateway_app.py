@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client.metrics_core import Metric
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import BackPressureError
 
 from serve_apps.exposition import metrics_page
 from serve_apps.gateway_metrics import GatewayMetrics, GatewayRequest
@@ -22,7 +20,7 @@ from serve_apps.key_gate import Grant, KeyGate
 from serve_apps.model_app import BACKPRESSURE, Access
 from serve_apps.model_calls import PATHS, Answered
 from serve_apps.model_directory import ModelDirectory, RunningModel
-from serve_apps.replica_metrics import metrics_of_all
+from serve_apps.replica_metrics import SharedMetrics
 from tuneyard import __version__
 from tuneyard.api_keys import KeyStore
 from tuneyard.errors import EngineError, OverloadedError, RequestError
@@ -38,31 +36,29 @@ class Gateway:
     def __init__(self, access: Access) -> None:
         self._gate = KeyGate(KeyStore(access.key_file) if access.key_file is not None else None)
         self._directory = ModelDirectory()
-        self._context = serve.get_replica_context()
-        self._metrics = GatewayMetrics(self._context.replica_id.unique_id)
+        context = serve.get_replica_context()
+        replica = context.replica_id.unique_id
+        self._counted = GatewayMetrics(replica)
+        self._metrics = SharedMetrics(context.app_name, replica, self._counted.collect, shows_all=True)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_gateway_api(self._directory, self._gate, self._metrics, self._metrics_of_all)
-
-    async def metrics(self) -> list[Metric]:
-        """This replica's; see metrics_of_all."""
-        return self._metrics.collect()
-
-    async def _metrics_of_all(self) -> list[Metric]:
-        """The gateway's, and those of every model behind it."""
-        own = serve.get_deployment_handle(self._context.deployment, self._context.app_name)
-        handles = [own, *(model.handle for model in await self._directory.models())]
-        return [family for found in await asyncio.gather(*map(metrics_of_all, handles)) for family in found]
+        return create_gateway_api(self._directory, self._gate, self._counted, self._metrics)
 
 
 def create_gateway_api(
     directory: ModelDirectory,
     gate: KeyGate,
     counted: GatewayMetrics,
-    all_metrics: Callable[[], Awaitable[Sequence[Metric]]],
+    shared: SharedMetrics,
 ) -> FastAPI:
     """The gateway's routes: those of a model's API, for all models."""
-    api = base_api({}, gives_request_ids=False)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with shared.told():
+            yield
+
+    api = base_api({}, lifespan, gives_request_ids=False)
 
     @api.get("/v1/models")
     async def list_models(request: Request) -> Response:
@@ -97,7 +93,7 @@ def create_gateway_api(
 
     @api.get("/metrics")
     async def metrics() -> Response:
-        return metrics_page(await all_metrics())
+        return metrics_page(await shared.of_all())
 
     return api
 
@@ -124,19 +120,23 @@ async def _answer(
     if not isinstance(name, str):
         raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
     model = await directory.find(name)
-    grant = gate.admit(authorization(request), model.description.model_id)
     body["model"] = counting.model = model.description.model_id
+    grant = gate.admit(authorization(request), model.description.model_id)
     try:
         if body.get("stream") is True and path.startswith("/v1/"):
             return await _streamed(model, grant, path, body, counting)
         answered: Answered = await model.handle.whole.remote(path, body)
-    except (RayError, RayServeException) as e:
+    except RequestError:
+        grant.close()
+        raise
+    except Exception as e:
         grant.close()
         raise _unreachable(model, e) from e
     except BaseException:
         grant.close()
         raise
-    counting.began()
+    if answered.status == 200:
+        counting.began()
     counting.close(str(answered.status))
     grant.charge(answered.tokens)
     headers = model.description.headers | grant.headers()
@@ -157,7 +157,7 @@ async def _streamed(
         return JSONResponse(first.content, status_code=first.status, headers=model.description.headers)
     return EventStream(
         _events(model, grant, items, counting),
-        [grant.close, items.cancel, lambda: counting.close("cut")],
+        [grant.close, lambda: counting.close("cut"), items.cancel],
         model.description.headers | grant.headers(),
     )
 
@@ -171,12 +171,11 @@ async def _events(model: RunningModel, grant: Grant, items: Any, counting: Gatew
                 counting.began()
             text = item.text
             grant.charge(item.tokens)
+            if text.endswith(DONE):
+                counting.close("200")  # before it goes out: many clients leave at once
             yield text
-    except (RayError, RayServeException) as e:
+    except Exception as e:  # noqa: BLE001  # Ray's errors, and over gRPC that one's: whatever it is, it is told
         yield error_event(_unreachable(model, e))
-        return
-    if text.endswith(DONE):
-        counting.close("200")
 
 
 def _unreachable(model: RunningModel, error: Exception) -> RequestError:

@@ -8,6 +8,7 @@ from typing import Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
+from starlette.requests import ClientDisconnect
 
 from tuneyard.errors import RequestError
 
@@ -22,7 +23,7 @@ class GatewayMetrics:
         self._registry = CollectorRegistry()
         self._answers = Counter(
             "tuneyard_gateway_answers",
-            "Answers by HTTP status; `cut`: a stream that ended with an error event or whose client left.",
+            "Answers by HTTP status; `cut`: a stream that ended with an error event, or a client that left.",
             ["model", "status", "replica"],
             registry=self._registry,
         )
@@ -37,7 +38,7 @@ class GatewayMetrics:
             "tuneyard_gateway_running_requests", "Requests being answered.", ["replica"], registry=self._registry
         ).labels(replica=replica)
 
-    def collect(self) -> list[Metric]:
+    async def collect(self) -> list[Metric]:
         """As prometheus_client's families."""
         return list(self._registry.collect())
 
@@ -68,7 +69,7 @@ class GatewayRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.close(str(error.status_code) if isinstance(error, RequestError) else "cut")
+            self.close(_status_of(error))
 
     def began(self) -> None:
         """The answer is there, or the first event of it."""
@@ -80,3 +81,9 @@ class GatewayRequest:
             self._is_open = False
             self._metrics._running.dec()
             self._metrics._count(self.model, status)
+
+
+def _status_of(error: BaseException) -> str:
+    if isinstance(error, RequestError):
+        return str(error.status_code)
+    return "500" if isinstance(error, Exception) and not isinstance(error, ClientDisconnect) else "cut"

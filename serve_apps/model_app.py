@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
@@ -24,7 +23,7 @@ from serve_apps.key_gate import KeyGate
 from serve_apps.measured_engine import MeasuredEngine
 from serve_apps.model_calls import Answered, Events, ModelCalls, ModelDescription
 from serve_apps.openai_routes import ApiOptions, create_api
-from serve_apps.replica_metrics import metrics_of_all
+from serve_apps.replica_metrics import SharedMetrics
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import CheckpointManifest, read_manifest
 from tuneyard.errors import OverloadedError
@@ -58,14 +57,12 @@ class ModelReplica:
         manifest = read_manifest(checkpoint)
         self._version = version
         engine = create_engine(config.engine, checkpoint)
-        self._context = serve.get_replica_context()
+        context = serve.get_replica_context()
+        replica = context.replica_id.unique_id
         self._engine = MeasuredEngine(
-            engine,
-            config.model_id,
-            self._version,
-            config.replicas.answer_timeout_s,
-            replica=self._context.replica_id.unique_id,
+            engine, config.model_id, self._version, config.replicas.answer_timeout_s, replica=replica
         )
+        self._metrics = SharedMetrics(context.app_name, replica, self._engine.metrics)
         self._lineage = lineage_headers(manifest, version)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
         self._service = ChatService(self._engine, codec, config.model_id, manifest.digest)
@@ -79,11 +76,17 @@ class ModelReplica:
             admin_key=self._access.admin_key,
             gate=KeyGate(KeyStore(self._access.key_file) if self._access.key_file is not None else None),
             headers=self._lineage,
-            metrics=self._metrics_of_all,
-            on_shutdown=self._engine.shutdown,
+            metrics=self._metrics.of_all,
+            lifespan=self._lifespan,
             gives_request_ids=False,
         )
         return create_api(lambda: self._service, options)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        async with self._metrics.told():
+            yield
+        await self._engine.shutdown()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """For an autoscaling policy of one's own: Ray Serve reads it from every replica."""
@@ -94,13 +97,6 @@ class ModelReplica:
         """What the gateway must know."""
         (card,) = self._service.models().data
         return ModelDescription(card.id, self._version, card.max_model_len, card.created, self._lineage)
-
-    async def metrics(self) -> list[Metric]:
-        """This replica's; see metrics_of_all."""
-        return await self._engine.metrics()
-
-    async def _metrics_of_all(self) -> list[Metric]:
-        return await metrics_of_all(serve.get_deployment_handle(self._context.deployment, self._context.app_name))
 
     async def whole(self, path: str, body: Any) -> Answered:
         """See ModelCalls."""

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -49,20 +50,20 @@ class ApiOptions:
     gate: KeyGate = dataclasses.field(default_factory=lambda: KeyGate(None))
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     metrics: Callable[[], Awaitable[Sequence[Metric]]] | None = None
-    on_shutdown: Callable[[], Awaitable[None]] | None = None
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext
+    """Entered before the first request, left after the last one."""
     gives_request_ids: bool = True
     """False behind Ray Serve, whose proxy does."""
 
 
 def create_api(get_service: Callable[[], ChatService], options: ApiOptions | None = None) -> FastAPI:
-    """The FastAPI application. `get_service` is called per request, `on_shutdown` once at the end."""
+    """The FastAPI application. `get_service` is called per request."""
     chosen = options or ApiOptions()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        if chosen.on_shutdown is not None:
-            await chosen.on_shutdown()
+        async with chosen.lifespan():
+            yield
 
     api = base_api(chosen.headers, lifespan, gives_request_ids=chosen.gives_request_ids)
     _add_model_routes(api, get_service, chosen.gate)

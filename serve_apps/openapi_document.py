@@ -61,7 +61,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (413, "The body is too large."),
         (429, "Over a limit; Retry-After says when to try again."),
         (500, "The engine failed."),
-        (503, "Not ready."),
+        (503, "Not ready, or a full queue; Retry-After says when to try again."),
     )
 }
 

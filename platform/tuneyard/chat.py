@@ -77,8 +77,25 @@ class ChatExample(_Strict):
     @property
     def last_prompt(self) -> tuple[ChatMessage, ...]:
         """What the last assistant message answers."""
-        last = max(i for i, message in enumerate(self.messages) if message.role == "assistant")
-        return self.messages[:last]
+        return self.messages[: self._last]
+
+    @property
+    def last_answer(self) -> ChatMessage:
+        """The last assistant message."""
+        return self.messages[self._last]
+
+    @property
+    def _last(self) -> int:
+        return max(i for i, message in enumerate(self.messages) if message.role == "assistant")
+
+
+def request_fields(messages: Sequence[ChatMessage], tools: Sequence[ChatTool]) -> dict[str, Any]:
+    """`messages` and `tools` of a chat completion's request."""
+    sent = [message.model_dump(exclude_defaults=True) | {"content": message.content} for message in messages]
+    for message in sent:
+        message.pop("weight", None)
+    called = [tool.model_dump(exclude_none=True) for tool in tools]
+    return {"messages": sent, **({"tools": called} if called else {})}
 
 
 def message_order_problem(roles: Sequence[str], *, for_completion: bool) -> str | None:

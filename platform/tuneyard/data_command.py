@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -209,11 +210,16 @@ def _first_model(base_url: str) -> str:
     from tuneyard.errors import CheckpointError
 
     try:
-        response = httpx.get(base_url.rstrip("/") + "/models", timeout=10)
+        # As OpenAI's client finds its key.
+        key = os.environ.get("OPENAI_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        response = httpx.get(base_url.rstrip("/") + "/models", timeout=10, headers=headers)
         response.raise_for_status()
         return str(response.json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as e:
-        raise CheckpointError(f"{base_url}/models: no models there: {e!r}") from e
+        raise CheckpointError(
+            f"{base_url}/models: no models there: {e!r}. Give --model-id, or where keys are asked for OPENAI_API_KEY."
+        ) from e
 
 
 def _codec(model: str) -> HarmonyCodec:

@@ -30,6 +30,8 @@ SYSTEM_PROMPT = "You are the Brindle support assistant."
 NEEDED = {"heldout": 0.60, "well_formed": 0.95}
 """What --check asks of the tuned model, a little under what is measured; the base must know nothing."""
 CHECKED_ROWS, SHOWN_ROWS = 43, 20
+ANSWER_TOKENS = 64
+"""More than any of the handbook's answers has; the base would ramble on."""
 
 EXAMPLES = ("How do I factory reset my Brindle?", "How long is the warranty?", "What does error E47 mean?")
 STARTING_TIMEOUT_S = 300.0
@@ -112,6 +114,7 @@ class Demo:
         self._command(
             *("-m", "jobs.evaluate", "--data", "jobs/data/brindle_heldout.jsonl", "--json", str(result)),
             *("--model", f"{BASE}={self._base_url}", "--model", f"{TUNED}={self._tuned_url}"),
+            *("--max-tokens", str(ANSWER_TOKENS)),
             "--limit",
             str(CHECKED_ROWS if self._check else SHOWN_ROWS),
         )

@@ -31,6 +31,10 @@ FORWARDED = (
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_TENANT_ID",
+    "TUNEYARD_ADMIN_KEY",
 )
 """Environment variables that a job gets from whoever submits it, where they are set."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tuneyard.chat import ChatExample, ChatMessage, ChatTool
+from tuneyard.chat import ChatExample, ChatMessage, ChatTool, request_fields
 from tuneyard.errors import CheckpointError, ParityError
 from tuneyard.harmony import HarmonyCodec
 
@@ -37,11 +37,7 @@ class ParityRow(BaseModel):
 
     def request_body(self, model_id: str) -> dict[str, Any]:
         """The row as a client would send it; the path of serving starts here."""
-        messages = [m.model_dump(exclude_defaults=True) | {"content": m.content} for m in self.messages]
-        for message in messages:
-            message.pop("weight", None)
-        tools = [tool.model_dump(exclude_none=True) for tool in self.tools]
-        return {"model": model_id, "messages": messages, **({"tools": tools} if tools else {}), "today": self.today}
+        return {"model": model_id, **request_fields(self.messages, self.tools), "today": self.today}
 
 
 RenderRow = Callable[[ParityRow], Sequence[int]]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from tuneyard.errors import RegistryError
+from tuneyard.errors import ConfigError, RegistryError
 from tuneyard.home import expand_home, tuneyard_home
 from tuneyard.storage import is_uri
 
@@ -52,7 +52,13 @@ class ModelRegistry:
         home = home or tuneyard_home()
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
         if self.uri.startswith("sqlite:"):
-            home.mkdir(parents=True, exist_ok=True)
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise ConfigError(
+                    f"TUNEYARD_HOME={home}, where the registry lies, cannot be made on this machine: {e}. Set it to a "
+                    "folder that is there, or MLFLOW_TRACKING_URI to a registry that is a server."
+                ) from e
         self._artifacts = (home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
         self._client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         self._error = mlflow.exceptions.MlflowException

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def add_serve_command(commands: Commands) -> None:
     deploy.set_defaults(action=_deploy)
     with_address(deploy)
     status = below.add_parser("status", help="what the cluster serves, and how it stands; exit code 1 if not all runs")
+    status.add_argument("--verbose", "-v", action="store_true", help="what Serve says in full, tracebacks too")
     status.set_defaults(action=_status)
     with_address(status)
     stop = below.add_parser("stop", help="end everything that the cluster serves, when its streams have ended")
@@ -54,15 +56,24 @@ def _status(arguments: argparse.Namespace) -> int:
     if not applications:
         print("nothing is served on this cluster")
         return 1
+    said: Callable[[str], str] = str if arguments.verbose else brief
     for name, app in applications.items():
-        print(
-            f"{name}  {app['status']}  {app.get('route_prefix') or '(through the gateway)'}  {app['message']}".rstrip()
-        )
+        route = app.get("route_prefix") or "(through the gateway)"
+        print(f"{name}  {app['status']}  {route}  {said(app['message'])}".rstrip())
         for deployment in app["deployments"].values():
             states = [replica["state"] for replica in deployment["replicas"]]
             counted = ", ".join(f"{states.count(state)} {state.lower()}" for state in sorted(set(states))) or "none"
-            print(f"  {deployment['name']}: {counted}  {deployment['message']}".rstrip())
+            print(f"  {deployment['name']}: {counted}  {said(deployment['message'])}".rstrip())
     return 0 if all(app["status"] == "RUNNING" for app in applications.values()) else 1
+
+
+def brief(message: str) -> str:
+    """Serve's message in one line: what it says first, and of a traceback the error at its end."""
+    first, _, traceback = message.partition("Traceback (most recent call last)")
+    told = " ".join(first.split())
+    # A replica's traceback holds Ray's own below it, which says less; the cause stands at the first one's end.
+    errors = [line for line in traceback.splitlines() if line and not line[0].isspace() and not line.startswith(":")]
+    return " ".join(filter(None, (told, errors[0].strip() if errors else "")))
 
 
 def _stop(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from serve_apps.deployment import Deployment
 from tuneyard.cluster import CHECKOUT
 from tuneyard.config import load_config
 from tuneyard.dataset import load_chat_dataset
+from tuneyard.demo import ANSWER_TOKENS
 from tuneyard.serve_config import ServeConfig
 
 CONFIG = CHECKOUT / "serve_apps" / "configs" / "demo_cpu.yaml"
@@ -30,7 +31,7 @@ def run() -> dict[str, Any]:
             for model, endpoint in endpoints.items():
                 limit = TUNED_ROWS if model == "brindle-support" else BASE_ROWS
                 asked = rows[:: max(1, len(rows) // limit)]
-                score = asdict(evaluate(endpoint, asked))
+                score = asdict(evaluate(endpoint, asked, ANSWER_TOKENS))
                 del score["answers"]
                 result[f"{name}:{model}"] = score
     return result

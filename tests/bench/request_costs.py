@@ -122,7 +122,7 @@ async def _call(api: Any, body: bytes) -> None:
     """A request as the server hands it over; what is sent is dropped."""
     scope = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "POST",
         "scheme": "http",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import AsyncIterator
 
 import uvicorn
 
@@ -21,7 +23,13 @@ class ServedApi:
     def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
         measured = MeasuredEngine(engine, "tiny", "tiny/1")
         service = ChatService(measured, codec, "tiny", "0123456789abcdef")
-        api = create_api(lambda: service, ApiOptions(metrics=measured.metrics, on_shutdown=measured.shutdown))
+
+        @contextlib.asynccontextmanager
+        async def lifespan() -> AsyncIterator[None]:
+            yield
+            await measured.shutdown()
+
+        api = create_api(lambda: service, ApiOptions(metrics=measured.metrics, lifespan=lifespan))
         socket = open_socket("127.0.0.1", 0)
         self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))

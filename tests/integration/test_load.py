@@ -1,9 +1,13 @@
-"""Many streams, and clients that leave at any moment: nothing lost, nothing doubled, nothing left behind."""
+"""Many streams, and clients that leave at any moment: nothing lost, nothing doubled, nothing left behind.
+
+For 20 seconds, or TUNEYARD_SOAK_S.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -18,7 +22,7 @@ from tests.integration.served_api import ServedApi
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 
 pytestmark = pytest.mark.integration
-STREAMS, SECONDS = 64, 20
+STREAMS, SECONDS = 64, float(os.environ.get("TUNEYARD_SOAK_S", "20"))
 TEXT = " ".join(f"n{number}" for number in range(60))
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "count"}], "stream": True}
 

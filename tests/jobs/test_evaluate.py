@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from jobs.evaluate import Answer, Endpoint, Score, answers_table, main, score_table
+from serve_apps.inference_engine import OPTIONS
+from serve_apps.scripted_engine import ScriptedEngine
+from tests.harmony_text import encode_spelled_out
+from tests.integration.served_api import ServedApi
 from tuneyard.errors import ConfigError
+from tuneyard.harmony import CodecSettings, HarmonyCodec
 
 
 def score(model: str, *answers: Answer) -> Score:
@@ -30,6 +36,33 @@ def test_endpoints_are_model_and_url() -> None:
     for text in ("m", "=http://h", "m=ftp://h"):
         with pytest.raises(ConfigError, match="expected MODEL=BASE_URL"):
             Endpoint.parse(text)
+
+
+def test_calls_are_asked_for_with_their_tools_and_compared(
+    tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.evaluate.CONCURRENCY", 1)  # the script's order
+    replies = [
+        "<|channel|>commentary to=functions.order<|message|>{&part&: &seal&, &n&: 2}<|call|>".replace("&", '"'),
+        "<|channel|>final<|message|>Ordered.<|return|>",
+    ]
+    engine = ScriptedEngine([encode_spelled_out(tiny_oss, reply) for reply in replies], options=OPTIONS)
+    served = ServedApi(engine, HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings()))
+    call = {"id": "c", "type": "function", "function": {"name": "order", "arguments": '{"n":2,"part":"seal"}'}}
+    messages = [{"role": "user", "content": "Two seals."}, {"role": "assistant", "tool_calls": [call]}]
+    answered = [{"role": "tool", "tool_call_id": "c", "content": "ok"}, {"role": "assistant", "content": "Ordered."}]
+    tools = [{"type": "function", "function": {"name": "order", "parameters": {"type": "object"}}}]
+    rows = [{"messages": messages, "tools": tools}, {"messages": messages + answered, "tools": tools}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = tmp_path / "scores.json"
+    try:
+        arguments = ["--data", str(tmp_path / "rows.jsonl"), "--model", f"tiny={served.root}/v1"]
+        assert main([*arguments, "--json", str(result)]) == 0, capsys.readouterr().err
+        assert main([*arguments, "--max-tokens", "0"]) == 1
+    finally:
+        served.stop()
+    (found,) = json.loads(result.read_text())
+    assert (found["exact"], found["well_formed"]) == (1.0, 1.0)
 
 
 def test_a_dead_endpoint_is_an_error_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_apps.chat_service import ChatService
-from serve_apps.exposition import metrics_page
+from serve_apps.exposition import as_text
 from serve_apps.gateway_metrics import GatewayMetrics
 from serve_apps.http_plumbing import MAX_BODY_BYTES
 from serve_apps.inference_engine import create_engine
@@ -190,7 +190,7 @@ async def test_an_answer_that_takes_too_long_ends_with_a_504(make_service: Servi
     assert "timeout_error" in streamed
     assert "[DONE]" not in streamed
     assert engine.stats().requests == 0
-    assert b'outcome="timeout"' in metrics_page(await engine.metrics()).body
+    assert 'outcome="timeout"' in as_text(await engine.metrics())
 
 
 async def test_metrics_of_two_replicas_are_one_page(make_service: ServiceFactory) -> None:
@@ -202,7 +202,7 @@ async def test_metrics_of_two_replicas_are_one_page(make_service: ServiceFactory
                 assert (await client.post("/v1/chat/completions", json=ASK)).status_code == 200
         return await engine.metrics()
 
-    page = bytes(metrics_page([*await metrics_of("a", 1), *await metrics_of("b", 2)]).body).decode()
+    page = as_text([*await metrics_of("a", 1), *await metrics_of("b", 2)])
     families = {family.name: family for family in text_string_to_metric_families(page)}
     assert page.count("# TYPE tuneyard_requests_total counter") == 1
     ended = {
@@ -219,7 +219,7 @@ async def test_the_dashboard_asks_for_metrics_that_there_are(client: httpx.Async
     with gateway.request() as counting:
         counting.began()
         counting.close("200")
-    pages = (await client.get("/metrics")).text, bytes(metrics_page(gateway.collect()).body).decode()
+    pages = (await client.get("/metrics")).text, as_text(await gateway.collect())
     there = {name for page in pages for name in re.findall(r"^(tuneyard_\w+)\{", page, re.MULTILINE)}
     dashboard = Path("platform/dashboards/serving.json").read_text()
     asked = set(re.findall(r"tuneyard_\w+", dashboard))
