@@ -30,6 +30,8 @@ class MeasuredEngine:
         self, engine: InferenceEngine, model: str, version: str, timeout_s: float | None = None, replica: str = ""
     ) -> None:
         self._engine = engine
+        self.waiting = 0
+        """Requests whose first token has not come."""
         self._timeout_s = timeout_s
         self._registry = CollectorRegistry()
         labels = {"model": model, "version": version, "replica": replica}
@@ -52,6 +54,10 @@ class MeasuredEngine:
         }
         running = Gauge("tuneyard_running_requests", "Requests in the engine.", [*labels], registry=registry)
         running.labels(**labels).set_function(lambda: self.stats().requests)
+        waiting = Gauge(
+            "tuneyard_waiting_requests", "Of them, those whose first token has not come.", [*labels], registry=registry
+        )
+        waiting.labels(**labels).set_function(lambda: self.waiting)
         usage = Gauge("tuneyard_kv_cache_usage", "Share of the KV cache in use.", [*labels], registry=registry)
         usage.labels(**labels).set_function(lambda: self.stats().kv_cache_usage)
 
@@ -72,12 +78,14 @@ class MeasuredEngine:
         first = True
         charge = CHARGE.get()
         chunks = self._engine.generate(request)
+        self.waiting += 1
         try:
             async for chunk in self._in_time(chunks):
                 now = time.monotonic()
                 self._record(request, chunk, now - last, first=first)
                 if charge is not None:
                     charge(len(chunk.token_ids) + (_prompt_tokens(request) if first else 0))
+                self.waiting -= first
                 last, first = now, False
                 outcome = chunk.finish_reason or outcome
                 yield chunk
@@ -91,6 +99,7 @@ class MeasuredEngine:
             outcome = "refused"
             raise
         finally:
+            self.waiting -= first
             self._endings[outcome].inc()
             await chunks.aclose()
 

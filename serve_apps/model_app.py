@@ -91,7 +91,11 @@ class ModelReplica:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """For an autoscaling policy of one's own: Ray Serve reads it from every replica."""
         stats = self._engine.stats()
-        return {"requests": float(stats.requests), "kv_cache_usage": stats.kv_cache_usage}
+        return {
+            "requests": float(stats.requests),
+            "waiting_requests": float(self._engine.waiting),
+            "kv_cache_usage": stats.kv_cache_usage,
+        }
 
     async def describe(self) -> ModelDescription:
         """What the gateway must know."""

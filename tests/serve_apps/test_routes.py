@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -186,7 +187,12 @@ async def test_an_answer_that_takes_too_long_ends_with_a_504(make_service: Servi
         whole = await client.post("/v1/chat/completions", json=ASK)
         assert (whole.status_code, whole.json()["error"]["type"]) == (504, "timeout_error")
         assert "after 0.5 s (answer_timeout_s)" in whole.json()["error"]["message"]
-        streamed = (await client.post("/v1/chat/completions", json=ASK | {"stream": True})).text
+        asking = asyncio.create_task(client.post("/v1/chat/completions", json=ASK | {"stream": True}))
+        while not engine.waiting:
+            await asyncio.sleep(0.01)
+        assert 'waiting_requests{model="tiny",replica="",version="tiny/1"} 1.0' in as_text(await engine.metrics())
+        streamed = (await asking).text
+    assert engine.waiting == 0
     assert "timeout_error" in streamed
     assert "[DONE]" not in streamed
     assert engine.stats().requests == 0
