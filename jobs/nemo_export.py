@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ apply_fixes()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from megatron.core.transformer.transformer_layer import TransformerLayer  # noqa: E402
 from nemo.collections.llm.gpt.model.base import HAVE_TE  # noqa: E402
 from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge  # noqa: E402
 from nemo.lightning.io import load_context  # noqa: E402
 from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
 
+from jobs.layer_visits import parts, visits  # noqa: E402
 from jobs.logit_proof import check_merge  # noqa: E402
 from jobs.nemo_connectors import HFExporter  # noqa: E402
 from jobs.transformers_backend import unquantised_config  # noqa: E402
@@ -31,14 +34,13 @@ def export_hf(
     """See TrainingBackend.export_hf; `checkpoint` and `base` are folders in NeMo 2 format."""
     if config.training.method == "lora":
         model = load_with_adapters(checkpoint, base)
-        trained = label_logits(_where_it_runs(model), probe_rows)
+        trained = label_logits(model, probe_rows)
         LoRAMerge()(model)
         _take_adapters_off(model)
         check_merge(trained, label_logits(model, probe_rows))
     else:
         model = _load(checkpoint)
-        trained = label_logits(_where_it_runs(model), probe_rows)
-    model.cpu()
+        trained = label_logits(model, probe_rows)
     exporter = HFExporter(str(checkpoint))
     with transformers.modeling_utils.no_init_weights():
         exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
@@ -72,22 +74,22 @@ def load_with_adapters(checkpoint: Path, base: Path) -> Any:
 
 
 def label_logits(model: Any, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
-    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens."""
+    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens.
+
+    The model stays where it is, on the CPU. TransformerEngine's layers run on GPUs only: they visit one, for 20B and
+    120B in fp32 are more than a GPU holds. Megatron's own run where they are.
+    """
     result = []
+    visiting = visits(parts(model, TransformerLayer), torch.Tensor.cuda) if HAVE_TE else contextlib.nullcontext()
     # Not inference_mode: Megatron keeps the masks that it makes, and later training could not use them.
-    with torch.no_grad():
+    with torch.no_grad(), visiting:
         for row in rows:
-            tokens = torch.tensor([row["input_ids"]], device=next(model.parameters()).device)
+            tokens = torch.tensor([row["input_ids"]], device="cuda" if HAVE_TE else "cpu")
             places = torch.arange(tokens.shape[1], device=tokens.device)[None]
             logits = model(tokens, places, attention_mask=None)[0].float()
             kept = [place - 1 for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL and place]
             result.append(logits[kept].cpu().numpy())
     return result
-
-
-def _where_it_runs(model: Any) -> Any:
-    """TransformerEngine's layers run on GPUs only; Megatron's own run where they are."""
-    return model.cuda() if HAVE_TE else model
 
 
 def _load(checkpoint: Path) -> Any:

@@ -37,6 +37,27 @@ def test_both_backends_have_one_loss_curve(tiny_fp32: Path, tmp_path: Path) -> N
     assert losses["nemo"][-1] < 0.6 * losses["nemo"][0]
 
 
+def test_layers_that_visit_a_gpu_in_turn_give_the_same_logits(imported: Path, tiny_fp32: Path) -> None:
+    """A copy stands for the GPU."""
+    import numpy as np
+    import torch
+    from megatron.core.transformer.transformer_layer import TransformerLayer
+
+    from jobs.layer_visits import parts, visits
+    from jobs.nemo_export import HFExporter, label_logits
+
+    model, _ = HFExporter(str(imported)).nemo_load(imported)
+    model = model.float().eval()
+    visiting = parts(model, TransformerLayer)
+    sizes = [sum(t.nbytes for t in (*part.parameters(), *part.buffers())) for part in visiting]
+    assert sum(sizes) == sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    rows = token_rows(tiny_fp32, 2).rows.to_pylist()
+    expected = label_logits(model, rows)
+    with visits(visiting, torch.clone):
+        found = label_logits(model, rows)
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
 def test_the_exported_merged_model_answers_trained_questions(tiny_fp32: Path, tmp_path: Path) -> None:
     """Two chats learnt by heart through LoRA in NeMo: transformers, given the prompts, goes on with the answers."""
     import torch
