@@ -22,9 +22,9 @@ from typing import Any
 import httpx
 
 from serve_apps.deployment import Deployment
+from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
 from tuneyard.config import load_config
-from tuneyard.home import tuneyard_home
 from tuneyard.serve_config import ServeConfig
 
 STREAMS, TOKENS, INTERVAL_S = 64, 200, 0.02
@@ -34,11 +34,11 @@ REQUESTS, CLIENTS = 600, 16
 
 def run() -> dict[str, Any]:
     """With Serve's settings as the environment has them; they are named in the result."""
-    base = tiny_base()
-    script = [encode_spelled_out(base, SCRIPT)]
+    tiny = base(TINY)  # its tokenizer is needed, its weights are not
+    script = [encode_spelled_out(tiny, SCRIPT)]
     model = {
         "model_id": "tiny",
-        "checkpoint": str(base),
+        "checkpoint": str(tiny),
         "route_prefix": "/direct",
         "engine": {"engine": "scripted", "script": script, "token_interval_s": INTERVAL_S},
         "replicas": {"num_cpus": 0.4, "max_ongoing_requests": 256},
@@ -52,7 +52,7 @@ def run() -> dict[str, Any]:
             result = {
                 name: asyncio.run(_measure(url)) for name, url in (("one_hop", f"{root}/direct"), ("gateway", root))
             }
-    with _plain(base) as url:
+    with _plain(tiny) as url:
         result["plain_uvicorn"] = asyncio.run(_measure(url))
     for way in ("one_hop", "gateway"):
         result[way]["requests_against_plain_uvicorn"] = (
@@ -62,20 +62,10 @@ def run() -> dict[str, Any]:
     return {"streams": STREAMS, "token_interval_s": INTERVAL_S, "serve_settings": settings, **result}
 
 
-def tiny_base() -> Path:
-    """tiny-oss-random, built if it is not there: its tokenizer is needed, its weights are not."""
-    from jobs.tiny_oss import build_tiny_oss
-
-    base = tuneyard_home() / "models" / "base" / "tiny-oss-random"
-    if not base.is_dir():
-        build_tiny_oss(base)
-    return base
-
-
 @contextlib.contextmanager
-def _plain(base: Path) -> Iterator[str]:
+def _plain(checkpoint: Path) -> Iterator[str]:
     """The same engine and API in a process of its own, without Ray."""
-    command = [sys.executable, "-m", "tests.bench.plain_server", str(base), SCRIPT, str(INTERVAL_S)]
+    command = [sys.executable, "-m", "tests.bench.plain_server", str(checkpoint), SCRIPT, str(INTERVAL_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, create_engine
+from tests.bench.bases import SMOL, base
 from tuneyard.checkpoint import software_versions
 from tuneyard.config import load_config
 from tuneyard.gpu_here import describe_gpus
-from tuneyard.home import tuneyard_home
 from tuneyard.serve_config import EngineConfig, ServeConfig
 
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 128
@@ -68,7 +68,7 @@ def _what() -> tuple[EngineConfig, Path]:
         max_batch_tokens=8192 if on_gpu else 512,
         max_concurrent_requests=max(STREAMS),
     )
-    return config, tuneyard_home() / "models" / "base" / "smol-oss-135m"
+    return config, base(SMOL)
 
 
 async def _measure(

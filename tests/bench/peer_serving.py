@@ -21,11 +21,11 @@ import psutil
 
 from serve_apps.deployment import Deployment
 from serve_apps.transformers_engine import PAGE_SIZE
-from tests.bench.serve_throughput import BASE, CONFIG
+from tests.bench.bases import base
+from tests.bench.serve_throughput import BASE, CONFIG, replica_rss
 from tuneyard.cluster import CHECKOUT
 from tuneyard.config import load_config
 from tuneyard.dataset import load_chat_dataset
-from tuneyard.home import tuneyard_home
 from tuneyard.ports import free_port
 from tuneyard.serve_config import ServeConfig
 
@@ -37,14 +37,19 @@ def run() -> dict[str, Any]:
     """Medians over rounds that ask the two in turn, and how ours stands to theirs."""
     config = load_config(ServeConfig, CONFIG)
     config = config.model_copy(update={"models": tuple(m for m in config.models if m.model_id == BASE)})
-    checkpoint = tuneyard_home() / "models" / "base" / BASE
+    checkpoint = base(BASE)
     chats = load_chat_dataset(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl").examples[: max(STREAMS)]
     prompts = [chat.messages[1].content for chat in chats]
     with Deployment(config, address="local") as deployment, _transformers_serve(checkpoint, config) as (url, process):
         (ours,) = deployment.base_urls
         rows = asyncio.run(_measure({"tuneyard": (ours, BASE), "transformers": (url, str(checkpoint))}, prompts))
-        peak = psutil.Process(process.pid).memory_info().rss
-    return {"tokens": TOKENS, "rounds": ROUNDS, "streams": rows, "transformers_rss_mib": peak // 2**20}
+        resident = {"transformers": psutil.Process(process.pid).memory_info().rss, "tuneyard": replica_rss()}
+    return {
+        "tokens": TOKENS,
+        "rounds": ROUNDS,
+        "streams": rows,
+        "rss_mib": {name: size // 2**20 for name, size in resident.items()},
+    }
 
 
 @contextlib.contextmanager

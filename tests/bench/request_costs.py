@@ -21,7 +21,8 @@ from serve_apps.measured_engine import MeasuredEngine
 from serve_apps.openai_routes import ApiOptions, create_api
 from serve_apps.scripted_engine import ScriptedEngine
 from tests.bench import engine as engine_bench
-from tests.bench.api_lag import SCRIPT, tiny_base
+from tests.bench.api_lag import SCRIPT
+from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
 from tuneyard.harmony import CodecSettings, HarmonyCodec
 from tuneyard.openai_api import ChatCompletionRequest
@@ -33,9 +34,9 @@ TURNS = 8
 
 def run() -> dict[str, Any]:
     """Microseconds per token and per request, medians of rounds that take the layers in turn."""
-    base = tiny_base()
-    codec = HarmonyCodec.from_checkpoint(base, CodecSettings())
-    per_token = asyncio.run(_per_token(base, codec))
+    tiny = base(TINY)
+    codec = HarmonyCodec.from_checkpoint(tiny, CodecSettings())
+    per_token = asyncio.run(_per_token(tiny, codec))
     bare = engine_bench.run()
     (real,) = [row for row in bare["streams"] if row["streams"] == engine_bench.MAX_CPU_STREAMS]
     return {
@@ -47,9 +48,9 @@ def run() -> dict[str, Any]:
     }
 
 
-async def _per_token(base: Path, codec: HarmonyCodec) -> dict[str, float]:
+async def _per_token(checkpoint: Path, codec: HarmonyCodec) -> dict[str, float]:
     """What each layer adds to the one before it."""
-    engine = MeasuredEngine(ScriptedEngine([encode_spelled_out(base, SCRIPT)]), "tiny", "tiny/1")
+    engine = MeasuredEngine(ScriptedEngine([encode_spelled_out(checkpoint, SCRIPT)]), "tiny", "tiny/1")
     service = ChatService(engine, codec, "tiny", "0123456789abcdef")
     api = create_api(lambda: service, ApiOptions())
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}

@@ -12,38 +12,39 @@ import psutil
 
 from serve_apps.deployment import Deployment
 from serve_apps.inference_engine import GenerationRequest, SamplingParams, create_engine
+from tests.bench.bases import SMOL, base
 from tuneyard.cluster import CHECKOUT
 from tuneyard.config import load_config
 from tuneyard.dataset import load_chat_dataset
 from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.home import tuneyard_home
 from tuneyard.serve_config import EngineConfig, ServeConfig
 
 STREAMS, TOKENS, ROUNDS = 8, 32, 3
 CONFIG = CHECKOUT / "serve_apps" / "configs" / "demo_cpu.yaml"
-BASE = "smol-oss-135m"
+BASE = SMOL
 
 
 def run() -> dict[str, Any]:
     """Median output tokens/s of each way, alternating; the base model, so that no finetuning is needed."""
     config = load_config(ServeConfig, CONFIG)
     config = config.model_copy(update={"models": tuple(m for m in config.models if m.model_id == BASE)})
+    base(BASE)
     chats = load_chat_dataset(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl").examples[:STREAMS]
     with Deployment(config, address="local") as deployment:
         (url,) = deployment.base_urls
         rates = asyncio.run(_measure(url, config.models[0].codec or CodecSettings(), chats))
-        peak = max(p.memory_info().rss for p in psutil.process_iter() if "ServeReplica" in " ".join(_cmdline(p)))
+        resident = replica_rss()
     medians = {way: statistics.median(values) for way, values in rates.items()}
     return {
         "streams": STREAMS,
         "output_tokens_per_s": rates,
         "ratio_api_to_engine": medians["api"] / medians["engine"],
-        "replica_rss_mib": peak // 2**20,
+        "replica_rss_mib": resident // 2**20,
     }
 
 
 async def _measure(url: str, settings: CodecSettings, chats: list[Any]) -> dict[str, list[float]]:
-    checkpoint = tuneyard_home() / "models" / "base" / BASE
+    checkpoint = base(BASE)
     codec = HarmonyCodec.from_checkpoint(checkpoint, settings)
     engine = create_engine(EngineConfig(), checkpoint)
     await engine.start()
@@ -83,6 +84,11 @@ async def _api_tokens(client: openai.AsyncOpenAI, chat: Any) -> int:
         stream_options={"include_usage": True},
     )
     return sum([chunk.usage.completion_tokens if chunk.usage else 0 async for chunk in stream])
+
+
+def replica_rss() -> int:
+    """Bytes that the largest replica on this machine holds."""
+    return max(p.memory_info().rss for p in psutil.process_iter() if "ServeReplica" in " ".join(_cmdline(p)))
 
 
 def _cmdline(process: psutil.Process) -> list[str]:
