@@ -29,14 +29,15 @@ from tuneyard.dataset import load_chat_dataset
 from tuneyard.ports import free_port
 from tuneyard.serve_config import ServeConfig
 
-STREAMS, TOKENS, ROUNDS = (1, 8, 32), 48, 3
+STREAMS, TOKENS, ROUNDS = (1, 8, 32), 48, 5
 START_S = 180.0
 
 
 def run() -> dict[str, Any]:
     """Medians over rounds that ask the two in turn, and how ours stands to theirs."""
     config = load_config(ServeConfig, CONFIG)
-    config = config.model_copy(update={"models": tuple(m for m in config.models if m.model_id == BASE)})
+    http = config.http.model_copy(update={"proxy": "haproxy"})
+    config = config.model_copy(update={"http": http, "models": tuple(m for m in config.models if m.model_id == BASE)})
     checkpoint = base(BASE)
     chats = load_chat_dataset(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl").examples[: max(STREAMS)]
     prompts = [chat.messages[1].content for chat in chats]
@@ -64,7 +65,7 @@ def _transformers_serve(checkpoint: Path, config: ServeConfig) -> Iterator[tuple
         *("--cb-max-batch-tokens", str(engine.max_batch_tokens), "--attn-implementation", "eager"),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(engine.threads), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + START_S
             while not _is_up(port):
@@ -88,7 +89,8 @@ async def _measure(servers: dict[str, tuple[str, str]], prompts: list[str]) -> l
         for count in STREAMS:
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
             for number in range(ROUNDS + 1):
-                for name, (url, model) in servers.items():
+                # Each is first in every second round.
+                for name, (url, model) in list(servers.items())[:: -1 if number % 2 else 1]:
                     measured = await _round(client, url, model, prompts[:count])
                     if number:  # the first round warms up
                         found[name].append(measured)
