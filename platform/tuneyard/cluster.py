@@ -15,6 +15,18 @@ from tuneyard.placement import Need, what_lacks
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the rooms; `tuneyard` itself lies under its `platform/`."""
 
+PRIVATE_RAY = {
+    # Ray would listen on the machine's address, though nobody is to join.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Nobody can ask for these, for it has no dashboard; each of some ten processes gathers them on the workers' cores.
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # This machine is not taken away with notice.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""Environment of a Ray that this process starts for itself."""
+
 
 def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     """Connects this process to Ray and says where to, for people.
@@ -34,8 +46,8 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     try:
         if target == "local":
             ensure_token()
-            # Ray would listen on the machine's address, though nobody is to join.
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            for name, value in PRIVATE_RAY.items():
+                os.environ.setdefault(name, value)
             ray.init(address="local", include_dashboard=False, **options)
             return f"a private Ray on this machine ({_resources_text()})"
         use_token_if_there()

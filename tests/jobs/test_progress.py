@@ -66,7 +66,7 @@ def test_who_follows_is_told_that_a_node_died_and_what_is_done_again(
 def test_lines_say_step_loss_and_time_left() -> None:
     stream = io.StringIO()
     with TrainingProgress(Events(), lambda *_: None, stream):
-        time.sleep(1.2)
+        time.sleep(2.2)
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("training: step 3/10  loss 2.000")
     assert "held-out 1.500" in lines[-1]
