@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -41,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s, this machine only)")
     add("--port", type=int, default=7860, help="the port to listen on; 0 takes any free one (default: %(default)s)")
     add("--system-prompt", default="", metavar="TEXT", help="what the system prompt box holds at first")
+    add("--temperature", type=_temperature, default=1.0, metavar="T",
+        help="what the temperature is set to at first, 0 to 2 (default: %(default)g)")  # fmt: skip
     add("--title", default="Tuneyard chat", help="the page's title (default: %(default)s)")
     add("--example", action="append", metavar="TEXT", help="a question offered on the empty page; repeat it for more")
     add("--api-key-env", default="OPENAI_API_KEY", metavar="NAME",
@@ -52,6 +55,13 @@ def _base_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} must start with http:// or https://, such as {DEFAULT_BASE_URL}")
     return text.rstrip("/")
+
+
+def _temperature(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 2:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 2")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,7 +90,13 @@ def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
 
     client = ChatClient(args.base_url or [DEFAULT_BASE_URL], os.environ.get(args.api_key_env) or "none")
     examples = DEFAULT_EXAMPLES if args.example is None else args.example
-    page = ChatPage(client, title=args.title, system_prompt=args.system_prompt, examples=examples)
+    page = ChatPage(
+        client,
+        title=args.title,
+        system_prompt=args.system_prompt,
+        examples=examples,
+        temperature=args.temperature,
+    )
     serve_page(page, listener)
 
 

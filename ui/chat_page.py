@@ -33,7 +33,13 @@ class ChatPage:
     """
 
     def __init__(
-        self, client: ChatClient, *, title: str, system_prompt: str = "", examples: Sequence[str] = ()
+        self,
+        client: ChatClient,
+        *,
+        title: str,
+        system_prompt: str = "",
+        examples: Sequence[str] = (),
+        temperature: float = 1.0,
     ) -> None:
         self._client = client
         self._answers = LiveAnswers(client)
@@ -41,7 +47,7 @@ class ChatPage:
             self.turns = gr.State([])
             self._lay_out_header(title)
             self._lay_out_chat(examples)
-            self._lay_out_settings(system_prompt)
+            self._lay_out_settings(system_prompt, temperature)
             self._connect()
         # Gradio's own default is one answer at a time for everybody.
         self.blocks.queue(default_concurrency_limit=None, api_open=False)
@@ -69,11 +75,11 @@ class ChatPage:
             self.retry = gr.Button("Retry", size="md", scale=0, min_width=76, interactive=False, elem_id="retry")
             self.clear = gr.Button("Clear", size="md", scale=0, min_width=76, elem_id="clear")
 
-    def _lay_out_settings(self, system_prompt: str) -> None:
+    def _lay_out_settings(self, system_prompt: str, temperature: float) -> None:
         with gr.Accordion("Settings", open=False, elem_id="settings"):
             self.system_prompt = gr.Textbox(system_prompt, label="System prompt", lines=2, max_lines=6)
             with gr.Row():
-                self.temperature = gr.Slider(0, 2, 1, step=0.05, label="Temperature", min_width=300)
+                self.temperature = gr.Slider(0, 2, temperature, step=0.05, label="Temperature", min_width=300)
                 self.top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top p", min_width=300)
                 self.max_tokens = gr.Number(
                     0, label="Max tokens (0: the model's limit)", precision=0, minimum=0, min_width=300
@@ -97,13 +103,19 @@ class ChatPage:
         self.blocks.unload(self.stop)
 
     async def list_models(self, values: Values) -> Values:
-        """The dropdown with what is served now; a choice that is still served stays."""
+        """The dropdown with what is served now; a choice that is still served stays. Where nothing was chosen yet, the
+        first endpoint's first model is; what is no longer served is not replaced behind the person's back.
+        """
         listing = await self._client.models()
         keys = [model.key for model in listing.models]
-        chosen = values[self.model] if values[self.model] in keys else None
-        problem = "\n\n".join(readable(sentence) for sentence in problem_sentences(listing))
+        before = values[self.model] or (keys[0] if keys else None)
+        chosen = before if before in keys else None
+        problems = [readable(sentence) for sentence in problem_sentences(listing)]
+        if keys and before and before != chosen:
+            problems.append(f"{ServedModel.from_key(before).model_id} is not served any more. Choose another model.")
+        problem = "\n\n".join(problems)
         return {
-            self.model: gr.update(choices=model_choices(listing), value=keys[0] if len(keys) == 1 else chosen),
+            self.model: gr.update(choices=model_choices(listing), value=chosen),
             self.problem: gr.update(value=problem, visible=bool(problem)),
         }
 

@@ -104,7 +104,8 @@ class Demo:
             "-m",
             "ui",
             *("--base-url", self._tuned_url, "--base-url", self._base_url, "--port", str(self._ui_port)),
-            *("--system-prompt", SYSTEM_PROMPT, "--title", "Brindle support"),
+            # A model of this size wanders at a higher one.
+            *("--system-prompt", SYSTEM_PROMPT, "--title", "Brindle support", "--temperature", "0"),
             *(part for question in EXAMPLES for part in ("--example", question)),
         )
         _wait_for(f"http://127.0.0.1:{self._ui_port}/", page)

@@ -58,12 +58,17 @@ async def browser(client: ChatClient) -> Browser:
     return opened
 
 
-async def test_a_lone_model_is_chosen(browser: Browser, endpoint: ScriptedEndpoint) -> None:
+async def test_the_first_model_is_chosen_and_a_choice_is_never_replaced(
+    browser: Browser, endpoint: ScriptedEndpoint
+) -> None:
     assert browser.values[browser.page.model] == f"{endpoint.base_url} smol-oss-135m"
     endpoint.models.append("gpt-oss-20b")
+    await browser.open()
+    assert browser.values[browser.page.model] == f"{endpoint.base_url} smol-oss-135m"
     browser.values[browser.page.model] = f"{endpoint.base_url} gone"
     browser.apply(await browser.page.list_models(browser.values))
     assert browser.values[browser.page.model] is None
+    assert "gone is not served any more" in browser.values[browser.page.problem]
     browser.values[browser.page.model] = f"{endpoint.base_url} gpt-oss-20b"
     browser.apply(await browser.page.list_models(browser.values))
     assert browser.values[browser.page.model] == f"{endpoint.base_url} gpt-oss-20b"
@@ -156,4 +161,4 @@ async def test_equal_ids_are_told_apart_by_endpoint(endpoint: ScriptedEndpoint) 
     labels = [label for label, _ in listed[page.model]["choices"]]
     assert labels[0].startswith("smol-oss-135m (127.0.0.1:")
     assert labels[1].startswith("smol-oss-135m (localhost:")
-    assert listed[page.model]["value"] is None
+    assert listed[page.model]["value"] == f"{endpoint.base_url} smol-oss-135m"
