@@ -87,6 +87,7 @@ class TrainingProgress:
             self._first = None
 
     def _say(self, text: str) -> None:
+        text = f"training: {text}"
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:

@@ -63,7 +63,7 @@ def train_on_ray(
     """
     events = driver_queue()
     try:
-        with TrainingProgress(_QueueEvents(events), log) as progress:
+        with TrainingProgress(_QueueEvents(events, config.workers), log) as progress:
             result = fit(_trainer(config, prepared, folder, events))
     except TrainingError as e:
         raise TrainingError(
@@ -183,8 +183,12 @@ def _shared(store: TokenStore, config: FinetuneConfig) -> str:
 class _QueueEvents:
     """EventSource over ray.util.queue and Ray's list of nodes."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, workers: WorkersConfig) -> None:
         self._queue = queue
+        room = "as soon as there is room for its workers: start the node again, or add one"
+        fewer = "with the workers that there is room for, a minute from now"
+        how = fewer if len(workers.sizes) > 1 else room
+        self._then = f"If it had a worker, the run goes on from its last checkpoint {how}"
         self._nodes = _alive_nodes()
 
     def next_events(self) -> list[dict[str, float]]:
@@ -195,7 +199,8 @@ class _QueueEvents:
         before, self._nodes = self._nodes, _alive_nodes()
         gone = [f"node {before[node]} is gone" for node in before.keys() - self._nodes.keys()]
         come = [f"node {self._nodes[node]} has come" for node in self._nodes.keys() - before.keys()]
-        return [f"{what}; the cluster has {len(self._nodes)} now" for what in gone + come]
+        after = f"the cluster has {len(self._nodes)} node(s) now"
+        return [f"{what}; {after}. {self._then}" for what in gone] + [f"{what}; {after}" for what in come]
 
 
 def _alive_nodes() -> dict[str, str]:

@@ -122,44 +122,38 @@ async def _answer(
     model = await directory.find(name)
     body["model"] = counting.model = model.description.model_id
     grant = gate.admit(authorization(request), model.description.model_id)
+    calls = model.handle.options(stream=True)
+    is_stream = body.get("stream") is True and path.startswith("/v1/")
+    items = (calls.streamed if is_stream else calls.whole).remote(path, body)
     try:
-        if body.get("stream") is True and path.startswith("/v1/"):
-            return await _streamed(model, grant, path, body, counting)
-        answered: Answered = await model.handle.whole.remote(path, body)
-    except RequestError:
-        grant.close()
-        raise
+        answered = await _begin(items, grant)
     except Exception as e:
         grant.close()
         raise _unreachable(model, e) from e
-    except BaseException:
+    except BaseException:  # the client has left
+        items.cancel()
         grant.close()
         raise
+    headers = model.description.headers | grant.headers()
+    if answered.content is None:
+        at_end = [grant.close, lambda: counting.close("cut"), items.cancel]
+        return EventStream(_events(model, grant, items, counting), at_end, headers)
     if answered.status == 200:
         counting.began()
     counting.close(str(answered.status))
-    grant.charge(answered.tokens)
-    headers = model.description.headers | grant.headers()
     grant.close()
     return JSONResponse(answered.content, status_code=answered.status, headers=headers)
 
 
-async def _streamed(
-    model: RunningModel, grant: Grant, path: str, body: dict[str, Any], counting: GatewayRequest
-) -> Response:
-    """Waits until the replica has taken the request, so that what is wrong with it becomes an HTTP status."""
-    items = model.handle.options(stream=True).streamed.remote(path, body)
-    first: Answered = await anext(items)
-    if first.content is not None:
-        counting.close(str(first.status))
-        grant.charge(first.tokens)
-        grant.close()
-        return JSONResponse(first.content, status_code=first.status, headers=model.description.headers)
-    return EventStream(
-        _events(model, grant, items, counting),
-        [grant.close, lambda: counting.close("cut"), items.cancel],
-        model.description.headers | grant.headers(),
-    )
+async def _begin(items: Any, grant: Grant) -> Answered:
+    """The whole answer; or, of a stream, that the replica has taken it: what is wrong with a request becomes an HTTP
+    status.
+    """
+    async for item in items:
+        grant.charge(item.tokens)
+        if isinstance(item, Answered):
+            return item
+    raise EngineError("The replica ended without an answer.")
 
 
 async def _events(model: RunningModel, grant: Grant, items: Any, counting: GatewayRequest) -> AsyncIterator[str]:

@@ -102,9 +102,11 @@ class ModelReplica:
         (card,) = self._service.models().data
         return ModelDescription(card.id, self._version, card.max_model_len, card.created, self._lineage)
 
-    async def whole(self, path: str, body: Any) -> Answered:
+    async def whole(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
         """See ModelCalls."""
-        return await ModelCalls(self._service).whole(path, body)
+        async with contextlib.aclosing(ModelCalls(self._service).whole(path, body)) as items:  # type: ignore[type-var]
+            async for item in items:
+                yield item
 
     async def streamed(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
         """See ModelCalls."""

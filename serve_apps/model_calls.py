@@ -5,6 +5,7 @@ Errors are answers, never exceptions: what crosses a Serve handle as an exceptio
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from tuneyard.openai_api import (
     TokenizeRequest,
     error_body,
 )
+
+CHARGE_EVERY_S = 0.5
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
 
@@ -62,17 +65,26 @@ class ModelCalls:
         self._chats = service
         self._texts = CompletionService(service)
 
-    async def whole(self, path: str, body: Any) -> Answered:
-        """The answer at once."""
+    async def whole(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
+        """The answer at once, at the end. Before it, when it takes long, what it has cost so far, as events without
+        text: who leaves early is charged too. Closing it aborts the request.
+        """
         counted = _Counter()
         token = CHARGE.set(counted)
         try:
-            answer = await self._answer(path, body)
-        except RequestError as e:
-            return Answered(e.status_code, error_body(e), counted.take())
+            answering = asyncio.create_task(self._answer(path, body))
         finally:
             CHARGE.reset(token)
-        return Answered(200, answer.model_dump(), counted.take())
+        try:
+            while not (await asyncio.wait({answering}, timeout=CHARGE_EVERY_S))[0]:
+                yield Events("", counted.take())
+            answer = answering.result()
+            yield Answered(200, answer.model_dump(), counted.take())
+        except RequestError as e:
+            yield Answered(e.status_code, error_body(e), counted.take())
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
     async def streamed(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
         """First whether it was taken (200, no content) or why not; then events. Closing it aborts the request."""

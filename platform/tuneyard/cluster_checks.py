@@ -36,8 +36,9 @@ USE_A_TOKEN = (
 )
 GUARD_PORTS = (
     "Let only the cluster's own nodes reach these ports: a firewall, a security group or a private subnet. On a "
-    "single machine, start Ray with RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0: all of its ports are then on 127.0.0.1 "
-    "(--node-ip-address 127.0.0.1 does not do it: on Linux, Ray replaces it)."
+    "single machine that no other is to join, tuneyard cluster start --this-machine-only (Ray's own "
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0) puts all of them on 127.0.0.1; --node-ip-address does not: on Linux, Ray "
+    "replaces it."
 )
 
 

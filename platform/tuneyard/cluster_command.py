@@ -65,12 +65,15 @@ def add_cluster_command(commands: Commands) -> None:
 
 
 def _start(arguments: argparse.Namespace) -> NoReturn:
+    check_port_free("0.0.0.0", arguments.port, f"--port {arguments.port + 1}")
+    check_port_free("127.0.0.1", arguments.dashboard_port, f"--dashboard-port {arguments.dashboard_port + 1}")
     ensure_token()
     if arguments.this_machine_only:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    dashboard = f"http://127.0.0.1:{arguments.dashboard_port}"
-    print(f"[cluster] jobs and dashboard at {dashboard} on this machine; from another one: ssh -L", flush=True)
-    print(f"[cluster] others join with: tuneyard cluster join {socket.gethostname()}:{arguments.port}", flush=True)
+    host, at = socket.gethostname(), f"127.0.0.1:{arguments.dashboard_port}"
+    tunnel = f"ssh -L {arguments.dashboard_port}:{at} {host}"
+    print(f"[cluster] jobs and dashboard at http://{at}; on another machine too, after {tunnel}", flush=True)
+    print(f"[cluster] others join with: tuneyard cluster join {host}:{arguments.port}", flush=True)
     print(
         "[cluster] and need this machine's token: `ray get-auth-token` shows it. End workers first, then this.",
         flush=True,
@@ -82,6 +85,14 @@ def _start(arguments: argparse.Namespace) -> NoReturn:
 def _join(arguments: argparse.Namespace) -> NoReturn:
     if not re.fullmatch(r"[^:/]+:\d+", arguments.head):
         raise ConfigError(f"{arguments.head}: expected the head's HOST:PORT, like 10.0.0.1:6379")
+    host, _, port = arguments.head.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as e:
+        raise ClusterError(
+            f"No head answers at {arguments.head} ({e.strerror or e}). Start it first: tuneyard cluster start; it says "
+            "where others join."
+        ) from e
     use_token_if_there()
     file = os.environ.get("RAY_AUTH_TOKEN_PATH")
     if os.environ.get("RAY_AUTH_MODE") != "token" or (file is not None and not Path(file).expanduser().is_file()):

@@ -24,7 +24,8 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 STARTING_S = 60.0
 MAX_NODES = 10_000
 """The most that Ray's list gives."""
-PROGRESS = re.compile(r"training: step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
+PREFIX = "training: "
+PROGRESS = re.compile(rf"{PREFIX}step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
 """The line that jobs.progress writes where no terminal listens."""
 
 
@@ -79,8 +80,7 @@ def _reached(address: str | None) -> Iterator[str]:
         ) from e
     except (ConnectionError, aiohttp.ClientError, RayStateApiException, ServerUnavailable) as e:
         raise ClusterError(
-            f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS. "
-            "A job that was submitted goes on."
+            f"Ray's job server at {where}: {e}\nGive its dashboard's address with --address or RAY_API_SERVER_ADDRESS."
         ) from e
     except RuntimeError as e:
         raise ClusterError(
@@ -145,8 +145,13 @@ def reason_of(job: Any) -> str:
 def follow(client: Any, job: str) -> int:
     """Prints the job's log as it grows until it ends. The exit code: 0 when the job succeeds.
 
-    Ctrl-C leaves the job alone, says how to come back, and raises KeyboardInterrupt.
+    Ctrl-C leaves the job alone, says how to come back, and raises KeyboardInterrupt. Raises ClusterError when the
+    connection breaks.
     """
+    import aiohttp
+
+    where = client.get_address()
+    there = "" if where == DEFAULT_ADDRESS else f" --address {where}"
     try:
         with LogPrinter(sys.stdout) as printer:
             asyncio.run(_tail(client, job, printer))
@@ -154,16 +159,21 @@ def follow(client: Any, job: str) -> int:
             while not client.get_job_status(job).is_terminal():
                 time.sleep(1)
                 asyncio.run(_tail(client, job, printer))
+        info = client.get_job_info(job)
+    except (ConnectionError, aiohttp.ClientError) as e:
+        raise ClusterError(
+            f"The connection to {where} broke while {job} was followed.\n"
+            f"If only that, the job goes on: tuneyard jobs logs -f {job}{there}\n"
+            "If the head ended, the job did too: start the head again and submit the same config; the run's name finds "
+            "its checkpoints."
+        ) from e
     except KeyboardInterrupt:
-        where = client.get_address()
-        there = "" if where == DEFAULT_ADDRESS else f" --address {where}"
         print(
             f"\n[jobs] detached; {job} goes on. Come back: tuneyard jobs logs -f {job}{there}\n"
             f"[jobs] End it: tuneyard jobs stop {job}{there}",
             flush=True,
         )
         raise
-    info = client.get_job_info(job)
     if info.status == "SUCCEEDED":
         return 0
     print(f"[jobs] {job} {str(info.status).lower()}: {reason_of(info)}", flush=True)
@@ -227,8 +237,8 @@ class LogPrinter:
 
 
 def last_progress(log: str) -> str | None:
-    """The newest training line of a log, or None."""
-    return next((line for line in reversed(log.splitlines()) if PROGRESS.match(line)), None)
+    """The newest line of a log that says how training stands, or None."""
+    return next((line for line in reversed(log.splitlines()) if line.startswith(PREFIX)), None)
 
 
 def with_address(parser: argparse.ArgumentParser) -> None:

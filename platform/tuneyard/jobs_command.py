@@ -144,7 +144,10 @@ def _description(config: FinetuneConfig, command: str, environment: dict[str, An
 
 def _list(arguments: argparse.Namespace) -> None:
     with job_client(arguments.address) as client:
-        for job in sorted(client.list_jobs(), key=lambda job: job.start_time or 0):
+        jobs = client.list_jobs()
+        if not jobs:
+            print("no job was submitted to this cluster")
+        for job in sorted(jobs, key=lambda job: job.start_time or 0):
             what = run_of(job) or " ".join(shlex.split(job.entrypoint)[2:3])
             print(f"{job.submission_id}  {job.status:<10}  {what}  {reason_of(job)}".rstrip())
 

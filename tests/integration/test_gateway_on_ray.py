@@ -31,6 +31,7 @@ class Gateway:
     root: str
     secret: str
     limited: str
+    leaver: str
     endless_pid: int
     """Of the replica; looked up while it is idle, for a busy one changes its title."""
 
@@ -49,6 +50,7 @@ def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
     store = KeyStore(finetuned.home / "api_keys.json")
     _, secret = store.create("all")
     _, limited = store.create("few", tokens_per_minute=120)
+    _, leaver = store.create("leaver", tokens_per_minute=60)
     script = [encode_spelled_out(tiny_oss, "<|channel|>final<|message|>on and on ")]
     config = {
         "http": {"port": port, "require_keys": True, "proxy": "haproxy"},
@@ -70,7 +72,7 @@ def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
     with running(finetuned.folder, finetuned.home, *arguments) as command:
         command.wait_for(lambda: "Ctrl-C stops it" in command.output, "deployment")
         (replica,) = command.descendants("ServeReplica:endless")
-        yield Gateway(command, f"http://127.0.0.1:{port}", secret, limited, replica.pid)
+        yield Gateway(command, f"http://127.0.0.1:{port}", secret, limited, leaver, replica.pid)
 
 
 def test_models_by_every_name(gateway: Gateway) -> None:
@@ -157,6 +159,19 @@ def test_a_client_that_leaves_ends_its_request(gateway: Gateway) -> None:
             next(stream)
         assert gateway.endless_requests() == 1
         stream.close()
+    deadline = time.monotonic() + 20
+    while gateway.endless_requests():
+        assert time.monotonic() < deadline, "the request was left in the engine"
+        time.sleep(0.1)
+
+
+def test_who_leaves_before_a_whole_answer_is_charged_for_it(gateway: Gateway) -> None:
+    # 50 tokens at least by then, and the prompt's.
+    with gateway.client(gateway.leaver) as client:
+        with pytest.raises(openai.APITimeoutError):
+            client.chat.completions.create(model="endless", messages=QUESTION, timeout=1.5)
+        with pytest.raises(openai.RateLimitError, match="60 tokens per minute"):
+            client.chat.completions.create(model="endless", messages=QUESTION, max_tokens=1)
     deadline = time.monotonic() + 20
     while gateway.endless_requests():
         assert time.monotonic() < deadline, "the request was left in the engine"

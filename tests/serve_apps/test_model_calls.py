@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from serve_apps import model_calls
 from serve_apps.async_streams import gathered
 from serve_apps.measured_engine import MeasuredEngine
 from serve_apps.model_calls import Answered, Events, ModelCalls
@@ -22,10 +23,29 @@ def calls_of(service: Any) -> ModelCalls:
 
 
 async def test_a_whole_answer_and_its_tokens(make_service: ServiceFactory) -> None:
-    answered = await calls_of(make_service(ANSWER)).whole("/v1/chat/completions", ASK)
-    assert (answered.status, answered.content is not None) == (200, True)
+    (answered,) = [item async for item in calls_of(make_service(ANSWER)).whole("/v1/chat/completions", ASK)]
+    assert isinstance(answered, Answered)
+    assert answered.status == 200
     assert answered.content is not None
     assert answered.tokens == answered.content["usage"]["total_tokens"]
+
+
+async def test_a_long_answer_tells_its_tokens_before_it_is_there_and_ends_when_it_is_left(
+    make_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_calls, "CHARGE_EVERY_S", 0.02)
+    service = make_service(ANSWER, ANSWER, token_interval_s=0.01)
+    calls = calls_of(service)
+    *before, answered = [item async for item in calls.whole("/v1/chat/completions", ASK)]
+    assert isinstance(answered, Answered)
+    assert answered.content is not None
+    assert len(before) > 2
+    assert sum(item.tokens for item in [*before, answered]) == answered.content["usage"]["total_tokens"]
+    leaving = calls.whole("/v1/chat/completions", ASK)
+    first = await anext(leaving)
+    assert (first.text, first.tokens > 0) == ("", True)  # type: ignore[union-attr]
+    await leaving.aclose()  # type: ignore[attr-defined]
+    assert service.engine.stats().requests == 0
 
 
 async def test_a_stream_and_its_tokens(make_service: ServiceFactory) -> None:
@@ -43,10 +63,12 @@ async def test_a_stream_and_its_tokens(make_service: ServiceFactory) -> None:
 @pytest.mark.parametrize("change", [{"model": "other"}, {"max_tokens": 0}, {"n": 99}])
 async def test_mistakes_are_answers(make_service: ServiceFactory, change: dict[str, Any]) -> None:
     calls = calls_of(make_service(ANSWER))
-    whole = await calls.whole("/v1/chat/completions", ASK | change)
+    (whole,) = [item async for item in calls.whole("/v1/chat/completions", ASK | change)]
     (streamed,) = [item async for item in calls.streamed("/v1/chat/completions", ASK | change | {"stream": True})]
-    assert whole.status == streamed.status in (400, 404)  # type: ignore[union-attr]
-    assert whole.content == streamed.content  # type: ignore[union-attr]
+    assert isinstance(whole, Answered)
+    assert isinstance(streamed, Answered)
+    assert whole.status == streamed.status in (400, 404)
+    assert whole.content == streamed.content
 
 
 async def test_an_engine_that_dies_is_an_event(make_service: ServiceFactory) -> None:

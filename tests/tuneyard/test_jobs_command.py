@@ -6,9 +6,11 @@ import io
 import itertools
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from hypothesis import given
@@ -16,8 +18,9 @@ from hypothesis import strategies as st
 
 from tuneyard.cli import main
 from tuneyard.config import load_config
+from tuneyard.errors import ClusterError
 from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.job_client import LogPrinter, last_progress
+from tuneyard.job_client import LogPrinter, follow, last_progress
 
 CONFIGS = Path("jobs/configs")
 
@@ -154,3 +157,19 @@ def test_what_is_no_terminal_gets_the_log_as_it_is() -> None:
             printer.write(text)
     assert stream.getvalue() == "training: step 1/2  loss 1\nnext\n"
     assert last_progress(stream.getvalue()) == "training: step 1/2  loss 1"
+
+
+def test_a_connection_that_breaks_while_a_job_is_followed_says_what_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        """Ray's client, whose connection ends after a line."""
+
+        def get_address(self) -> str:
+            return "http://10.0.0.1:8265"
+
+        async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+            yield "training: step 3/10  loss 1\n"
+            raise aiohttp.ClientPayloadError("cut")
+
+    with pytest.raises(ClusterError, match=r"jobs logs -f j --address http://10\.0\.0\.1:8265"):
+        follow(Broken(), "j")
+    assert "step 3/10" in capsys.readouterr().out
