@@ -69,11 +69,12 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def brief(message: str) -> str:
     """Serve's message in one line: what it says first, and of a traceback the error at its end."""
-    first, _, traceback = message.partition("Traceback (most recent call last)")
-    told = " ".join(first.split())
-    # A replica's traceback holds Ray's own below it, which says less; the cause stands at the first one's end.
-    errors = [line for line in traceback.splitlines() if line and not line[0].isspace() and not line.startswith(":")]
-    return " ".join(filter(None, (told, errors[0].strip() if errors else "")))
+    lines = message.splitlines()
+    last = max((number for number, line in enumerate(lines) if line.startswith('  File "')), default=None)
+    if last is None:
+        return " ".join(message.split())
+    end = next((n for n in range(last, len(lines)) if lines[n] and not lines[n].startswith(" ")), len(lines))
+    return " ".join([lines[0], *" ".join(lines[end:]).split()])
 
 
 def _stop(arguments: argparse.Namespace) -> None:
