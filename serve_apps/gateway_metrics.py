@@ -43,7 +43,7 @@ class GatewayMetrics:
         return list(self._registry.collect())
 
     def request(self) -> GatewayRequest:
-        """A request that has come in; a context manager until its answer has begun."""
+        """For a request that has come in."""
         return GatewayRequest(self)
 
     def _count(self, model: str, status: str) -> None:
@@ -51,7 +51,9 @@ class GatewayMetrics:
 
 
 class GatewayRequest:
-    """Context manager. What is raised inside counts by its status. A stream goes on after it: `stream` ... `close`."""
+    """Context manager. What is raised inside counts by its status; any other answer ends with `close`, a stream's after
+    the context.
+    """
 
     def __init__(self, metrics: GatewayMetrics) -> None:
         self._metrics = metrics

@@ -56,7 +56,7 @@ class _PatientHandler(pafs.FileSystemHandler):
         self._try(lambda fs: fs.delete_dir_contents(path, missing_dir_ok=missing_dir_ok))
 
     def delete_root_dir_contents(self) -> None:
-        raise NotImplementedError("a whole store is never emptied")
+        raise io.UnsupportedOperation("a whole store is never emptied")
 
     def delete_file(self, path: str) -> None:
         self._try(lambda fs: fs.delete_file(path))
@@ -84,7 +84,7 @@ class _PatientHandler(pafs.FileSystemHandler):
         return pa.PythonFile(_WrittenAtTheEnd(write), mode="w")
 
     def open_append_stream(self, path: str, metadata: Any) -> Any:
-        raise NotImplementedError("object stores do not append")
+        raise io.UnsupportedOperation("object stores do not append")
 
     def _try(self, action: Callable[[pafs.FileSystem], Any]) -> Any:
         return self._folder.patiently(self._folder.location, lambda: action(self._folder.filesystem))
