@@ -83,7 +83,7 @@ class _PatientHandler(pafs.FileSystemHandler):
 
         return pa.PythonFile(_WrittenAtTheEnd(write), mode="w")
 
-    def open_append_stream(self, path: str, metadata: Any) -> Any:
+    def open_append_stream(self, _path: str, _metadata: Any) -> Any:
         raise io.UnsupportedOperation("object stores do not append")
 
     def _try(self, action: Callable[[pafs.FileSystem], Any]) -> Any:
