@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -26,6 +27,11 @@ from tuneyard.serve_config import EngineConfig
 
 PAGE_SIZE = 32
 """Tokens per page of the KV cache. Small, because each request wastes half a page on average."""
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long the event loop waits for the interpreter's lock before it insists. At Python's 5 ms every token can wait so
+long on its way out, for the generation thread gives the lock up for moments only.
+"""
 
 
 class TransformersEngine:
@@ -94,6 +100,7 @@ class TransformersEngine:
             await asyncio.to_thread(manager.stop, block=True, hard_stop=True)
 
     def _load(self) -> Any:
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         on_gpu = torch.cuda.is_available()
         if not on_gpu and self._config.threads is not None:
             torch.set_num_threads(self._config.threads)
