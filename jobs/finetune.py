@@ -205,8 +205,8 @@ def _run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]
 def _say_prepared(prepared: PreparedRun, config: FinetuneConfig) -> None:
     tokens = prepared.train_tokens
     heldout = f", {prepared.heldout.rows} held out" if prepared.heldout else ""
-    rows = "packs of training rows" if config.batching == "packed" else "training rows"
-    say(f"{prepared.train.rows} chats{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, {config.batching}")
+    rows = "packs of training rows" if config.data.batching == "packed" else "training rows"
+    say(f"{prepared.train.rows} chats{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, {config.data.batching}")
     for name, checked, store in (
         ("training", prepared.train, tokens),
         ("held-out", prepared.heldout, prepared.heldout_tokens),

@@ -65,7 +65,7 @@ class PreparedRun:
             "training": config.training.model_dump(mode="json"),
             "nemo": config.nemo.model_dump(mode="json") if config.training.backend == "nemo" else None,
             "max_length": config.data.max_length,
-            "batching": config.batching,
+            "batching": config.data.batching,
             "train_on_reasoning": config.data.train_on_reasoning,
             "num_workers": config.workers.num_workers,
         }
@@ -93,7 +93,7 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
     return PreparedRun(
         train=train,
         heldout=heldout,
-        train_tokens=_render(config.data.train, train, config, packed=config.batching == "packed"),
+        train_tokens=_render(config.data.train, train, config, packed=config.data.batching == "packed"),
         heldout_tokens=_render(config.data.heldout, heldout, config, packed=False)
         if config.data.heldout is not None and heldout is not None
         else None,

@@ -48,7 +48,7 @@ class TransformersBackend:
         step_rows = training.batch_size_per_worker * accumulation * context.world_size
         train_rows = with_filler(open_token_rows(tokens.train), step_rows)
         steps = steps_of_run(len(train_rows), step_rows, training.epochs, training.max_steps)
-        lengths = row_lengths(train_rows) if config.batching == "grouped" else None
+        lengths = row_lengths(train_rows) if config.data.batching == "grouped" else None
         callbacks: list[transformers.TrainerCallback] = [_ReportingCallback(context)]
         if training.early_stopping_patience is not None:
             callbacks.append(transformers.EarlyStoppingCallback(training.early_stopping_patience))
@@ -223,7 +223,7 @@ def _training_arguments(
         greater_is_better=False if early else None,
         prediction_loss_only=True,
         # A packed batch's masks cannot be counted so, and its padding is next to nothing.
-        include_num_input_tokens_seen="all" if config.batching == "packed" else "non_padding",
+        include_num_input_tokens_seen="all" if config.data.batching == "packed" else "non_padding",
         remove_unused_columns=False,
         dataloader_pin_memory=config.workers.use_gpu,
         ddp_find_unused_parameters=False,

@@ -44,9 +44,9 @@ class DataConfig(StrictConfig):
     format: DatasetFormat | None = None
     """Format of both; null: detected by the first row's keys."""
 
-    batching: Literal["padded", "grouped", "packed"] | None = None
+    batching: Literal["padded", "grouped", "packed"] = "grouped"
     """How rows become batches: `padded` to the longest of a random batch; `grouped`, rows of like length together;
-    `packed`, several to a sequence of max_length, none attending to another. null: grouped on CPUs, packed on GPUs."""
+    `packed`, several to a sequence of max_length, none attending to another."""
 
     train_on_reasoning: bool = True
     """Whether reasoning carries loss; false: it is context of the answer only."""
@@ -223,12 +223,6 @@ class FinetuneConfig(StrictConfig):
     deploy: ConfigLocation | None = None
     """Config of a deployment that serves the run's model, started when the model is registered; on a cluster that runs
     already it stays up. null: nothing is served."""
-
-    @property
-    def batching(self) -> Literal["padded", "grouped", "packed"]:
-        """`data.batching`, or the fastest of the device and backend (README, Decisions)."""
-        packs = self.workers.use_gpu and self.training.backend != "nemo"
-        return self.data.batching or ("packed" if packs else "grouped")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -37,7 +37,7 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
         "data.micro_batch_size": batch.micro,
         "data.global_batch_size": batch.global_,
         "data.seed": training.seed,
-        "data.grouped": config.batching == "grouped",
+        "data.grouped": config.data.batching == "grouped",
         "data.pad_to": _fixed_length(config),
         "optim.config.lr": training.learning_rate,
         "optim.config.weight_decay": training.weight_decay,

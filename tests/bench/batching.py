@@ -1,4 +1,4 @@
-"""Padded, grouped and packed batches of the same long-tailed rows: training tokens/s on one core, and the loss."""
+"""Padded, grouped and packed batches of the same long-tailed rows: training tokens/s and loss, on one core or a GPU."""
 
 from __future__ import annotations
 
@@ -7,41 +7,53 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
 from jobs.row_order import EpochOrder, row_lengths, with_filler
 from jobs.transformers_backend import create_collator, load_trainable_model
+from tests.bench.bases import SMOL, base
 from tests.bench.data import long_tailed
 from tuneyard.cluster import CHECKOUT
 from tuneyard.config import load_config
 from tuneyard.finetune_config import FinetuneConfig
+from tuneyard.gpu_here import describe_gpus
 from tuneyard.harmony import HarmonyCodec
 from tuneyard.token_table import IGNORED_LABEL, build_token_table, pack_rows
 
-ROWS, BATCH, CAPACITY = 64, 4, 1024
+ROWS, GPU_ROWS, BATCH, CAPACITY = 64, 512, 4, 1024
 CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"
 
 
 def run() -> dict[str, Any]:
-    """By way of batching: tokens/s of forward and backward, and the mean loss of a token over all rows."""
-    torch.set_num_threads(1)
-    config = load_config(FinetuneConfig, CONFIG, [])
+    """By way of batching: tokens/s of forward and backward, the mean loss of a token over all rows, peak GPU memory."""
+    gpus = describe_gpus()
+    overrides = [f"model.base={base(SMOL)}"]
+    if gpus:
+        overrides += ["workers.use_gpu=true", "training.precision=bf16"]
+    else:
+        torch.set_num_threads(1)
+    config = load_config(FinetuneConfig, CONFIG, overrides)
     codec = HarmonyCodec.from_checkpoint(config.model.folder, config.codec)
-    table = build_token_table(long_tailed(ROWS), codec, CAPACITY)
+    table = build_token_table(long_tailed(GPU_ROWS if gpus else ROWS), codec, CAPACITY)
     padded = with_filler(datasets.Dataset(table.rows), BATCH)
     packed = datasets.Dataset(pack_rows(table.rows, CAPACITY))
-    model = load_trainable_model(config).train()
+    model = load_trainable_model(config).to("cuda" if gpus else "cpu").train()
     _epoch(model, padded.select(range(BATCH)), EpochOrder(range(BATCH), 1), BATCH)  # warms up
     ways = {
         "padded": (padded, EpochOrder(padded, 1), BATCH),
         "grouped": (padded, EpochOrder(padded, 1, BATCH, row_lengths(padded)), BATCH),
         "packed": (packed, EpochOrder(packed, 1), 1),
     }
-    result: dict[str, Any] = {"rows": table.rows.num_rows, "tokens": table.num_tokens}
+    result: dict[str, Any] = {"rows": table.rows.num_rows, "tokens": table.num_tokens, "gpus": gpus}
     for name, (rows, order, batch) in ways.items():
+        if gpus:
+            torch.cuda.reset_peak_memory_stats()
         seconds, loss = _epoch(model, rows, order, batch)
         result[name] = {"tokens_per_s": table.num_tokens / seconds, "loss": loss}
-    return result
+        if gpus:
+            result[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return result | {"fastest": max(ways, key=lambda name: float(result[name]["tokens_per_s"]))}
 
 
 def _epoch(model: Any, rows: datasets.Dataset, order: EpochOrder, batch: int) -> tuple[float, float]:
@@ -49,7 +61,7 @@ def _epoch(model: Any, rows: datasets.Dataset, order: EpochOrder, batch: int) ->
     total, labels = 0.0, 0
     started = time.perf_counter()
     for inputs in DataLoader(rows, batch_size=batch, sampler=order, collate_fn=create_collator(model)):
-        loss = model(**inputs).loss
+        loss = model(**send_to_device(inputs, model.device)).loss
         loss.backward()
         count = int((inputs["shift_labels"] != IGNORED_LABEL).sum())
         total, labels = total + loss.item() * count, labels + count
