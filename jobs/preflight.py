@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jobs.build_base_model import NAMES
 from jobs.nemo_folders import nemo_base
 from tuneyard.chat import ChatExample
 from tuneyard.checkpoint import weights_digest
@@ -152,10 +153,10 @@ def _too_long_message(store: TokenStore, max_length: int) -> str:
 def _read_base_config(base: Path) -> dict[str, Any]:
     config_path = base / "config.json"
     if not config_path.is_file():
-        raise CheckpointError(
-            f"model.base: {base} holds no config.json: no base checkpoint there. "
-            "Build the demo's with: python -m jobs.build_base_model smol-oss-135m"
-        )
+        fix = "It is a folder in Hugging Face's form, on the machine where the run's driver is."
+        if base.name in NAMES:
+            fix = f"Build it with: python -m jobs.build_base_model {base.name}"
+        raise CheckpointError(f"model.base: {base} holds no config.json: no base checkpoint there. {fix}")
     try:
         found: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as e:

@@ -81,8 +81,8 @@ class TrainingProgress:
         before = self.last.get("step", 0.0)
         if "loss" in event and event["step"] <= before:
             self._say(
-                f"the workers started again: from step {int(event['step'])} on the run does again what it had done up "
-                f"to step {int(before)}, with the same rows"
+                f"the workers started again ({int(event['workers'])} now): from step {int(event['step'])} on the run "
+                f"does again what it had done up to step {int(before)}, with the same rows"
             )
             self._first = None
 
@@ -144,4 +144,4 @@ def _metrics_text(metrics: dict[str, float]) -> str:
 
 
 def _metrics_of(event: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in event.items() if name not in ("step", "total_steps")}
+    return {name: value for name, value in event.items() if name not in ("step", "total_steps", "workers")}

@@ -204,8 +204,9 @@ class _QueueEvents:
 
 
 def _alive_nodes() -> dict[str, str]:
-    """Their addresses by id."""
-    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    """Address and beginning of the id by id: nodes may share a machine."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in alive}
 
 
 def worker_group(

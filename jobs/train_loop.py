@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 
 from jobs.base_here import with_local_base
@@ -36,6 +37,7 @@ def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
     tokens = TokenFiles(local_folder(loop_config["train"]), local_folder(heldout) if heldout else None)
     with _ray_train_context(loop_config["events"], train_state(asked)) as context:
         create_backend(config).train(config, tokens, context)
+        context.flush()
 
 
 class RayTrainContext:
@@ -51,11 +53,18 @@ class RayTrainContext:
         self.resume_from = Path(resuming.enter_context(checkpoint.as_directory())) if checkpoint else None
         self._resuming = resuming
         self._events = events
+        self._told: ray.ObjectRef[None] | None = None
         self._state = state
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
-        # Through a queue: ray.train.report would hold every worker until the controller's next poll.
-        self._events.put_nowait(metrics)
+        # Through a queue: ray.train.report would hold every worker until the controller's next poll. Its answer is not
+        # waited for, because the next step would wait too.
+        self._told = self._events.actor.put_nowait.remote({**metrics, "workers": float(self.world_size)})
+
+    def flush(self) -> None:
+        """Waits until the driver's queue has what was reported."""
+        if self._told is not None:
+            ray.get(self._told)
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
         self._resuming.close()  # what was resumed from has been read long since

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tuneyard.cluster_token import ensure_token, use_token_if_there
@@ -48,10 +51,15 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
             ensure_token()
             for name, value in PRIVATE_RAY.items():
                 os.environ.setdefault(name, value)
-            ray.init(address="local", include_dashboard=False, **options)
+            with _own_sigterm():
+                ray.init(address="local", include_dashboard=False, **options)
+            if not verbose:
+                # It reads all logs ten times a second, for a driver that shows none.
+                ray._private.worker._global_node.kill_log_monitor()
             return f"a private Ray on this machine ({_resources_text()})"
         use_token_if_there()
-        ray.init(address=target, **options)
+        with _own_sigterm():
+            ray.init(address=target, **options)
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise ClusterError(
             f"No Ray cluster answers at {target!r}: {e}. Use --address local for a private one on this machine."
@@ -59,6 +67,15 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     found = ray.get_runtime_context().gcs_address
     nodes = sum(node["Alive"] for node in ray.nodes())
     return f"the running cluster {found} ({nodes} node{'s' if nodes != 1 else ''}, {_resources_text()})"
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps this process' handler of SIGTERM: Ray's prints a stack, as if being asked to end were a crash."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def joins_cluster(address: str | None) -> bool:

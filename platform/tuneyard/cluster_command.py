@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from tuneyard.cluster_file import read_documents, validate_cluster_file
+from tuneyard.cluster_file import lines_to_fill_in, read_documents, validate_cluster_file
 from tuneyard.cluster_token import ensure_token, token_source, use_token_if_there
 from tuneyard.command import Commands, add_command
 from tuneyard.errors import ClusterError, ConfigError, PortInUseError
@@ -147,4 +147,6 @@ def _validate(arguments: argparse.Namespace) -> int:
         print(f"{file}: {'right' if not problems else f'{len(problems)} to mend'}")
         for problem in problems:
             print(f"  {problem}")
+        if marked := lines_to_fill_in(file):
+            print(f"  still marked SET, for you to fill in: line{'s' if len(marked) > 1 else ''} {', '.join(marked)}")
     return 1 if wrong else 0

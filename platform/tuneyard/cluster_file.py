@@ -29,6 +29,7 @@ OF_ALL += ["foreground_node_launch", "worker_liveness_check"]
 AUTH_MODE = re.compile(r"\bRAY_AUTH_MODE=[\"']?(\w+)")
 TOKEN = re.compile(r"\bRAY_AUTH_TOKEN=")
 DASHBOARD_HOST = re.compile(r"--dashboard-host[=\s]\s*[\"']?([^\s\"';]+)")
+SET_MARK = re.compile(r"# SET\b(?! marks)")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WIDEST_PREFIX = 7
 """Of an address range that may be let in: 10.0.0.0/8 and fc00::/7 are the largest private ones."""
@@ -73,6 +74,12 @@ def read_documents(path: Path) -> list[dict[str, Any]]:
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise ConfigError(f"{path}: expected a mapping of fields.")
     return documents
+
+
+def lines_to_fill_in(path: Path) -> list[str]:
+    """Numbers of the lines that a comment marks SET, as the shipped files do with what is each reader's own."""
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    return [str(number) for number, line in lines if SET_MARK.search(line)]
 
 
 def value_at(node: Any, dotted: str) -> Any:

@@ -108,6 +108,8 @@ def test_ctrl_c_detaches_stop_ends_and_resume_goes_on(tiny_oss: Path, tmp_path: 
     code, output = tuneyard(tmp_path, home, job_server, "jobs", "logs", "tiny", "-f")
     assert code == 1
     assert " stopped: " in output
+    assert "Interrupted. Checkpoints are kept" in output
+    assert "SIGTERM" not in output
     reached = last_step(state)
     assert 10 <= reached < steps
     code, output = tuneyard(tmp_path, home, job_server, "jobs", "resume", "tiny")

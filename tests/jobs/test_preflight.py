@@ -84,8 +84,10 @@ def test_a_row_that_is_too_long_is_named(tiny_oss: Path, tmp_path: Path) -> None
 
 
 def test_a_missing_or_foreign_base_is_named(tiny_oss_copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere holds no config.json.*jobs.build_base_model"):
+    with pytest.raises(CheckpointError, match=r"nowhere holds no config.json.*in Hugging Face's form"):
         prepare_run(config(tmp_path, tmp_path / "nowhere", ROWS, []))
+    with pytest.raises(CheckpointError, match=r"Build it with: python -m jobs.build_base_model smol-oss-135m"):
+        prepare_run(config(tmp_path, tmp_path / "smol-oss-135m", ROWS, []))
     path = tiny_oss_copy / "config.json"
     path.write_text(path.read_text().replace("GptOssForCausalLM", "LlamaForCausalLM"))
     with pytest.raises(CheckpointError, match=r"is \['LlamaForCausalLM'\]; Tuneyard finetunes GPT-OSS"):

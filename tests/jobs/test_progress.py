@@ -42,7 +42,9 @@ class Interrupted(Events):
 
     def __init__(self) -> None:
         losses = [[4, 5], [6], [5], [6, 7]]
-        self._portions = [[{"step": float(s), "total_steps": 7.0, "loss": 1.0} for s in steps] for steps in losses]
+        self._portions = [
+            [{"step": float(s), "total_steps": 7.0, "loss": 1.0, "workers": 2.0} for s in steps] for steps in losses
+        ]
 
     def notices(self) -> list[str]:
         return ["node 10.0.0.7 is gone"] if len(self._portions) == 1 else []
@@ -60,7 +62,7 @@ def test_who_follows_is_told_that_a_node_died_and_what_is_done_again(
         while source._portions:
             time.sleep(0.01)
     assert stream.getvalue().count("node 10.0.0.7 is gone") == 1
-    assert stream.getvalue().count("from step 5 on the run does again what it had done up to step 6") == 1
+    assert stream.getvalue().count("(2 now): from step 5 on the run does again what it had done up to step 6") == 1
 
 
 def test_lines_say_step_loss_and_time_left() -> None:

@@ -1,12 +1,14 @@
-"""Mistakes at starting and joining a cluster, said before Ray says them in its own way."""
+"""Mistakes at starting and joining a cluster, said before Ray says them in its own way; what is left to fill in."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from tuneyard.cli import main
+from tuneyard.cluster import CHECKOUT
 from tuneyard.ports import free_port
 
 
@@ -29,3 +31,15 @@ def test_a_head_that_does_not_answer_is_said_at_once(capsys: pytest.CaptureFixtu
     address = f"127.0.0.1:{free_port()}"
     assert main(["cluster", "join", address]) == 1
     assert f"No head answers at {address}" in capsys.readouterr().err
+
+
+def test_what_is_still_marked_set_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = CHECKOUT / "cluster.yaml"
+    assert main(["cluster", "validate", str(shipped)]) == 0
+    lines = shipped.read_text(encoding="utf-8").splitlines()
+    region = next(number for number, line in enumerate(lines, start=1) if line.startswith("  region:"))
+    assert f"still marked SET, for you to fill in: lines {region}, " in capsys.readouterr().out
+    filled = tmp_path / "cluster.yaml"
+    filled.write_text("\n".join(line.partition("# SET")[0] for line in lines))
+    assert main(["cluster", "validate", str(filled)]) == 0
+    assert "SET" not in capsys.readouterr().out
