@@ -1,7 +1,7 @@
 """The finetuning job: validate, train on Ray, export, prove, register.
 
 python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
-ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tuneyard"]}' -- \\
+RAY_AUTH_MODE=token ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tuneyard"]}' -- \\
     python -m jobs.finetune --config jobs/configs/demo_cpu.yaml
 """
 

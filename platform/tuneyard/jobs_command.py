@@ -50,7 +50,7 @@ examples:
   tuneyard jobs resume support-lora         after a crash: from its last checkpoint
 
 the same by Ray's own means:
-  ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tuneyard"]}' -- \\
+  RAY_AUTH_MODE=token ray job submit --working-dir . --runtime-env-json '{"py_modules": ["platform/tuneyard"]}' -- \\
       python -m jobs.finetune --config jobs/configs/gpt_oss_20b_lora.yaml
 """
 
