@@ -48,7 +48,7 @@ def ensure_token() -> None:
 def _turn_on() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if "ray" in sys.modules:
-        # Ray read its settings when it was imported.
-        from ray._raylet import Config  # type: ignore[attr-defined]  # compiled
+        # Ray read its settings when it was imported. Its stub leaves this compiled class out.
+        from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")

@@ -25,6 +25,9 @@ RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 REFUSALS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "To create buckets")
 """In the text of an error that no patience mends."""
 
+UNKNOWN_LOCATION = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+"""What pyarrow raises for a URI that it cannot read, or whose scheme it does not know: no patience mends that."""
+
 Result = TypeVar("Result")
 
 
@@ -78,7 +81,7 @@ class StorageFolder:
         try:
             # Without a region in the URI or the environment, the store is asked for it.
             filesystem, path = _patiently(location, lambda: pafs.FileSystem.from_uri(location))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        except UNKNOWN_LOCATION as e:
             raise StorageError(f"{location}: not a location that pyarrow.fs knows (s3://, gs://, abfss://): {e}") from e
         return cls(location, filesystem, path.rstrip("/"))
 
@@ -148,7 +151,7 @@ def _patiently(what: str, action: Callable[[], Result]) -> Result:
     while True:
         try:
             return action()
-        except (FileNotFoundError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except (FileNotFoundError, *UNKNOWN_LOCATION):
             raise
         except (OSError, pa.ArrowException) as e:
             _raise_if_full(what, e)
