@@ -100,11 +100,11 @@ def finetune(
 
 def _deploy(config: str, address: str | None, *, detach: bool) -> None:
     """Serves the result: on a cluster it stays up, on a private Ray until Ctrl-C. Raises TrainingError if it fails."""
-    import ray
+    from tuneyard.cluster import disconnect_ray
 
     more = ["--detach"] if detach else []
     more += ["--address", address] if address is not None else []
-    ray.shutdown()
+    disconnect_ray()
     say(f"deploying with {config}")
     with subprocess.Popen([sys.executable, "-m", "serve_apps.deploy", "--config", config, *more]) as child:
         try:

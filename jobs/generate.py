@@ -114,14 +114,15 @@ def generate_on_ray(
 
     from jobs.nemo_folders import checkpoint_folder
     from jobs.nemo_generate import generate_per_worker
-    from jobs.ray_training import check_workers, driver_queue, fit, worker_group
+    from jobs.ray_training import check_workers, fit, worker_group
     from tuneyard.cluster import connect_ray
+    from tuneyard.driver_channel import DriverChannel
 
     print(f"[generate] Ray: {connect_ray(address, verbose=verbose)}", file=sys.stderr, flush=True)
     lacking = check_workers(config, "Generating")
     if lacking:
         print(f"[generate] waiting for nodes: {lacking}", file=sys.stderr, flush=True)
-    results = driver_queue()
+    results = DriverChannel()
     folder = checkpoint_folder(config).parent
     name = f"generate-{time.time_ns()}"
     loop_config = {
@@ -134,9 +135,9 @@ def generate_on_ray(
     run = ray.train.RunConfig(name=name, storage_path=str(folder))
     try:
         fit(worker_group(config, generate_per_worker, loop_config, run))
-        found: list[list[int]] = results.get(timeout=10)
+        found: list[list[int]] = results.receive()[-1]
     finally:
-        results.shutdown(force=True)
+        results.close()
         shutil.rmtree(folder / name, ignore_errors=True)
     return found
 

@@ -23,7 +23,7 @@ class GenerationSettings:
 
 
 def generate_per_worker(loop_config: dict[str, Any]) -> None:
-    """Entry point for TorchTrainer: every worker generates its share, rank 0 puts all completions into `results`."""
+    """Entry point for TorchTrainer: every worker generates its share, rank 0 sends all completions into `results`."""
     import torch.distributed as dist
 
     config = FinetuneConfig.model_validate_json(loop_config["config"])
@@ -31,7 +31,7 @@ def generate_per_worker(loop_config: dict[str, Any]) -> None:
         config, Path(loop_config["checkpoint"]), loop_config["prompts"], GenerationSettings(**loop_config["settings"])
     )
     if dist.get_rank() == 0:
-        loop_config["results"].put(found)
+        loop_config["results"].send(found)
 
 
 def generate(

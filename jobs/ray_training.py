@@ -14,11 +14,10 @@ import ray
 import ray.exceptions
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.queue import Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.base_here import with_local_base
 from jobs.export_checkpoint import PROBE_ROWS, export_and_prove
+from jobs.lean_trainer import LeanTrainer
 from jobs.preflight import PreparedRun
 from jobs.progress import LogPoints, TrainingProgress
 from jobs.run_record import TRAIN_STATE, RunFolder
@@ -30,6 +29,7 @@ from tuneyard.checkpoint import (
     DatasetReference,
 )
 from tuneyard.cluster import check_placement
+from tuneyard.driver_channel import DriverChannel
 from tuneyard.errors import TrainingError, TuneyardError
 from tuneyard.finetune_config import FinetuneConfig, WorkersConfig
 from tuneyard.job_submission import WAIT_FIELD, WORKER_FIELDS
@@ -61,16 +61,16 @@ def train_on_ray(
 
     Raises TrainingError when the workers fail more often than `workers.max_failures`.
     """
-    events = driver_queue()
+    events = DriverChannel()
     try:
-        with TrainingProgress(_QueueEvents(events, config.workers), log) as progress:
+        with TrainingProgress(_ChannelEvents(events, config.workers), log) as progress:
             result = fit(_trainer(config, prepared, folder, events))
     except TrainingError as e:
         raise TrainingError(
             f"{e}\nCheckpoints are kept in {folder.location}; the same command goes on from the last one."
         ) from e
     finally:
-        events.shutdown(force=True)
+        events.close()
     checkpoint = _checkpoint_to_export(config, result)
     return TrainOutcome(checkpoint, dict(progress.last or result.metrics or {}))
 
@@ -92,12 +92,6 @@ def fit(trainer: TorchTrainer) -> Any:
     finally:
         if on_interrupt is not None:
             signal.signal(signal.SIGINT, on_interrupt)
-
-
-def driver_queue() -> Queue:
-    """A queue that lives and dies with this process' node, and not with a node of the workers."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def check_workers(config: FinetuneConfig, what: str) -> str:
@@ -180,11 +174,11 @@ def _shared(store: TokenStore, config: FinetuneConfig) -> str:
     return target.location
 
 
-class _QueueEvents:
-    """EventSource over ray.util.queue and Ray's list of nodes."""
+class _ChannelEvents:
+    """EventSource over a channel and Ray's list of nodes."""
 
-    def __init__(self, queue: Queue, workers: WorkersConfig) -> None:
-        self._queue = queue
+    def __init__(self, channel: DriverChannel, workers: WorkersConfig) -> None:
+        self._channel = channel
         room = "as soon as there is room for its workers: start the node again, or add one"
         fewer = "with the workers that there is room for, a minute from now"
         how = fewer if len(workers.sizes) > 1 else room
@@ -192,8 +186,7 @@ class _QueueEvents:
         self._nodes = _alive_nodes()
 
     def next_events(self) -> list[dict[str, float]]:
-        waiting = self._queue.qsize()
-        return list(self._queue.get_nowait_batch(waiting)) if waiting else []
+        return self._channel.receive()
 
     def notices(self) -> list[str]:
         before, self._nodes = self._nodes, _alive_nodes()
@@ -217,7 +210,7 @@ def worker_group(
 ) -> TorchTrainer:
     """A group of the config's workers, in one process group, each running `loop`."""
     workers = config.workers
-    return TorchTrainer(
+    return LeanTrainer(
         loop,
         train_loop_config=loop_config,
         torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
@@ -231,7 +224,7 @@ def worker_group(
     )
 
 
-def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, events: Queue) -> TorchTrainer:
+def _trainer(config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, events: DriverChannel) -> TorchTrainer:
     early = config.training.early_stopping_patience is not None
     loop_config = {
         "config": config.model_dump_json(),

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 
 from jobs.base_here import with_local_base
 from jobs.run_record import train_state
 from jobs.training_backend import TokenFiles, create_backend
+from tuneyard.driver_channel import DriverChannel
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.node_cache import local_folder
 from tuneyard.patient_filesystem import patient_filesystem
@@ -29,7 +29,7 @@ def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
     """Entry point for TorchTrainer.
 
     `loop_config` holds `config` (FinetuneConfig as JSON), `train` and `heldout` (locations of
-    token stores) and `events` (a ray.util.queue.Queue that the driver reads).
+    token stores) and `events` (the DriverChannel).
     """
     asked = FinetuneConfig.model_validate_json(loop_config["config"])
     config = with_local_base(asked)
@@ -37,13 +37,14 @@ def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
     tokens = TokenFiles(local_folder(loop_config["train"]), local_folder(heldout) if heldout else None)
     with _ray_train_context(loop_config["events"], train_state(asked)) as context:
         create_backend(config).train(config, tokens, context)
-        context.flush()
 
 
 class RayTrainContext:
     """TrainContext over ray.train."""
 
-    def __init__(self, events: Any, work_dir: Path, state: StorageFolder, resuming: contextlib.ExitStack) -> None:
+    def __init__(
+        self, events: DriverChannel, work_dir: Path, state: StorageFolder, resuming: contextlib.ExitStack
+    ) -> None:
         """`resuming` holds the copy of the checkpoint to go on from, if the storage is no folder."""
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
@@ -53,18 +54,11 @@ class RayTrainContext:
         self.resume_from = Path(resuming.enter_context(checkpoint.as_directory())) if checkpoint else None
         self._resuming = resuming
         self._events = events
-        self._told: ray.ObjectRef[None] | None = None
         self._state = state
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
-        # Through a queue: ray.train.report would hold every worker until the controller's next poll. Its answer is not
-        # waited for, because the next step would wait too.
-        self._told = self._events.actor.put_nowait.remote({**metrics, "workers": float(self.world_size)})
-
-    def flush(self) -> None:
-        """Waits until the driver's queue has what was reported."""
-        if self._told is not None:
-            ray.get(self._told)
+        # ray.train.report would hold every worker until the controller's next poll.
+        self._events.send({**metrics, "workers": float(self.world_size)})
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
         self._resuming.close()  # what was resumed from has been read long since
@@ -83,7 +77,7 @@ class RayTrainContext:
 
 
 @contextlib.contextmanager
-def _ray_train_context(events: Any, state: StorageFolder) -> Iterator[RayTrainContext]:
+def _ray_train_context(events: DriverChannel, state: StorageFolder) -> Iterator[RayTrainContext]:
     _remove_leftovers()
     with (
         tempfile.TemporaryDirectory(prefix=f"{WORK_PREFIX}{os.getpid()}-") as work_dir,

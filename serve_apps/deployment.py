@@ -15,7 +15,7 @@ from typing import Self
 from tuneyard.admin_key import load_admin_key
 from tuneyard.api_keys import KeyStore
 from tuneyard.checkpoint import MANIFEST_NAME, CheckpointManifest, read_manifest, validate_hf_checkpoint
-from tuneyard.cluster import check_placement, connect_ray, joins_cluster
+from tuneyard.cluster import check_placement, connect_ray, disconnect_ray, joins_cluster
 from tuneyard.engine_fitness import check_for_engine
 from tuneyard.errors import CheckpointError, ClusterError, ConfigError
 from tuneyard.gpt_oss_layout import is_mxfp4, read_json
@@ -170,7 +170,7 @@ class Deployment:
         already = ray.is_initialized()
         self._say(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
         if not already:
-            self._stack.callback(ray.shutdown)
+            self._stack.callback(disconnect_ray)
         if joins and not _serves_at(http):
             _check_port(http)
         lacking = _check_replicas(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)

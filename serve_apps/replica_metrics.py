@@ -12,13 +12,13 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from ray.exceptions import RayError
 
 from serve_apps.exposition import as_text
+from tuneyard.board import Board, ClusterBoard
 
 TELL_EVERY_S = 2.0
 KEPT_S = 60.0
@@ -30,38 +30,6 @@ LIMIT_S = 5.0
 NAMESPACE = "tuneyard-metrics"
 
 logger = logging.getLogger(__name__)
-
-
-class Board(Protocol):
-    """Texts by key, seen by all replicas."""
-
-    def put(self, key: str, text: str) -> None: ...
-
-    def found(self, prefix: str) -> dict[str, str]: ...
-
-    def remove(self, key: str) -> None: ...
-
-
-class ClusterBoard:
-    """Board in the key-value store of the connected Ray cluster. Calls block."""
-
-    def put(self, key: str, text: str) -> None:
-        from ray.experimental.internal_kv import _internal_kv_put
-
-        _internal_kv_put(key, text, overwrite=True, namespace=NAMESPACE)
-
-    def found(self, prefix: str) -> dict[str, str]:
-        from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_list
-
-        keys = _internal_kv_list(prefix, namespace=NAMESPACE)
-        # One that was removed in between has no value.
-        values = {key.decode(): _internal_kv_get(key, namespace=NAMESPACE) for key in keys}
-        return {key: value.decode() for key, value in values.items() if value is not None}
-
-    def remove(self, key: str) -> None:
-        from ray.experimental.internal_kv import _internal_kv_del
-
-        _internal_kv_del(key, namespace=NAMESPACE)
 
 
 class SharedMetrics:
@@ -81,7 +49,7 @@ class SharedMetrics:
         self._key = f"{application}/{replica}"
         self._prefix = "" if shows_all else f"{application}/"
         self._collect = collect
-        self._board = board or ClusterBoard()
+        self._board = board or ClusterBoard(NAMESPACE)
 
     @contextlib.asynccontextmanager
     async def told(self) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -14,21 +15,10 @@ from pathlib import Path
 from tuneyard.cluster_token import ensure_token, use_token_if_there
 from tuneyard.errors import ClusterError
 from tuneyard.placement import Need, what_lacks
+from tuneyard.private_ray import no_process_left, start_private_ray
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds the rooms; `tuneyard` itself lies under its `platform/`."""
-
-PRIVATE_RAY = {
-    # Ray would listen on the machine's address, though nobody is to join.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # Nobody can ask for these, for it has no dashboard; each of some ten processes gathers them on the workers' cores.
-    "RAY_enable_metrics_collection": "0",
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    # This machine is not taken away with notice.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-}
-"""Environment of a Ray that this process starts for itself."""
 
 
 def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
@@ -49,13 +39,9 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     try:
         if target == "local":
             ensure_token()
-            for name, value in PRIVATE_RAY.items():
-                os.environ.setdefault(name, value)
             with _own_sigterm():
-                ray.init(address="local", include_dashboard=False, **options)
-            if not verbose:
-                # It reads all logs ten times a second, for a driver that shows none.
-                ray._private.worker._global_node.kill_log_monitor()
+                start_private_ray(log_monitor=verbose, **options)
+            atexit.register(disconnect_ray)
             return f"a private Ray on this machine ({_resources_text()})"
         use_token_if_there()
         with _own_sigterm():
@@ -67,6 +53,14 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     found = ray.get_runtime_context().gcs_address
     nodes = sum(node["Alive"] for node in ray.nodes())
     return f"the running cluster {found} ({nodes} node{'s' if nodes != 1 else ''}, {_resources_text()})"
+
+
+def disconnect_ray() -> None:
+    """Leaves the connected cluster; a private Ray ends, with every process of it. Does nothing if none is connected."""
+    import ray
+
+    with no_process_left():
+        ray.shutdown()
 
 
 @contextlib.contextmanager

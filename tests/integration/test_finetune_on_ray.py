@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from tests.integration.conftest import STEPS, Finetuned, finetune_command, write_finetune_config
-from tests.integration.processes import run, running
+from tests.integration.processes import Command, run, running
 from tuneyard.checkpoint import validate_hf_checkpoint
 from tuneyard.registry import ModelRegistry
 
@@ -72,6 +72,7 @@ def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path)
         # Ray counts a checkpoint once its manager's snapshot names it.
         snapshot = state / "checkpoint_manager_snapshot.json"
         command.wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), "first checkpoint")
+        assert unneeded(command) == []
         victim = command.descendants("RayTrainWorker")[0]
         victim.send_signal(signal.SIGKILL)
         command.wait_for(lambda: last_step(state) >= 20, "going on after the death")
@@ -92,6 +93,12 @@ def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path)
     assert steps[-1] == 40
     # The last process started where the second one's last checkpoint was, not at the beginning.
     assert steps[len(steps) - (40 - resumed_from) :] == list(range(resumed_from + 1, 41))
+
+
+def unneeded(command: Command) -> list[str]:
+    """What Ray would start by itself, and a job on a private Ray has no use for."""
+    helpers = ("DatasetManager", "PlacementGroupCleaner", "AutoscalingCoordinator", "monitor.py", "dashboard.py")
+    return [name for name in helpers if command.descendants(name)]
 
 
 def last_step(state: Path) -> int:

@@ -7,34 +7,11 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.metrics_core import Metric
-from ray.exceptions import RaySystemError
 
 from serve_apps import replica_metrics
 from serve_apps.exposition import as_text
 from serve_apps.replica_metrics import SharedMetrics
-
-
-class DictBoard:
-    """A board in this process; `is_away`: as when the cluster's store does not answer."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        self.is_away = False
-
-    def put(self, key: str, text: str) -> None:
-        self._answer()
-        self.texts[key] = text
-
-    def found(self, prefix: str) -> dict[str, str]:
-        self._answer()
-        return {key: text for key, text in self.texts.items() if key.startswith(prefix)}
-
-    def remove(self, key: str) -> None:
-        del self.texts[key]
-
-    def _answer(self) -> None:
-        if self.is_away:
-            raise RaySystemError("no answer")
+from tests.dict_board import DictBoard
 
 
 class Replica:
