@@ -16,12 +16,12 @@ from tuneyard.config import load_config
 from tuneyard.finetune_config import FinetuneConfig
 from tuneyard.home import tuneyard_home
 
-STEPS, SKIPPED, ROUNDS = 30, 5, 2
+STEPS, SKIPPED, PAIRS = 30, 5, 6
 CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"
 
 
 def run() -> dict[str, Any]:
-    """Median tokens/s of each way over all steps but the first SKIPPED, and their ratio."""
+    """Tokens/s of each way over all steps but the first SKIPPED, and the ratio of each pair, whose order alternates."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
             f"run.storage={folder}/home",
@@ -29,13 +29,13 @@ def run() -> dict[str, Any]:
             f"training.checkpoint_every_steps={STEPS}",
             f"training.eval_every_steps={STEPS}",
         ]
-        rates: dict[str, list[float]] = {"ray": [], "torchrun": []}
-        for number in range(ROUNDS):
-            named = [*overrides, f"run.name=bench-{number}"]
-            rates["torchrun"].append(_torchrun(Path(folder), named))
-            rates["ray"].append(_ray(named))
-    medians = {way: statistics.median(values) for way, values in rates.items()}
-    return {"tokens_per_s": rates, "ratio_ray_to_torchrun": medians["ray"] / medians["torchrun"]}
+        ways = {"torchrun": lambda named: _torchrun(Path(folder), named), "ray": _ray}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for number in range(PAIRS):
+            for way in sorted(ways, reverse=number % 2 == 0):
+                rates[way].append(ways[way]([*overrides, f"run.name=bench-{number}"]))
+    ratios = [ray / torchrun for ray, torchrun in zip(rates["ray"], rates["torchrun"], strict=True)]
+    return {"tokens_per_s": rates, "ratios_ray_to_torchrun": ratios, "mean_ratio": statistics.mean(ratios)}
 
 
 def _torchrun(folder: Path, overrides: list[str]) -> float:
