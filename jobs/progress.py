@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self, TextIO
 from tqdm import tqdm
 
 POLL_EVERY_S = 2.0
-"""Each look costs calls to an actor and a write to the registry, on cores that are the workers' on a small machine."""
+"""Each look costs calls to the head and a write to the registry, on cores that are the workers' on a small machine."""
 
 LogPoints = Callable[[list[tuple[int, dict[str, float]]]], None]
 """Takes points of curves: step, and metrics by name."""

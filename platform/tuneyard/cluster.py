@@ -33,7 +33,7 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     if ray.is_initialized():
         return f"the connected cluster {ray.get_runtime_context().gcs_address}"
     _export_python_path()
-    # Workers print warnings of their libraries; what people need comes through the event queue.
+    # Workers print warnings of their libraries; what people need comes through a DriverChannel.
     options = {"logging_level": "ERROR" if not verbose else "INFO", "log_to_driver": verbose}
     target = _target(address)
     try:
