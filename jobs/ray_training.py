@@ -42,6 +42,8 @@ from tuneyard.token_store import TokenStore, open_token_rows
 from tuneyard.token_table import TOKEN_COLUMNS
 from tuneyard.transfer import LISTING_NAME, Index, upload
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOutcome:
@@ -186,7 +188,11 @@ class _ChannelEvents:
         self._nodes = _alive_nodes()
 
     def next_events(self) -> list[dict[str, float]]:
-        return self._channel.receive()
+        try:
+            return self._channel.receive()
+        except ray.exceptions.RayError as e:
+            logger.warning("The progress is not known now: %s", e)
+            return []
 
     def notices(self) -> list[str]:
         before, self._nodes = self._nodes, _alive_nodes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+from ray.exceptions import RayError
 
 from jobs.base_here import with_local_base
 from jobs.run_record import train_state
@@ -23,6 +25,8 @@ from tuneyard.storage import StorageFolder
 from tuneyard.transfer import upload_files
 
 WORK_PREFIX = "tuneyard-worker-"
+
+logger = logging.getLogger(__name__)
 
 
 def train_loop_per_worker(loop_config: dict[str, Any]) -> None:
@@ -58,7 +62,10 @@ class RayTrainContext:
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
         # ray.train.report would hold every worker until the controller's next poll.
-        self._events.send({**metrics, "workers": float(self.world_size)})
+        try:
+            self._events.send({**metrics, "workers": float(self.world_size)})
+        except RayError as e:
+            logger.warning("Step %d could not be told to the driver: %s", int(metrics["step"]), e)
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
         self._resuming.close()  # what was resumed from has been read long since

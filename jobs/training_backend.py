@@ -39,7 +39,9 @@ class TrainContext(Protocol):
         ...
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
-        """Tells the driver about progress. Only rank 0's calls count; cheap, never blocks on others."""
+        """Tells the driver about progress. Only rank 0's calls count; cheap, waits for no other worker, and a failure
+        costs only the progress.
+        """
         ...
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:

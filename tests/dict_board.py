@@ -21,7 +21,11 @@ class DictBoard:
         return {key: text for key, text in self.texts.items() if key.startswith(prefix)}
 
     def remove(self, key: str) -> None:
-        del self.texts[key]
+        self.texts.pop(key, None)
+
+    def remove_all(self, prefix: str) -> None:
+        for key in self.found(prefix):
+            self.remove(key)
 
     def _answer(self) -> None:
         if self.is_away:

@@ -39,9 +39,9 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
     try:
         if target == "local":
             ensure_token()
+            atexit.register(disconnect_ray)
             with _own_sigterm():
                 start_private_ray(log_monitor=verbose, **options)
-            atexit.register(disconnect_ray)
             return f"a private Ray on this machine ({_resources_text()})"
         use_token_if_there()
         with _own_sigterm():
@@ -56,11 +56,12 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
 
 
 def disconnect_ray() -> None:
-    """Leaves the connected cluster; a private Ray ends, with every process of it. Does nothing if none is connected."""
+    """Leaves the connected cluster; a private Ray ends, with all that it started. Does nothing if none is connected."""
     import ray
 
     with no_process_left():
-        ray.shutdown()
+        # As Ray's own hook of an exit does it: time to show the workers' last lines.
+        ray.shutdown(_exiting_interpreter=True)
 
 
 @contextlib.contextmanager

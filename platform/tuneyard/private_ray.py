@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +36,10 @@ def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
     ray.init(address="local", include_dashboard=False, **options)
     # What Ray starts and a private one has no use for: some 120 MiB, and wake-ups on the workers' cores.
     node = worker._global_node
-    node.kill_monitor()  # the autoscaler's
-    node.kill_dashboard()  # runs without a page when none was asked for
+    node.kill_monitor(check_alive=False)  # the autoscaler's
+    node.kill_dashboard(check_alive=False)  # runs without a page when none was asked for
     if not log_monitor:
-        node.kill_log_monitor()  # reads all logs ten times a second
+        node.kill_log_monitor(check_alive=False)  # reads all logs ten times a second
 
 
 def is_private_ray() -> bool:
@@ -55,12 +56,23 @@ def no_process_left() -> Iterator[None]:
     An actor may lock itself up in its exit, which Ray took for done (2.60, TrainController in ~Publisher).
     """
     started = _under_raylet() if is_private_ray() else []
-    yield
-    _, hanging = psutil.wait_procs(started, timeout=EXIT_S)
-    for process in hanging:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(hanging, timeout=EXIT_S)
+    try:
+        yield
+        deadline = time.monotonic() + EXIT_S
+        while any(map(_is_running, started)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        # Where the first process reaps nobody, as in some containers, the dead stay zombies.
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _under_raylet() -> list[psutil.Process]:

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import RaySystemError
 
 from tests.dict_board import DictBoard
 from tuneyard.driver_channel import DriverChannel
@@ -54,3 +55,12 @@ def test_channels_do_not_mix_and_closing_leaves_nothing() -> None:
     assert one.receive() == ["for one"]
     other.close()
     assert board.texts == {}
+
+
+def test_closing_a_channel_of_a_cluster_that_is_gone_is_no_error() -> None:
+    board = DictBoard()
+    channel = DriverChannel(board)
+    board.is_away = True
+    channel.close()
+    with pytest.raises(RaySystemError):
+        channel.receive()
