@@ -33,7 +33,7 @@ class EventSource(Protocol):
 
 class TrainingProgress:
     """Context manager: shows and logs every event until it is closed; then the last ones. Says so when a run went back
-    to its last checkpoint, and what the source notices.
+    to its last checkpoint or on with other workers, and what the source notices.
 
     `last` is the newest value of every metric.
     """
@@ -78,13 +78,17 @@ class TrainingProgress:
             self._done.wait(POLL_EVERY_S)
 
     def _say_when_back(self, event: dict[str, float]) -> None:
-        before = self.last.get("step", 0.0)
-        if "loss" in event and event["step"] <= before:
-            self._say(
-                f"the workers started again ({int(event['workers'])} now): from step {int(event['step'])} on the run "
-                f"does again what it had done up to step {int(before)}, with the same rows"
-            )
-            self._first = None
+        if "loss" not in event:
+            return
+        before, step = int(self.last.get("step", 0)), int(event["step"])
+        if step <= before:
+            then = f"from step {step} on the run does again what it had done up to step {before}, with the same rows"
+        elif event.get("workers") != self.last.get("workers", event.get("workers")):
+            then = f"the run goes on with step {step}"
+        else:
+            return
+        self._say(f"the workers started again ({int(event['workers'])} now): {then}")
+        self._first = None
 
     def _say(self, text: str) -> None:
         text = f"training: {text}"

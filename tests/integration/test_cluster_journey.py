@@ -92,11 +92,12 @@ def test_a_node_dies_in_training_and_the_run_ends_where_it_would_have(
         assert command.process.wait(300) == 0, command.output
     assert "registered tiny-support/1 (@newest)" in command.output
     assert "is gone; the cluster has 2 node(s) now. If it had a worker" in command.output
-    assert "the workers started again (1 now): from step" in command.output
+    assert "the workers started again (1 now): " in command.output
     cut, whole = logged_steps(nodes.home, "loss", "tiny-support"), logged_steps(nodes.home, "loss", "whole")
     went_back = [step for (before, _), (step, _) in itertools.pairwise(cut) if step <= before]
-    assert len(went_back) == 1
-    assert went_back[0] > 1, "it began at the beginning"
+    # None, if the node died before the step after its checkpoint.
+    assert len(went_back) <= 1
+    assert 1 not in went_back, "it began at the beginning"
     # The same rows in each step, on one worker where there were two.
     assert dict(cut) == pytest.approx(dict(whole), rel=1e-4)
 

@@ -65,6 +65,25 @@ def test_who_follows_is_told_that_a_node_died_and_what_is_done_again(
     assert stream.getvalue().count("(2 now): from step 5 on the run does again what it had done up to step 6") == 1
 
 
+class Shrunk(Events):
+    """A run that loses a worker just after a checkpoint, before its next step."""
+
+    def __init__(self) -> None:
+        self._portions = [
+            [{"step": s, "total_steps": 4.0, "loss": 1.0, "workers": w}] for s, w in ((2.0, 2.0), (3.0, 1.0))
+        ]
+
+
+def test_who_follows_is_told_of_other_workers_even_if_nothing_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "POLL_EVERY_S", 0.01)
+    stream = io.StringIO()
+    source = Shrunk()
+    with TrainingProgress(source, lambda *_: None, stream):
+        while source._portions:
+            time.sleep(0.01)
+    assert stream.getvalue().count("the workers started again (1 now): the run goes on with step 3") == 1
+
+
 def test_lines_say_step_loss_and_time_left() -> None:
     stream = io.StringIO()
     with TrainingProgress(Events(), lambda *_: None, stream):
