@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.exceptions import RayError
 
 from serve_apps.exposition import as_text
-from tuneyard.board import Board, ClusterBoard
+from tuneyard.cluster_board import Board, ClusterBoard
 
 TELL_EVERY_S = 2.0
 KEPT_S = 60.0

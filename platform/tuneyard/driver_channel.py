@@ -12,7 +12,7 @@ import time
 import uuid
 from typing import Any
 
-from tuneyard.board import Board, ClusterBoard
+from tuneyard.cluster_board import Board, ClusterBoard
 
 NAMESPACE = "tuneyard-channels"
 
