@@ -43,10 +43,10 @@ $(DEV_STAMP): $(INPUTS) $(STAMP)
 	@touch $@
 
 demo: $(STAMP)
-	@$(RUN) -m tuneyard.demo $(ARGS)
+	@$(RUN) -m tuneyard.cli.demo $(ARGS)
 
 demo-check: $(STAMP)
-	@$(RUN) -m tuneyard.demo --check $(ARGS)
+	@$(RUN) -m tuneyard.cli.demo --check $(ARGS)
 
 test: test-fast
 	$(BIN)/python -m pytest -m integration $(ARGS)

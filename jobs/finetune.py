@@ -14,20 +14,20 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from jobs.base_here import with_local_base
-from jobs.run_record import RunFolder, RunRecord
-from tuneyard.checkpoint_manifest import MANIFEST_NAME
-from tuneyard.command import add_config_arguments, run_command
-from tuneyard.config import load_config
-from tuneyard.deploy_after import load_deployment
-from tuneyard.errors import TrainingError
-from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.storage import StorageFolder
+from jobs.runs.local_base import with_local_base
+from jobs.runs.run_record import RunFolder, RunRecord
+from tuneyard.checkpoints.manifest import MANIFEST_NAME
+from tuneyard.configs.deploy_after import load_deployment
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.command import add_config_arguments, run_command
+from tuneyard.core.errors import TrainingError
+from tuneyard.core.strict_config import load_config
+from tuneyard.storage.folder import StorageFolder
 
 if TYPE_CHECKING:
-    from jobs.preflight import PreparedRun
-    from tuneyard.checkpoint import CheckpointManifest
-    from tuneyard.registry import ModelRegistry, ModelVersion
+    from jobs.runs.preflight import PreparedRun
+    from tuneyard.checkpoints.manifest import CheckpointManifest
+    from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
 
 
 EPILOG = """\
@@ -36,7 +36,7 @@ examples:
   python -m jobs.finetune --config jobs/configs/demo_cpu.yaml --set training.epochs=1 --set run.name=quick
   python -m jobs.finetune --config my.yaml --dry-run      validate everything, print the resolved config
 
-The same run.name resumes after a crash or Ctrl-C. Every field: platform/tuneyard/finetune_config.py
+The same run.name resumes after a crash or Ctrl-C. Every field: platform/tuneyard/configs/finetune.py
 """
 
 
@@ -70,8 +70,8 @@ def finetune(
     Raises a TuneyardError with the fix for everything that a user can mend; before training starts
     nothing has been written but the rendered tokens and the run's folder.
     """
-    from jobs.preflight import prepare_run
-    from tuneyard.cluster import joins_cluster
+    from jobs.runs.preflight import prepare_run
+    from tuneyard.cluster.connection import joins_cluster
 
     # Asked before anything is started here, which would be found.
     joins = joins_cluster(address)
@@ -84,7 +84,7 @@ def finetune(
         print(config.model_dump_json(indent=2))
         return None
     folder, record = RunFolder.open(config, prepared.inputs_fingerprint(config))
-    from tuneyard.registry import ModelRegistry
+    from tuneyard.checkpoints.registry import ModelRegistry
 
     registry = ModelRegistry()
     version = _finished_version(record, registry, config)
@@ -100,7 +100,7 @@ def finetune(
 
 def _deploy(config: str, address: str | None, *, detach: bool) -> None:
     """Serves the result: on a cluster it stays up, on a private Ray until Ctrl-C. Raises TrainingError if it fails."""
-    from tuneyard.cluster import disconnect_ray
+    from tuneyard.cluster.connection import disconnect_ray
 
     more = ["--detach"] if detach else []
     more += ["--address", address] if address is not None else []
@@ -130,8 +130,8 @@ def _train_and_publish(
     address: str | None,
     verbose: bool,
 ) -> ModelVersion:
-    from jobs.ray_training import check_files, check_workers, export_on_ray, train_on_ray
-    from tuneyard.cluster import connect_ray
+    from jobs.runs.ray_training import check_files, check_workers, export_on_ray, train_on_ray
+    from tuneyard.cluster.connection import connect_ray
 
     say(f"Ray: {connect_ray(address, verbose=verbose)}")
     lacking = check_workers(config, f"The run {config.run.name!r} with {config.workers.need.count} worker(s)")

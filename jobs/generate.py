@@ -14,17 +14,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneyard.chat import ChatMessage
-from tuneyard.command import add_config_arguments, run_command
-from tuneyard.config import load_config
-from tuneyard.errors import CheckpointError, ConfigError
-from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.gpt_oss_layout import read_json
-from tuneyard.nemo_parallelism import check_nemo_config
+from tuneyard.chats.messages import ChatMessage
+from tuneyard.checkpoints.layout.gpt_oss import read_json
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.command import add_config_arguments, run_command
+from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.core.strict_config import load_config
+from tuneyard.planning.nemo_parallelism import check_nemo_config
 
 if TYPE_CHECKING:
-    from jobs.nemo_generate import GenerationSettings
-    from tuneyard.harmony import HarmonyCodec
+    from jobs.nemo.generate import GenerationSettings
+    from tuneyard.harmony.codec import HarmonyCodec
 
 EPILOG = """\
 The run's config says what the checkpoint belongs to: base, codec, parallelism and workers. Prompts are rendered as
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from jobs.nemo_generate import GenerationSettings
-    from tuneyard.harmony import HarmonyCodec
+    from jobs.nemo.generate import GenerationSettings
+    from tuneyard.harmony.codec import HarmonyCodec
 
     config = load_config(FinetuneConfig, arguments.config, arguments.overrides)
     if config.training.backend != "nemo":
@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def newest_checkpoint(config: FinetuneConfig) -> Path:
     """The run's last NeMo checkpoint, else the imported base. Raises CheckpointError when there is neither."""
-    from jobs.nemo_folders import checkpoint_folder, nemo_base, written_checkpoints
+    from jobs.nemo.folders import checkpoint_folder, nemo_base, written_checkpoints
 
     base = nemo_base(config)
     found = [*([base] if base.exists() else []), *written_checkpoints(checkpoint_folder(config))]
@@ -112,11 +112,11 @@ def generate_on_ray(
     """Completions, by as many workers as the config trains with. Raises ClusterError and TrainingError."""
     import ray.train
 
-    from jobs.nemo_folders import checkpoint_folder
-    from jobs.nemo_generate import generate_per_worker
-    from jobs.ray_training import check_workers, fit, worker_group
-    from tuneyard.cluster import connect_ray
-    from tuneyard.driver_channel import DriverChannel
+    from jobs.nemo.folders import checkpoint_folder
+    from jobs.nemo.generate import generate_per_worker
+    from jobs.runs.ray_training import check_workers, fit, worker_group
+    from tuneyard.cluster.connection import connect_ray
+    from tuneyard.cluster.driver_channel import DriverChannel
 
     print(f"[generate] Ray: {connect_ray(address, verbose=verbose)}", file=sys.stderr, flush=True)
     lacking = check_workers(config, "Generating")
@@ -152,7 +152,7 @@ def parse_completion(codec: HarmonyCodec, token_ids: list[int]) -> dict[str, Any
 
 
 def _prompts(arguments: argparse.Namespace) -> list[tuple[tuple[ChatMessage, ...], Any]]:
-    from tuneyard.dataset import load_chat_dataset
+    from tuneyard.chats.dataset import load_chat_dataset
 
     asked: list[tuple[tuple[ChatMessage, ...], Any]] = [
         ((ChatMessage(role="user", content=text),), ()) for text in arguments.prompt

@@ -9,11 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tuneyard.checkpoint import staging_folder
-from tuneyard.command import run_command
-from tuneyard.errors import CheckpointError, ClusterError
+from tuneyard.core.command import run_command
+from tuneyard.core.errors import ClusterError
 
-SCHEMES = ("hf", "openai")
 EPILOG = """\
 SOURCE is hf:// and the folder of a Hugging Face checkpoint (BF16 or MXFP4 experts), or openai:// and the folder of
 OpenAI's original weights, with the model's tokenizer.json beside them. Sizes come from its config.json, so that
@@ -39,45 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: _on_gpu(arguments.source, arguments.target))
 
 
-def import_checkpoint(source: str, target: Path) -> None:
-    """Writes `source` to `target`, which appears whole or not at all.
-
-    Raises CheckpointError for a source that is none or a target that exists, StorageFullError when the disk is
-    full, MissingDependencyError without NeMo.
-    """
-    scheme, folder = parse_source(source)
-    from jobs.nemo_fixes import apply_fixes
-
-    apply_fixes()
-    from nemo.collections import llm
-
-    from jobs.nemo_connectors import IMPORTERS, register
-
-    register()
-    with staging_folder(target) as staging:
-        written = staging / "checkpoint"  # NeMo imports into a folder that does not exist
-        llm.import_ckpt(
-            model=llm.GPTOSSModel(IMPORTERS[scheme](str(folder)).config),
-            source=f"{scheme}://{folder}",
-            output_path=written,
-        )
-        written.rename(target)
-
-
-def parse_source(source: str) -> tuple[str, Path]:
-    """Scheme and folder of a source. Raises CheckpointError when it is not one, or holds no weights."""
-    scheme, separator, path = source.partition("://")
-    if not separator or scheme not in SCHEMES:
-        raise CheckpointError(f"{source}: expected hf://FOLDER or openai://FOLDER.")
-    folder = Path(path).absolute()
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise CheckpointError(f"{source}: {folder} holds no config.json with *.safetensors beside it.")
-    return scheme, folder
-
-
 def _on_gpu(source: str, target: Path) -> None:
-    parse_source(source)
     import torch
+
+    from jobs.nemo.importing import import_checkpoint, parse_source
+
+    parse_source(source)
 
     if not torch.cuda.is_available():
         raise ClusterError("NeMo imports checkpoints on machines with a CUDA GPU only; this one has none.")

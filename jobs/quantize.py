@@ -11,21 +11,16 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneyard.checkpoint import (
-    CheckpointManifest,
-    read_manifest,
-    software_versions,
-    validate_hf_checkpoint,
-    write_manifest,
-)
-from tuneyard.command import run_command
-from tuneyard.errors import CheckpointError, ConfigError
-from tuneyard.gpt_oss_layout import is_mxfp4
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.node_cache import local_folder
-from tuneyard.publishing import next_version, publish, staged, version_in
-from tuneyard.registry import ModelRegistry
-from tuneyard.storage import child_location, default_storage
+from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
+from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest, software_versions, write_manifest
+from tuneyard.checkpoints.node_cache import local_folder
+from tuneyard.checkpoints.publishing import next_version, publish, staged, version_in
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.core.command import run_command
+from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.storage.folder import child_location, default_storage
 
 MAX_LOSS_INCREASE = 0.05
 MAX_ROWS = 256
@@ -91,8 +86,8 @@ def quantize(asked: Quantisation) -> CheckpointManifest:
     Raises CheckpointError for a source that cannot be quantised and for a result that answers worse than allowed,
     ConfigError without held-out chats, DatasetError for broken ones, StorageFullError when the disk is full.
     """
-    from jobs.heldout_loss import checkpoint_loss, heldout_rows
-    from jobs.mxfp4_checkpoint import write_mxfp4
+    from jobs.checkpoints.heldout_loss import checkpoint_loss, heldout_rows
+    from jobs.checkpoints.mxfp4_checkpoint import write_mxfp4
 
     source = validate_hf_checkpoint(asked.source)
     if is_mxfp4(asked.source):

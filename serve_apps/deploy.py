@@ -10,9 +10,9 @@ import contextlib
 import sys
 import time
 
-from tuneyard.command import add_config_arguments, run_command
-from tuneyard.config import load_config
-from tuneyard.serve_config import ServeConfig
+from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.command import add_config_arguments, run_command
+from tuneyard.core.strict_config import load_config
 
 EPILOG = """\
 examples:
@@ -20,7 +20,7 @@ examples:
   python -m serve_apps.deploy --config serve_apps/configs/demo_cpu.yaml --set http.port=8001
 
 A checkpoint is served only if its manifest proves it, with the prompt format that it was trained on.
-Every field: platform/tuneyard/serve_config.py
+Every field: platform/tuneyard/configs/serve.py
 """
 
 
@@ -52,8 +52,8 @@ def serve_until_stopped(
     which needs a cluster that runs already: raises ClusterError where there is none.
     """
     from serve_apps.deployment import Deployment
-    from tuneyard.cluster import joins_cluster
-    from tuneyard.errors import ClusterError
+    from tuneyard.cluster.connection import joins_cluster
+    from tuneyard.core.errors import ClusterError
 
     if detach and not joins_cluster(address):
         raise ClusterError(

@@ -12,23 +12,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tuneyard.admin_key import load_admin_key
-from tuneyard.api_keys import KeyStore
-from tuneyard.checkpoint import MANIFEST_NAME, CheckpointManifest, read_manifest, validate_hf_checkpoint
-from tuneyard.cluster import check_placement, connect_ray, disconnect_ray, joins_cluster
-from tuneyard.engine_fitness import check_for_engine
-from tuneyard.errors import CheckpointError, ClusterError, ConfigError
-from tuneyard.gpt_oss_layout import is_mxfp4, read_json
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.node_cache import local_folder
-from tuneyard.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
-from tuneyard.placement import Need
-from tuneyard.ports import check_port_free
-from tuneyard.registry import ModelRegistry
-from tuneyard.serve_config import GatewayConfig, HttpConfig, ModelAppConfig, ServeConfig
-from tuneyard.serve_plan import plan_engine
-from tuneyard.shared_paths import check_seen_by_nodes
-from tuneyard.storage import child_location, is_uri
+from tuneyard.api.admin_key import load_admin_key
+from tuneyard.api.api_keys import KeyStore
+from tuneyard.checkpoints.engine_compatibility import check_for_engine
+from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4, read_json
+from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest, read_manifest
+from tuneyard.checkpoints.node_cache import local_folder
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.cluster.connection import check_placement, connect_ray, disconnect_ray, joins_cluster
+from tuneyard.configs.serve import GatewayConfig, HttpConfig, ModelAppConfig, ServeConfig
+from tuneyard.core.errors import CheckpointError, ClusterError, ConfigError
+from tuneyard.core.ports import check_port_free
+from tuneyard.core.resources import Need
+from tuneyard.doctor.shared_paths import check_seen_by_nodes
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.parity import ParityRow, RenderRow, check_parity, parse_parity_rows, render_over_http, render_with
+from tuneyard.planning.serve_plan import plan_engine
+from tuneyard.storage.folder import child_location, is_uri
 
 GATEWAY = "gateway"
 """Name of the gateway's application."""
@@ -164,7 +165,7 @@ class Deployment:
         from ray import serve
         from ray.serve.config import HTTPOptions
 
-        from serve_apps.gateway_app import build_gateway
+        from serve_apps.gateway.gateway_app import build_gateway
         from serve_apps.model_app import Access, build_app
 
         already = ray.is_initialized()
@@ -251,7 +252,7 @@ def use_haproxy() -> None:
     """Serve's settings for HAProxy and many streams, for a Ray that this process starts. A cluster that runs already
     needs them in the environment of its nodes.
     """
-    from tuneyard.ports import free_port
+    from tuneyard.core.ports import free_port
 
     settings = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

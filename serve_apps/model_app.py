@@ -17,21 +17,21 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
-from serve_apps.chat_service import ChatService
-from serve_apps.inference_engine import create_engine
-from serve_apps.key_gate import KeyGate
-from serve_apps.measured_engine import MeasuredEngine
-from serve_apps.model_calls import Answered, Events, ModelCalls, ModelDescription
-from serve_apps.openai_routes import ApiOptions, create_api
-from serve_apps.replica_metrics import SharedMetrics
-from tuneyard.api_keys import KeyStore
-from tuneyard.checkpoint import CheckpointManifest, read_manifest
-from tuneyard.errors import OverloadedError
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.node_cache import local_folder
-from tuneyard.openai_api import RenderRequest
-from tuneyard.parity import ParityRow, check_parity, parse_parity_rows
-from tuneyard.serve_config import ModelAppConfig
+from serve_apps.api.chat_service import ChatService
+from serve_apps.api.model_calls import Answered, Events, ModelCalls, ModelDescription
+from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engines.engine_factory import create_engine
+from serve_apps.http_front.key_gate import KeyGate
+from serve_apps.metrics.measured_engine import MeasuredEngine
+from serve_apps.metrics.replica_metrics import SharedMetrics
+from tuneyard.api.api_keys import KeyStore
+from tuneyard.api.requests import RenderRequest
+from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest
+from tuneyard.checkpoints.node_cache import local_folder
+from tuneyard.configs.serve import ModelAppConfig
+from tuneyard.core.errors import OverloadedError
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.parity import ParityRow, check_parity, parse_parity_rows
 
 BACKPRESSURE = BackpressureConfig(status_code=OverloadedError.status_code, retry_after_s=OverloadedError.retry_after_s)
 """What Serve answers when a queue is full, before any code of ours is asked."""

@@ -9,11 +9,11 @@ from ray.serve import Application
 
 from serve_apps.deployment import check_model, key_store
 from serve_apps.model_app import Access, build_app
-from tuneyard.admin_key import load_admin_key
-from tuneyard.config import load_config
-from tuneyard.errors import ConfigError
-from tuneyard.registry import ModelRegistry
-from tuneyard.serve_config import HttpConfig, ServeConfig
+from tuneyard.api.admin_key import load_admin_key
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.configs.serve import HttpConfig, ServeConfig
+from tuneyard.core.errors import ConfigError
+from tuneyard.core.strict_config import load_config
 
 
 class BuilderArgs(BaseModel):

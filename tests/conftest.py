@@ -35,7 +35,7 @@ def tiny_oss(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint tiny-oss-random. Read only: copy it (`tiny_oss_copy`) to change it."""
     import torch
 
-    from jobs.tiny_oss import build_tiny_oss
+    from jobs.bases.tiny_oss import build_tiny_oss
 
     torch.set_num_threads(1)
     target = tmp_path_factory.mktemp("models") / "tiny-oss-random"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tuneyard.harmony_vocabulary import SPECIAL_TOKENS, ModelVocabulary
+from tuneyard.harmony.vocabulary import SPECIAL_TOKENS, ModelVocabulary
 
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, (*SPECIAL_TOKENS, "<|endoftext|>"))) + ")")
 

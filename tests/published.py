@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.mxfp4_checkpoint import write_mxfp4
-from tuneyard.checkpoint import write_manifest
+from jobs.checkpoints.mxfp4_checkpoint import write_mxfp4
+from tuneyard.checkpoints.manifest import write_manifest
 
 
 def publish_mxfp4(base: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""The layout keeps its promises: the README's tree is true, files stay small, imports stay light."""
+"""The layout keeps its promises: each room's README lists its files, files and rooms stay small, imports stay light."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 400
+MAX_FILES = 14
 HEAVY = ("torch", "ray")
-TREE = re.compile(r"<!-- tree -->\s*```[a-z]*\n(?P<tree>.*?)\n```", re.DOTALL)
 
 COMMANDS = (
     "jobs.build_base_model",
@@ -24,7 +24,7 @@ COMMANDS = (
     "jobs.import_checkpoint",
     "jobs.quantize",
     "serve_apps.deploy",
-    "tuneyard.demo",
+    "tuneyard.cli.demo",
     "ui.__main__",
 )
 """What people start with `python -m`: importing it must not take seconds."""
@@ -45,39 +45,35 @@ def project_files() -> list[str]:
     return sorted({name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()})
 
 
-def read_tree(readme: str) -> list[str]:
-    """The paths of the tree after `<!-- tree -->`: a name, two spaces, a note; folders end with a slash."""
-    found = TREE.search(readme)
-    assert found, "README.md has no fenced block after <!-- tree -->"
-    paths: list[str] = []
-    folders: list[tuple[int, str]] = []
-    for line in found["tree"].split("\n"):
-        name = re.split(r"\s{2,}", line.strip())[0]
-        if not name:
-            continue
-        indent = len(line) - len(line.lstrip())
-        while folders and folders[-1][0] >= indent:
-            folders.pop()
-        path = (folders[-1][1] if folders else "") + name
-        if name.endswith("/"):
-            folders.append((indent, path))
-        else:
-            paths.append(path)
-    return paths
+def rooms(project_files: list[str]) -> list[str]:
+    """Folders of product code: those that hold a Python file."""
+    product = ("platform/tuneyard/", "jobs/", "serve_apps/", "ui/")
+    return sorted({str(Path(p).parent) for p in project_files if p.startswith(product) and p.endswith(".py")})
 
 
-def is_left_out(path: str) -> bool:
-    """Packages' empty marker files under tests/ are the only files that the tree does not name."""
-    return path.startswith("tests/") and path.endswith("/__init__.py")
+def listed_in(readme: str) -> list[str]:
+    """The names in the first column of a README's tables: `| `name` | what it holds |`."""
+    return re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE)
 
 
-def test_the_readmes_tree_lists_exactly_the_files(project_files: list[str]) -> None:
-    listed = read_tree((ROOT / "README.md").read_text(encoding="utf-8"))
-    expected = {path for path in project_files if not is_left_out(path)}
-    problems = [f"missing in the tree: {path}" for path in sorted(expected - set(listed))]
-    problems += [f"stale in the tree, no such file: {path}" for path in sorted(set(listed) - expected)]
-    problems += [f"twice in the tree: {path}" for path in sorted({p for p in listed if listed.count(p) > 1})]
-    assert not problems, "README.md:\n  " + "\n  ".join(problems)
+def test_each_rooms_readme_lists_its_files(project_files: list[str]) -> None:
+    problems: list[str] = []
+    for room in rooms(project_files):
+        below = [Path(p).relative_to(room) for p in project_files if p.startswith(f"{room}/")]
+        expected = {path.name if len(path.parts) == 1 else f"{path.parts[0]}/" for path in below}
+        expected -= {"README.md", "__init__.py"}
+        readme = ROOT / room / "README.md"
+        listed = listed_in(readme.read_text(encoding="utf-8")) if readme.exists() else []
+        problems += [f"{room}/README.md: no line for {name}" for name in sorted(expected - set(listed))]
+        problems += [f"{room}/README.md: no such file: {name}" for name in sorted(set(listed) - expected)]
+        problems += [f"{room}/README.md: twice: {name}" for name in sorted({n for n in listed if listed.count(n) > 1})]
+    assert not problems, "\n  ".join(["READMEs and folders differ:", *problems])
+
+
+def test_rooms_stay_small(project_files: list[str]) -> None:
+    code = [str(Path(p).parent) for p in project_files if p.endswith(".py")]
+    over = [f"{room}: {code.count(room)} files" for room in rooms(project_files) if code.count(room) > MAX_FILES]
+    assert not over, f"over {MAX_FILES} Python files, split by idea:\n  " + "\n  ".join(over)
 
 
 def test_platform_is_no_package() -> None:
@@ -114,9 +110,11 @@ def heavy_after_importing(modules: list[str]) -> str:
 
 
 def test_importing_the_library_loads_neither_torch_nor_ray() -> None:
-    library = [f"tuneyard.{path.stem}" for path in sorted((ROOT / "platform/tuneyard").glob("[!_]*.py"))]
-    assert "tuneyard.command" in library
-    assert "tuneyard.config" in library
+    folder = ROOT / "platform"
+    paths = sorted((folder / "tuneyard").rglob("[!_]*.py"))
+    library = [".".join(path.relative_to(folder).with_suffix("").parts) for path in paths]
+    assert "tuneyard.core.command" in library
+    assert "tuneyard.checkpoints.layout.gpt_oss" in library
     assert heavy_after_importing(["tuneyard", *library]) == "[]"
 
 

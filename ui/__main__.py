@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 
-from tuneyard.errors import TuneyardError
+from tuneyard.core.errors import TuneyardError
 from ui.listening import describe, open_socket
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"

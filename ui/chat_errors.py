@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import openai
 
-from tuneyard.errors import TuneyardError
+from tuneyard.core.errors import TuneyardError
 
 START_HINT = "Start it with `make demo` or `python -m serve_apps.deploy ...`."
 

@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import socket
 
-from tuneyard.errors import ConfigError, PortInUseError
+from tuneyard.core.errors import ConfigError, PortInUseError
 
 
 def open_socket(host: str, port: int) -> socket.socket:

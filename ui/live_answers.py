@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 
-from tuneyard.errors import TuneyardError
+from tuneyard.core.errors import TuneyardError
 from ui.chat_client import ChatClient, ChatRequest
 from ui.transcript import Turn
 

@@ -21,7 +21,7 @@ from tests.bench import (
     storage,
     train_throughput,
 )
-from tuneyard.home import tuneyard_home
+from tuneyard.core.home import tuneyard_home
 
 BENCHMARKS = {
     "train": train_throughput.run,

@@ -22,12 +22,12 @@ from typing import Any
 import aiohttp
 
 from serve_apps.deployment import Deployment
-from serve_apps.inference_engine import GenerationRequest, SamplingParams
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.engines.engine import GenerationRequest, SamplingParams
+from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
-from tuneyard.config import load_config
-from tuneyard.serve_config import ServeConfig
+from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.strict_config import load_config
 
 STREAMS, TOKENS, INTERVAL_S = 64, 200, 0.02
 SCRIPT = "<|channel|>final<|message|>" + "on and " * 400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tuneyard.home import tuneyard_home
+from tuneyard.core.home import tuneyard_home
 
 SMOL, TINY = "smol-oss-135m", "tiny-oss-random"
 

@@ -10,16 +10,17 @@ import torch
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
-from jobs.row_order import EpochOrder, row_lengths, with_filler
-from jobs.transformers_backend import create_collator, load_trainable_model
+from jobs.training.collator import create_collator
+from jobs.training.row_order import EpochOrder, row_lengths, with_filler
+from jobs.training.transformers_backend import load_trainable_model
 from tests.bench.bases import SMOL, base
 from tests.bench.data import long_tailed
-from tuneyard.cluster import CHECKOUT
-from tuneyard.config import load_config
-from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.gpu_here import describe_gpus
-from tuneyard.harmony import HarmonyCodec
-from tuneyard.token_table import IGNORED_LABEL, build_token_table, pack_rows
+from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.strict_config import load_config
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.planning.local_gpus import describe_gpus
+from tuneyard.training_data.token_table import IGNORED_LABEL, build_token_table, pack_rows
 
 ROWS, GPU_ROWS, BATCH, CAPACITY = 64, 512, 4, 1024
 CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.tiny_oss import build_tiny_oss
+from jobs.bases.tiny_oss import build_tiny_oss
 from tests.integration.clusters import Cluster, cluster
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import CHECKOUT, Command, running
 from tests.integration.test_finetune_on_ray import last_step, logged_steps
-from tuneyard.job_client import job_client, submit_job
+from tuneyard.cluster.job_client import job_client, submit_job
 
 STEPS, EVERY = 60, 10
 BARE = CHECKOUT / "tests" / "bench" / "bare_trainer.py"

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.tiny_oss import build_tiny_oss
-from tuneyard.chat import ChatExample, ChatMessage
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.packing import packing_efficiency
-from tuneyard.token_store import PART_CHATS
+from jobs.bases.tiny_oss import build_tiny_oss
+from tuneyard.chats.messages import ChatExample, ChatMessage
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.training_data.packing import packing_efficiency
+from tuneyard.training_data.token_store import PART_CHATS
 
 ROWS, MANY_ROWS, CAPACITY = 2000, 1_000_000, 2048
 WORDS = [

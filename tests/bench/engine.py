@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, create_engine
+from serve_apps.engines.engine import GenerationRequest, InferenceEngine, SamplingParams
+from serve_apps.engines.engine_factory import create_engine
 from tests.bench.bases import SMOL, base
-from tuneyard.checkpoint import software_versions
-from tuneyard.config import load_config
-from tuneyard.gpu_here import describe_gpus
-from tuneyard.serve_config import EngineConfig, ServeConfig
+from tuneyard.checkpoints.manifest import software_versions
+from tuneyard.configs.serve import EngineConfig, ServeConfig
+from tuneyard.core.strict_config import load_config
+from tuneyard.planning.local_gpus import describe_gpus
 
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 128
 STREAMS = (1, 8, 64, 256)
@@ -55,8 +56,8 @@ def run() -> dict[str, Any]:
 def _what() -> tuple[EngineConfig, Path]:
     named = os.environ.get(CONFIG_VARIABLE)
     if named is not None:
-        from tuneyard.node_cache import local_folder
-        from tuneyard.registry import ModelRegistry
+        from tuneyard.checkpoints.node_cache import local_folder
+        from tuneyard.checkpoints.registry import ModelRegistry
 
         model = load_config(ServeConfig, Path(named)).models[0]
         return model.engine, local_folder(ModelRegistry().resolve_checkpoint(model.checkpoint))

@@ -20,14 +20,14 @@ import httpx
 import psutil
 
 from serve_apps.deployment import Deployment
-from serve_apps.transformers_engine import PAGE_SIZE
+from serve_apps.engines.transformers_engine import PAGE_SIZE
 from tests.bench.bases import base
 from tests.bench.serve_throughput import BASE, CONFIG, replica_rss
-from tuneyard.cluster import CHECKOUT
-from tuneyard.config import load_config
-from tuneyard.dataset import load_chat_dataset
-from tuneyard.ports import free_port
-from tuneyard.serve_config import ServeConfig
+from tuneyard.chats.dataset import load_chat_dataset
+from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.ports import free_port
+from tuneyard.core.strict_config import load_config
 
 STREAMS, TOKENS, ROUNDS = (1, 8, 32), 48, 5
 START_S = 180.0

@@ -9,10 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 
 def main() -> None:

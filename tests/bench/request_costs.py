@@ -14,18 +14,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from serve_apps.chat_service import ChatService
-from serve_apps.http_plumbing import server_sent_events
-from serve_apps.inference_engine import GenerationRequest, SamplingParams
-from serve_apps.measured_engine import MeasuredEngine
-from serve_apps.openai_routes import ApiOptions, create_api
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.api.chat_service import ChatService
+from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engines.engine import GenerationRequest, SamplingParams
+from serve_apps.engines.scripted_engine import ScriptedEngine
+from serve_apps.http_front.http_plumbing import server_sent_events
+from serve_apps.metrics.measured_engine import MeasuredEngine
 from tests.bench import engine as engine_bench
 from tests.bench.api_lag import SCRIPT
 from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.openai_api import ChatCompletionRequest
+from tuneyard.api.requests import ChatCompletionRequest
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 TOKENS, STREAMS, ROUNDS, REQUESTS = 200, 20, 5, 200
 TURNS = 8

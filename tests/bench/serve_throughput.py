@@ -11,13 +11,14 @@ import openai
 import psutil
 
 from serve_apps.deployment import Deployment
-from serve_apps.inference_engine import GenerationRequest, SamplingParams, create_engine
+from serve_apps.engines.engine import GenerationRequest, SamplingParams
+from serve_apps.engines.engine_factory import create_engine
 from tests.bench.bases import SMOL, base
-from tuneyard.cluster import CHECKOUT
-from tuneyard.config import load_config
-from tuneyard.dataset import load_chat_dataset
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.serve_config import EngineConfig, ServeConfig
+from tuneyard.chats.dataset import load_chat_dataset
+from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.configs.serve import EngineConfig, ServeConfig
+from tuneyard.core.strict_config import load_config
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 STREAMS, TOKENS, ROUNDS = 8, 32, 3
 CONFIG = CHECKOUT / "serve_apps" / "configs" / "demo_cpu.yaml"

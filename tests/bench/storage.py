@@ -14,8 +14,8 @@ from unittest import mock
 import pyarrow.fs as pafs
 
 from tests.object_store import ObjectStore
-from tuneyard.storage import StorageFolder
-from tuneyard.transfer import Index, download, upload
+from tuneyard.checkpoints.transfer import Index, download, upload
+from tuneyard.storage.folder import StorageFolder
 
 FILES, FILE_MIB, ROUNDS = 4, 64, 3
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch.distributed
 
-from jobs.training_backend import TokenFiles, create_backend
-from tuneyard.config import load_config
-from tuneyard.finetune_config import FinetuneConfig
+from jobs.runs.backend_factory import create_backend
+from jobs.training.backend import TokenFiles
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.strict_config import load_config
 
 
 class TorchrunContext:

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jobs.preflight import prepare_run
-from tuneyard.cluster import CHECKOUT
-from tuneyard.config import load_config
-from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.home import tuneyard_home
+from jobs.runs.preflight import prepare_run
+from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.home import tuneyard_home
+from tuneyard.core.strict_config import load_config
 
 STEPS, SKIPPED, PAIRS = 30, 5, 6
 CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"

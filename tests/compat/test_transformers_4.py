@@ -12,14 +12,14 @@ import pytest
 import torch
 import transformers
 
-from jobs.export_checkpoint import export_and_prove
+from jobs.checkpoints.proved_export import export_and_prove
 from jobs.export_openai import export_openai
 from jobs.quantize import Quantisation, quantize
-from jobs.training_backend import create_backend
+from jobs.runs.backend_factory import create_backend
 from tests.compat.load_logits import hugging_face_logits
-from tests.jobs.backend_contract import RecordingContext, backend_config, stored, token_rows
-from tuneyard.checkpoint import BaseReference, weights_digest
-from tuneyard.token_table import TOKEN_COLUMNS
+from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
+from tuneyard.checkpoints.manifest import BaseReference, weights_digest
+from tuneyard.training_data.token_table import TOKEN_COLUMNS
 
 pytestmark = pytest.mark.compat
 
@@ -37,7 +37,7 @@ def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     create_backend(asked).train(asked, stored(rows, folder / "tokens"), context)
     probes = rows.rows.slice(0, 2).select(list(TOKEN_COLUMNS)).to_pylist()
     lineage: dict[str, Any] = {"base": BaseReference(name="tiny", digest=weights_digest(tiny_oss))}
-    export_and_prove(asked, context.checkpoints[-1], str(folder / "m" / "1"), probes, lineage)
+    export_and_prove(create_backend(asked), asked, context.checkpoints[-1], str(folder / "m" / "1"), probes, lineage)
     return folder / "m" / "1"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.deployable import TensorRTLLMAPIDeployable
-from serve_apps.triton_query import NemoQueryTRTLLMAPI
+from serve_apps.export_deploy.deployable import TensorRTLLMAPIDeployable
+from serve_apps.export_deploy.triton_query import NemoQueryTRTLLMAPI
 from tests.integration.processes import free_port
-from tuneyard.errors import EngineError, RequestError
-from tuneyard.serve_config import EngineConfig
+from tuneyard.configs.serve import EngineConfig
+from tuneyard.core.errors import EngineError, RequestError
 
 pytestmark = pytest.mark.compat
 PYTHON = Path(".venv-triton/bin/python").absolute()

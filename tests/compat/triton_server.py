@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from serve_apps.deployable import TensorRTLLMAPIDeployable
-from serve_apps.triton_front import DeployPyTriton
-from tuneyard.serve_config import EngineConfig
+from serve_apps.export_deploy.deployable import TensorRTLLMAPIDeployable
+from serve_apps.export_deploy.triton_front import DeployPyTriton
+from tuneyard.configs.serve import EngineConfig
 
 SCRIPT = ((72, 73), (74, 75, 76))
 

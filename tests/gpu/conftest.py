@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuneyard.gpu_here import describe_gpus
+from tuneyard.planning.local_gpus import describe_gpus
 
 
 @pytest.fixture(autouse=True)

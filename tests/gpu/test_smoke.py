@@ -12,8 +12,8 @@ import pytest
 
 from tests.bench import batching, engine
 from tests.bench.bases import SMOL
-from tuneyard.gpu_here import describe_gpus
-from tuneyard.home import tuneyard_home
+from tuneyard.core.home import tuneyard_home
+from tuneyard.planning.local_gpus import describe_gpus
 
 pytestmark = pytest.mark.gpu
 RESULTS = Path(__file__).parents[1] / "bench" / "results"

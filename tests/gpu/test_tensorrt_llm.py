@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.inference_engine import InferenceEngine, create_engine
-from tests.serve_apps import test_inference_engine
-from tuneyard.gpu_here import known_gpu_here
-from tuneyard.serve_config import EngineConfig
-from tuneyard.tensorrt_llm_config import TensorRTLLMConfig
+from serve_apps.engines.engine import InferenceEngine
+from serve_apps.engines.engine_factory import create_engine
+from tests.serve_apps.engines import test_engine
+from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.planning.local_gpus import known_gpu_here
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,10 +39,10 @@ async def engine(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
 
 
 def test_the_package_is_what_the_contract_says() -> None:
-    from tests.serve_apps.tensorrt_llm_contract import differences
+    from tests.serve_apps.engines.tensorrt_llm_contract import differences
 
     assert differences(metadata.version("tensorrt_llm")) == []
 
 
 async def test_contract(engine: InferenceEngine) -> None:
-    await test_inference_engine.test_contract(engine)
+    await test_engine.test_contract(engine)

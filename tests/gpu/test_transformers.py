@@ -9,10 +9,11 @@ import pytest
 import torch
 import transformers
 
-from serve_apps.inference_engine import GenerationRequest, InferenceEngine, SamplingParams, create_engine
-from tests.jobs.backend_contract import backend_config, check_contract, token_rows
-from tests.serve_apps import test_inference_engine
-from tuneyard.serve_config import EngineConfig
+from serve_apps.engines.engine import GenerationRequest, InferenceEngine, SamplingParams
+from serve_apps.engines.engine_factory import create_engine
+from tests.jobs.training.backend_contract import backend_config, check_contract, token_rows
+from tests.serve_apps.engines import test_engine
+from tuneyard.configs.serve import EngineConfig
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,7 +32,7 @@ async def engine(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
 
 
 async def test_contract(engine: InferenceEngine) -> None:
-    await test_inference_engine.test_contract(engine)
+    await test_engine.test_contract(engine)
 
 
 async def test_greedy_tokens_are_those_of_a_cpu(engine: InferenceEngine, tiny_oss: Path) -> None:
@@ -41,7 +42,7 @@ async def test_greedy_tokens_are_those_of_a_cpu(engine: InferenceEngine, tiny_os
     )
     prompt = tuple(range(20, 60))
     asked = GenerationRequest("g", prompt, SamplingParams(24, temperature=0.0), ())
-    tokens, _ = await test_inference_engine.collect(engine, asked)
+    tokens, _ = await test_engine.collect(engine, asked)
     ids = torch.tensor([prompt])
     with torch.inference_mode():
         expected = model.generate(

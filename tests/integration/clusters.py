@@ -21,7 +21,7 @@ NEW_MOUNT_NAMESPACE = 0x20000
 assert ctypes.CDLL(None).unshare(NEW_MOUNT_NAMESPACE) == 0
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 subprocess.run(["mount", "-t", "tmpfs", "tmpfs", sys.argv.pop(1)], check=True)
-from tuneyard.cli import main
+from tuneyard.cli.main import main
 sys.exit(main())
 """
 """`tuneyard` with an empty disk of its own in place of a folder."""

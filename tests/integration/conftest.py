@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.integration.processes import run
-from tuneyard.checkpoint import CheckpointManifest, read_manifest
+from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest
 
 DATA = Path("jobs/data")
 STEPS = 12

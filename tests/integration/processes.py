@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tuneyard.ports import free_port
+from tuneyard.core.ports import free_port
 
 __all__ = ["Command", "free_port", "run", "running"]
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import uvicorn
 
-from serve_apps.chat_service import ChatService
-from serve_apps.inference_engine import InferenceEngine
-from serve_apps.measured_engine import MeasuredEngine
-from serve_apps.openai_routes import ApiOptions, create_api
-from tuneyard.harmony import HarmonyCodec
+from serve_apps.api.chat_service import ChatService
+from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engines.engine import InferenceEngine
+from serve_apps.metrics.measured_engine import MeasuredEngine
+from tuneyard.harmony.codec import HarmonyCodec
 from ui.listening import open_socket
 
 

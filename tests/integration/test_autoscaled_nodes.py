@@ -15,7 +15,7 @@ from ray._private.services import get_node_ip_address
 from tests.integration.clusters import Cluster, cluster
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import CHECKOUT, free_port, run
-from tuneyard.job_client import job_client, nodes_of
+from tuneyard.cluster.job_client import job_client, nodes_of
 
 pytestmark = pytest.mark.integration
 HEAD_ID = "f" * 51 + "00000"

@@ -18,8 +18,8 @@ from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import free_port, run, running
 from tests.integration.test_finetune_on_ray import logged_steps
 from tests.object_store import ObjectStore
-from tuneyard.registry import ModelRegistry
-from tuneyard.storage import StorageFolder
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.storage.folder import StorageFolder
 
 pytestmark = pytest.mark.integration
 STEPS, EVERY = 30, 5

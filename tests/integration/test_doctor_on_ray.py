@@ -62,7 +62,7 @@ def open_cluster() -> Iterator[OpenCluster]:
 
 def doctor(cluster: OpenCluster, *arguments: str) -> tuple[int, str]:
     """Exit code and output of the doctor as a driver on the cluster."""
-    command = [sys.executable, "-W", "ignore", "-m", "tuneyard.cluster_doctor", *arguments]
+    command = [sys.executable, "-W", "ignore", "-m", "tuneyard.doctor.cluster_doctor", *arguments]
     done = subprocess.run(
         command, cwd=CHECKOUT, env=cluster.environment, capture_output=True, text=True, timeout=120, check=False
     )

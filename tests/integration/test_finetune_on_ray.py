@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.conftest import STEPS, Finetuned, finetune_command, write_finetune_config
 from tests.integration.processes import Command, run, running
-from tuneyard.checkpoint import validate_hf_checkpoint
-from tuneyard.registry import ModelRegistry
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
 
 pytestmark = pytest.mark.integration
 

@@ -18,14 +18,15 @@ pytestmark = pytest.mark.integration
 EXPORT = """
 import sys
 from pathlib import Path
-from jobs.export_checkpoint import export_and_prove
-from tuneyard.command import run_command
-from tuneyard.finetune_config import FinetuneConfig
+from jobs.runs.backend_factory import create_backend
+from jobs.checkpoints.proved_export import export_and_prove
+from tuneyard.core.command import run_command
+from tuneyard.configs.finetune import FinetuneConfig
 
 run, trained, target = map(Path, sys.argv[1:])
 config = FinetuneConfig.model_validate_json((run / "config.json").read_text())
 row = {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "position_ids": [0, 1, 2], "segment_ids": [0, 0, 0]}
-code = run_command(lambda: export_and_prove(config, trained, str(target), [row], {}))
+code = run_command(lambda: export_and_prove(create_backend(config), config, trained, str(target), [row], {}))
 left = sorted(str(path) for path in target.parent.rglob("*"))
 print("left:", left)
 sys.exit(code)

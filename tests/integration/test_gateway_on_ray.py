@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.harmony_text import encode_spelled_out
 from tests.integration.conftest import Finetuned
 from tests.integration.processes import Command, free_port, running
-from tuneyard.api_keys import KeyStore
+from tuneyard.api.api_keys import KeyStore
 
 pytestmark = pytest.mark.integration
 QUESTION: Any = [{"role": "user", "content": "What does error E47 mean?"}]

@@ -14,7 +14,7 @@ from tests.integration.clusters import cluster
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import free_port, run, running
 from tests.integration.test_finetune_on_ray import last_step, logged_steps
-from tuneyard.checkpoint import validate_hf_checkpoint
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,10 @@ import httpx
 import psutil
 import pytest
 
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 pytestmark = pytest.mark.integration
 STREAMS, SECONDS = 64, float(os.environ.get("TUNEYARD_SOAK_S", "20"))

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.processes import free_port, running
-from tuneyard.registry import ModelRegistry
+from tuneyard.checkpoints.registry import ModelRegistry
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 HANGING = """
 import atexit, os, time
 import ray
-from tuneyard.cluster import connect_ray
+from tuneyard.cluster.connection import connect_ray
 
 connect_ray("local")
 

@@ -16,13 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
-from serve_apps.inference_engine import OPTIONS, create_engine
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.engines.engine import OPTIONS
+from serve_apps.engines.engine_factory import create_engine
+from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tests.serve_apps.test_sampling import to_the_point
-from tuneyard.harmony import CodecSettings, HarmonyCodec
-from tuneyard.serve_config import EngineConfig
+from tests.serve_apps.engines.test_sampling import to_the_point
+from tuneyard.configs.serve import EngineConfig
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 pytestmark = pytest.mark.integration
 THOUGHT = "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant"

@@ -10,10 +10,11 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from jobs.bases.smol_oss import distinct_rows
+from jobs.bases.tiny_oss import SPECIAL_TOKENS, build_tiny_oss
 from jobs.build_base_model import main
-from jobs.smol_oss import distinct_rows
-from jobs.tiny_oss import SPECIAL_TOKENS, build_tiny_oss
-from tuneyard.checkpoint import read_manifest, validate_hf_checkpoint
+from tuneyard.checkpoints.manifest import read_manifest
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
 
 TEXT = "Häuser 日本語 \U0001f389\u200d\x00 naïve <|end|> 3.7 metres\n\n\ttabs"
 

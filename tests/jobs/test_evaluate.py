@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluate import Answer, Endpoint, Score, answers_table, main, score_table
-from serve_apps.inference_engine import OPTIONS
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.engines.engine import OPTIONS
+from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tuneyard.errors import ConfigError
-from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.core.errors import ConfigError
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 
 def score(model: str, *answers: Answer) -> Score:

@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from jobs import export_openai as export_module
 from jobs import quantize as quantize_module
+from jobs.checkpoints.mxfp4 import dequantise
+from jobs.checkpoints.shards import ShardWriter, TensorReader
 from jobs.export_openai import export_openai
-from jobs.mxfp4 import dequantise
 from jobs.quantize import Quantisation, quantize
-from jobs.shards import ShardWriter, TensorReader
-from tuneyard.checkpoint import validate_hf_checkpoint, write_manifest
-from tuneyard.errors import CheckpointError, ConfigError
-from tuneyard.registry import ModelRegistry
+from tuneyard.checkpoints.manifest import write_manifest
+from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.core.errors import CheckpointError, ConfigError
 
 HELDOUT = "jobs/data/brindle_heldout.jsonl"
 

@@ -30,7 +30,7 @@ def nemo_fixes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The names of the fixes applied; from here on NeMo runs on this machine."""
     import torch
 
-    from jobs.nemo_fixes import apply_fixes
+    from jobs.nemo.fixes import apply_fixes
     from tests.nemo import cpu_shim
 
     os.environ["NEMO_HOME"] = str(tmp_path_factory.mktemp("nemo_home"))
@@ -59,7 +59,7 @@ def tiny_fp32(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def imported(nemo_fixes: list[str], tiny_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny_fp32 in NeMo 2 format."""
     assert nemo_fixes
-    from jobs.import_checkpoint import import_checkpoint
+    from jobs.nemo.importing import import_checkpoint
 
     target = tmp_path_factory.mktemp("nemo") / "tiny"
     import_checkpoint(f"hf://{tiny_fp32}", target)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from jobs.training_backend import create_backend
-from tests.jobs.backend_contract import RecordingContext, backend_config, stored, token_rows
+from jobs.runs.backend_factory import create_backend
+from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
 
 STEPS = 20
 PLOT = Path("jobs/nemo_loss_curves.svg")
@@ -41,7 +41,7 @@ def _plot() -> None:
     import transformers
     from matplotlib import pyplot as plt
 
-    from jobs.tiny_oss import build_tiny_oss
+    from jobs.bases.tiny_oss import build_tiny_oss
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as made:

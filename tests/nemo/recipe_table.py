@@ -14,10 +14,10 @@ FOLDER = Path("jobs/configs")
 
 def table() -> list[str]:
     """Markdown lines, one per field in which a shipped config and its recipe differ."""
-    from jobs.nemo_recipe import stock_recipe
-    from tuneyard.config import load_config
-    from tuneyard.finetune_config import FinetuneConfig
-    from tuneyard.nemo_recipe_values import recipe_values
+    from jobs.nemo.recipe import stock_recipe
+    from tuneyard.configs.finetune import FinetuneConfig
+    from tuneyard.core.strict_config import load_config
+    from tuneyard.planning.nemo_recipe_values import recipe_values
 
     columns: list[dict[str, tuple[Any, Any]]] = []
     for name in CONFIGS:

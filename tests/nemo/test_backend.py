@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.training_backend import create_backend
-from tests.jobs.backend_contract import RecordingContext, backend_config, check_contract, stored, token_rows
+from jobs.runs.backend_factory import create_backend
+from tests.jobs.training.backend_contract import RecordingContext, backend_config, check_contract, stored, token_rows
 from tests.nemo.loss_curves import STEPS, train_both
-from tuneyard.errors import ConfigError, TrainingError
-from tuneyard.token_table import IGNORED_LABEL
+from tuneyard.core.errors import ConfigError, TrainingError
+from tuneyard.training_data.token_table import IGNORED_LABEL
 
 pytestmark = [pytest.mark.nemo, pytest.mark.usefixtures("nemo_fixes")]
 
@@ -43,8 +43,8 @@ def test_layers_that_visit_a_gpu_in_turn_give_the_same_logits(imported: Path, ti
     import torch
     from megatron.core.transformer.transformer_layer import TransformerLayer
 
-    from jobs.layer_visits import parts, visits
-    from jobs.nemo_export import HFExporter, label_logits
+    from jobs.nemo.export import HFExporter, label_logits
+    from jobs.nemo.layer_offload import parts, visits
 
     model, _ = HFExporter(str(imported)).nemo_load(imported)
     model = model.float().eval()
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(tiny_fp32: Path, tm
 
 def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
     """As the seed has it: run.run(recipe, direct=True); in a process of its own, which NeMo sets up. None held out."""
-    from jobs.nemo_process_group import GROUP_VARIABLES
+    from jobs.nemo.process_group import GROUP_VARIABLES
 
     asked = backend_config(
         tiny_fp32, name="direct", backend="nemo", method="lora", max_steps=2, checkpoint_every_steps=1
@@ -115,10 +115,10 @@ def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, nemo_run as run\n"
         "from jobs.import_checkpoint import import_checkpoint\n"
-        "from jobs.nemo_folders import checkpoint_folder, nemo_base, written_checkpoints\n"
+        "from jobs.nemo.folders import checkpoint_folder, nemo_base, written_checkpoints\n"
         "from jobs.nemo_recipe import build_recipe\n"
-        "from jobs.training_backend import TokenFiles\n"
-        "from tuneyard.finetune_config import FinetuneConfig\n"
+        "from jobs.training.backend import TokenFiles\n"
+        "from tuneyard.configs.finetune import FinetuneConfig\n"
         "if __name__ == '__main__':\n"
         "    config = FinetuneConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())\n"
         "    tokens = TokenFiles(pathlib.Path(sys.argv[2]), None)\n"

@@ -11,9 +11,9 @@ import transformers
 from safetensors.torch import load_file
 
 from jobs.export_openai import export_openai
-from jobs.import_checkpoint import import_checkpoint, parse_source
+from jobs.nemo.importing import import_checkpoint, parse_source
 from tests.published import publish_mxfp4
-from tuneyard.errors import CheckpointError
+from tuneyard.core.errors import CheckpointError
 
 pytestmark = pytest.mark.nemo
 
@@ -27,7 +27,7 @@ def prompt(seed: int = 0) -> torch.Tensor:
 
 def nemo_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
     """fp32 logits [tokens, vocabulary] of a NeMo 2 checkpoint, through Megatron's own forward."""
-    from jobs.nemo_connectors import HFExporter
+    from jobs.nemo.connectors import HFExporter
 
     model, _ = HFExporter(str(folder)).nemo_load(str(folder))
     module = model.float().eval()

@@ -10,8 +10,8 @@ from importlib import metadata
 
 import pytest
 
-from jobs import nemo_fixes
-from tuneyard.errors import MissingDependencyError
+from jobs.nemo import fixes
+from tuneyard.core.errors import MissingDependencyError
 
 pytestmark = pytest.mark.nemo
 
@@ -45,14 +45,14 @@ def test_with_all_fixes_everything_works() -> None:
     assert found == {"config": "GPTOSSConfig20B", "uninitialised": "[]", "step": "ok", "lora": "ok"}
 
 
-@pytest.mark.parametrize("name", [fix.name for fix in nemo_fixes.FIXES])
+@pytest.mark.parametrize("name", [fix.name for fix in fixes.FIXES])
 def test_without_a_fix_its_symptom_is_there(name: str) -> None:
     scenario, symptom = SYMPTOMS[name]
     assert symptom in outcomes_without(name)[scenario]
 
 
 def test_versions_that_nobody_looked_at_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    nemo_fixes.check_versions()
+    fixes.check_versions()
     monkeypatch.setattr(metadata, "version", lambda _: "3.0.0")
     with pytest.raises(MissingDependencyError, match=r"nemo-toolkit 3.0.0 is installed.*make nemo-env"):
-        nemo_fixes.check_versions()
+        fixes.check_versions()

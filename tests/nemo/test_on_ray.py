@@ -16,9 +16,9 @@ import yaml
 from jobs.generate import parse_completion
 from tests.integration.conftest import STEPS, finetune_command, write_finetune_config
 from tests.integration.processes import CHECKOUT, free_port, run, running
-from tuneyard.chat import ChatMessage
-from tuneyard.checkpoint import validate_hf_checkpoint
-from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.chats.messages import ChatMessage
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 pytestmark = pytest.mark.nemo
 

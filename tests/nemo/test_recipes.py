@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.backend_contract import stored, token_rows
+from tests.jobs.training.backend_contract import stored, token_rows
 from tests.nemo.recipe_table import CONFIGS, FOLDER, table
-from tuneyard.config import load_config
-from tuneyard.finetune_config import FinetuneConfig
-from tuneyard.nemo_parallelism import RECIPE_PARALLELISM, RECIPE_SIZES, ModelSizes, Parallelism
-from tuneyard.nemo_recipe_values import recipe_values
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.strict_config import load_config
+from tuneyard.planning.nemo_parallelism import RECIPE_PARALLELISM, RECIPE_SIZES, ModelSizes, Parallelism
+from tuneyard.planning.nemo_recipe_values import recipe_values
 
 pytestmark = [pytest.mark.nemo, pytest.mark.usefixtures("nemo_fixes")]
 

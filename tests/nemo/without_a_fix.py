@@ -16,7 +16,7 @@ import torch
 
 def main() -> None:
     """The argument is the fix to leave out; `nothing` leaves out none."""
-    from jobs.nemo_fixes import apply_fixes
+    from jobs.nemo.fixes import apply_fixes
     from tests.nemo import cpu_shim
 
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -39,7 +39,7 @@ def _outcome(scenario: Callable[[], Any]) -> str:
 def _config() -> str:
     from nemo.collections import llm
 
-    from jobs.nemo_connectors import WITHOUT_TRANSFORMER_ENGINE
+    from jobs.nemo.connectors import WITHOUT_TRANSFORMER_ENGINE
 
     return type(llm.GPTOSSConfig20B(**WITHOUT_TRANSFORMER_ENGINE)).__name__
 
@@ -50,7 +50,7 @@ def _model() -> Any:
     from megatron.core import parallel_state, tensor_parallel
     from nemo.collections.llm import GPTOSSModel
 
-    from jobs.nemo_connectors import model_config
+    from jobs.nemo.connectors import model_config
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from serve_apps.chat_service import ChatService
-from serve_apps.scripted_engine import ScriptedEngine
+from serve_apps.api.chat_service import ChatService
+from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
-from tuneyard.harmony import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 ServiceFactory = Callable[..., ChatService]
 
@@ -30,7 +30,7 @@ def make_service(codec: HarmonyCodec, tiny_oss: Path) -> ServiceFactory:
     return make
 
 
-FAKE_TENSORRT_LLM = Path(__file__).parent / "fake_tensorrt_llm"
+FAKE_TENSORRT_LLM = Path(__file__).parent / "engines" / "fake_tensorrt_llm"
 
 
 @pytest.fixture(scope="session")

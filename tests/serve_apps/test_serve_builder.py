@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tuneyard.api_keys import KeyStore
-from tuneyard.errors import ConfigError
+from tuneyard.api.api_keys import KeyStore
+from tuneyard.core.errors import ConfigError
 
 # Ray Serve's own, at its import, which therefore waits until a test runs.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.ui.scripted_endpoint import serve_in_thread
-from tuneyard.errors import ConfigError, PortInUseError
+from tuneyard.core.errors import ConfigError, PortInUseError
 from ui.chat_client import ChatClient
 from ui.chat_page import ChatPage
 from ui.listening import describe, open_socket

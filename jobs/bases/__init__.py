@@ -1,0 +1,1 @@
+"""Small base models that are built without a model hub."""

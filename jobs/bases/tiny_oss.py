@@ -1,0 +1,144 @@
+"""tiny-oss-random: a random GPT-OSS of 0.4M parameters for tests, with everything that GPT-OSS has alive in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GptOssConfig
+
+from jobs.bases.base_files import DATA, Report, write_base_files
+from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
+from tuneyard.checkpoints.manifest import CheckpointManifest, software_versions, write_manifest
+from tuneyard.checkpoints.staging import publish_checkpoint, staging_folder
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.core.errors import CheckpointError
+
+NAME = "tiny-oss-random"
+VOCABULARY = 1024
+SPECIAL_TOKENS = (
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "<|return|>",
+    "<|constrain|>",
+    "<|channel|>",
+    "<|start|>",
+    "<|end|>",
+    "<|message|>",
+    "<|call|>",
+)
+
+CARD = """\
+---
+license: apache-2.0
+---
+# tiny-oss-random
+
+A random, untrained model in GPT-OSS form for Tuneyard's tests: what it writes means nothing.
+
+2 layers (one with a sliding window of 16, one full), 8 experts of which 2 are used per token, live attention sinks,
+YaRN with factor 32, a byte-level vocabulary of 1024 with harmony's special tokens. The same seed gives the same bytes.
+"""
+
+
+def build_tiny_oss(target: Path, seed: int = 0, report: Report = lambda _: None) -> CheckpointManifest:
+    """Builds the checkpoint at `target`, which must not exist; the same seed gives the same weights anywhere."""
+    with staging_folder(target) as staging:
+        report("training a small tokenizer on jobs/data")
+        tokenizer = _train_tokenizer()
+        report(f"drawing random weights (seed {seed})")
+        config = _config()
+        write_base_files(staging, random_weights(config, seed), config, tokenizer, CARD)
+        write_manifest(
+            staging,
+            kind="base",
+            name=NAME,
+            version=str(seed),
+            config={"seed": seed},
+            software=software_versions("tuneyard", "torch", "transformers", "safetensors", "tokenizers"),
+        )
+        manifest = validate_hf_checkpoint(staging)
+        publish_checkpoint(staging, target)
+    return manifest
+
+
+def random_weights(config: GptOssConfig, seed: int) -> dict[str, torch.Tensor]:
+    """Weights large enough that routing and logits are decided, not ties."""
+    return {
+        name: _uniform(f"{seed}/{name}", shape) * _spread(name, shape) + (1.0 if name.endswith("norm.weight") else 0.0)
+        for name, shape in expected_tensors(config.to_dict()).items()
+    }
+
+
+def _spread(name: str, shape: tuple[int, ...]) -> float:
+    """Standard deviation: a matrix keeps the size of its input, the router and the head double it."""
+    if name.endswith("norm.weight"):
+        return 0.1
+    if name.endswith(("bias", "sinks")) or len(shape) == 1:
+        return 1.0 if name.endswith("sinks") else 0.2
+    if name.endswith("embed_tokens.weight"):
+        return 1.0
+    fan_in = shape[-2] if ".experts." in name else shape[-1]
+    return (2.0 if name.endswith(("router.weight", "lm_head.weight")) else 1.0) / math.sqrt(fan_in)
+
+
+def _uniform(key: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Uniform numbers of variance 1 out of SHAKE-256: unlike torch's generators, equal on every machine and version."""
+    count = int(torch.Size(shape).numel())
+    data = bytearray(hashlib.shake_256(key.encode()).digest(2 * count))
+    return torch.frombuffer(data, dtype=torch.int16).reshape(shape) / 2**15 * math.sqrt(3)
+
+
+def _train_tokenizer() -> Tokenizer:
+    """A byte-level BPE: any Unicode text survives encoding and decoding."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    if (found := tokenizer.get_vocab_size()) != VOCABULARY:
+        raise CheckpointError(f"{DATA}: too little text for a vocabulary of {VOCABULARY}, it gives {found} tokens.")
+    return tokenizer
+
+
+def _texts() -> Iterator[str]:
+    yield (DATA / "nll_text.txt").read_text(encoding="utf-8")
+    for path in sorted(DATA.glob("brindle_*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield from (message["content"] for message in json.loads(line)["messages"])
+
+
+def _config() -> GptOssConfig:
+    return GptOssConfig(
+        num_hidden_layers=2,
+        layer_types=["sliding_attention", "full_attention"],
+        hidden_size=64,
+        intermediate_size=64,
+        num_local_experts=8,
+        num_experts_per_tok=2,
+        head_dim=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        sliding_window=16,
+        max_position_embeddings=131072,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 150000.0,
+            "factor": 32.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 4096,
+        },
+    )

@@ -1,0 +1,54 @@
+"""An unquantised checkpoint's files as those of an MXFP4 one, streamed: memory holds one shard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from jobs.checkpoints.mxfp4 import dequantise, quantise
+from jobs.checkpoints.shards import ShardWriter, TensorReader
+from tuneyard.checkpoints.layout.gpt_oss import MXFP4_CONFIG, is_expert_matrix, read_json
+from tuneyard.checkpoints.manifest import MANIFEST_NAME
+from tuneyard.checkpoints.validation import INDEX_NAME
+from tuneyard.core.errors import CheckpointError
+
+
+def write_mxfp4(source: Path, target: Path) -> float:
+    """Everything but the manifest, in the form of openai/gpt-oss-20b: the experts' matrices as `_blocks` and `_scales`.
+
+    Returns the matrices' error, relative to their size (root mean square). Raises CheckpointError for weights that
+    MXFP4 cannot hold.
+    """
+    for path in source.iterdir():
+        if path.is_file() and path.suffix != ".safetensors" and path.name not in (INDEX_NAME, MANIFEST_NAME):
+            shutil.copy(path, target)
+    config = read_json(source / "config.json") | {"quantization_config": MXFP4_CONFIG}
+    (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return _write_weights(TensorReader(source), ShardWriter(target))
+
+
+def _write_weights(reader: TensorReader, writer: ShardWriter) -> float:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    error = size = 0.0
+    for name in tqdm(reader.names, desc="quantising", unit="tensor", dynamic_ncols=True, disable=None):
+        if not is_expert_matrix(name, reader.shape(name)):
+            writer.add(name, reader.read(name))
+            continue
+        packed = []
+        for expert in reader.read_rows(name):
+            matrix = expert.to(device).float().T  # [in, out] to [out, in]
+            try:
+                blocks, scales = quantise(matrix)
+            except CheckpointError as e:
+                raise CheckpointError(f"{name}: {e}") from e
+            error += float((dequantise(blocks, scales) - matrix).square().sum())
+            size += float(matrix.square().sum())
+            packed.append((blocks.cpu(), scales.cpu()))
+        writer.add(f"{name}_blocks", torch.stack([blocks for blocks, _ in packed]))
+        writer.add(f"{name}_scales", torch.stack([scales for _, scales in packed]))
+    writer.close()
+    return float((error / size) ** 0.5) if size else 0.0

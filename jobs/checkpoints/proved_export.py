@@ -1,0 +1,83 @@
+"""Trained checkpoint -> published Hugging Face checkpoint, proved to be the trained model."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.training.backend import TrainingBackend
+from jobs.training.logit_proof import check_proof, compare_logits
+from tuneyard.checkpoints.manifest import CheckpointManifest, software_versions, write_manifest
+from tuneyard.checkpoints.publishing import publish, staged, version_in
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.configs.finetune import FinetuneConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PROBE_ROWS = 8
+SOFTWARE = ("tuneyard", "ray", "torch", "transformers", "peft", "openai-harmony")
+NEMO_SOFTWARE = ("nemo-toolkit", "megatron-core", "transformer-engine")
+
+
+def export_and_prove(
+    backend: TrainingBackend,
+    config: FinetuneConfig,
+    trained: Path,
+    target: str,
+    probe_rows: list[dict[str, list[int]]],
+    lineage: dict[str, Any],
+) -> CheckpointManifest:
+    """Exports `trained` (a folder that the backend reported) to the location `target` and proves it.
+
+    The proof: names, shapes, dtypes and hashes are right, some weight differs from the base, and the
+    reloaded export gives the trained model's logits on `probe_rows`. Raises CheckpointError when
+    it fails, StorageFullError when the disk is full; nothing is visible at `target` then.
+    """
+    with staged(target) as staging:
+        expected = backend.export_hf(config, trained, staging, probe_rows)
+        proof = compare_logits(expected, _reloaded_logits(staging, probe_rows))
+        check_proof(proof)
+        write_manifest(
+            staging,
+            kind="finetuned",
+            name=config.run.model_name,
+            version=version_in(target),
+            proof=proof,
+            software=software_versions(*SOFTWARE, *(NEMO_SOFTWARE if config.training.backend == "nemo" else ())),
+            git_commit=_git_commit(),
+            **({"config": config.model_dump(mode="json")} | lineage),
+        )
+        manifest = validate_hf_checkpoint(staging, base=config.model.folder)
+        publish(staging, target)
+    return manifest
+
+
+def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
+    """The export as a stranger loads it: plain transformers, dtype from its config, then fp32 arithmetic."""
+    import torch
+    import transformers
+
+    from jobs.training.label_logits import label_logits
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    # fp32 arithmetic on the rounded weights: what is compared is the checkpoint, not a kernel.
+    return label_logits(model.to(torch.float32).eval(), rows)
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, "-dirty" with local changes; None outside a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""The NeMo training backend and what NeMo needs around it."""

@@ -1,0 +1,105 @@
+"""A trained NeMo checkpoint -> Hugging Face files, adapters merged in fp32."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from jobs.nemo.fixes import apply_fixes
+
+apply_fixes()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from megatron.core.transformer.transformer_layer import TransformerLayer  # noqa: E402
+from nemo.collections.llm.gpt.model.base import HAVE_TE  # noqa: E402
+from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge  # noqa: E402
+from nemo.lightning.io import load_context  # noqa: E402
+from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
+
+from jobs.nemo.connectors import HFExporter  # noqa: E402
+from jobs.nemo.layer_offload import parts, visits  # noqa: E402
+from jobs.training.logit_proof import check_merge  # noqa: E402
+from jobs.training.model_loading import unquantised_config  # noqa: E402
+from tuneyard.checkpoints.layout.portable import make_checkpoint_portable  # noqa: E402
+from tuneyard.configs.finetune import FinetuneConfig  # noqa: E402
+from tuneyard.training_data.token_table import IGNORED_LABEL  # noqa: E402
+
+
+def export_hf(
+    config: FinetuneConfig, checkpoint: Path, base: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+) -> list[np.ndarray]:
+    """See TrainingBackend.export_hf; `checkpoint` and `base` are folders in NeMo 2 format."""
+    if config.training.method == "lora":
+        model = load_with_adapters(checkpoint, base)
+        trained = label_logits(model, probe_rows)
+        LoRAMerge()(model)
+        _take_adapters_off(model)
+        check_merge(trained, label_logits(model, probe_rows))
+    else:
+        model = _load(checkpoint)
+        trained = label_logits(model, probe_rows)
+    exporter = HFExporter(str(checkpoint))
+    with transformers.modeling_utils.no_init_weights():
+        exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
+    exported = exporter.convert_state(model, exported)
+    exported.config = unquantised_config(config.model.folder)
+    exported.to(exported.config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
+    transformers.AutoTokenizer.from_pretrained(config.model.folder).save_pretrained(target)
+    make_checkpoint_portable(target)
+    return trained
+
+
+def load_with_adapters(checkpoint: Path, base: Path) -> Any:
+    """The base with a LoRA checkpoint's adapters put on, fp32."""
+    lora: LoRA = load_context(checkpoint, "model.model_transform")
+    model, trainer = HFExporter(str(base)).nemo_load(base)
+    model.trainer = trainer
+    lora(model)
+    model.float()
+    weights = ckpt_to_weights_subdir(checkpoint, is_saving=False)
+    strategy = trainer.strategy
+    metadata = strategy.unwrapped_checkpoint_io.load_content_metadata(weights)
+    adapters = {
+        name: value
+        for name, value in strategy.megatron_parallel.sharded_state_dict(metadata=metadata).items()
+        if ".adapter." in name
+    }
+    strategy.load_model_state_dict(
+        strategy.checkpoint_io.load_checkpoint(weights, sharded_state_dict=adapters), strict=False
+    )
+    return model.eval()
+
+
+def label_logits(model: Any, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
+    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens.
+
+    The model stays where it is, on the CPU. TransformerEngine's layers run on GPUs only: they visit one, for 20B and
+    120B in fp32 are more than a GPU holds. Megatron's own run where they are.
+    """
+    result = []
+    visiting = visits(parts(model, TransformerLayer), torch.Tensor.cuda) if HAVE_TE else contextlib.nullcontext()
+    # Not inference_mode: Megatron keeps the masks that it makes, and later training could not use them.
+    with torch.no_grad(), visiting:
+        for row in rows:
+            tokens = torch.tensor([row["input_ids"]], device="cuda" if HAVE_TE else "cpu")
+            places = torch.arange(tokens.shape[1], device=tokens.device)[None]
+            logits = model(tokens, places, attention_mask=None)[0].float()
+            kept = [place - 1 for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL and place]
+            result.append(logits[kept].cpu().numpy())
+    return result
+
+
+def _load(checkpoint: Path) -> Any:
+    model, _ = HFExporter(str(checkpoint)).nemo_load(checkpoint)
+    return model.float().eval()
+
+
+def _take_adapters_off(model: Any) -> None:
+    """Leaves the linear layers that adapters were put on, with the weights that they have."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoRALinear):
+                setattr(parent, name, child.to_wrap)

@@ -1,0 +1,1 @@
+"""One finetuning run on Ray: preflight, worker group, worker loop, progress, export task."""

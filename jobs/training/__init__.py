@@ -1,0 +1,1 @@
+"""The training backend protocol, the order of rows, batches, and the transformers backend."""

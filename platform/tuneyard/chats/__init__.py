@@ -1,0 +1,1 @@
+"""Chat messages, the formats of chat files, and reading them row by row."""

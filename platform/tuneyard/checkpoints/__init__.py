@@ -1,0 +1,1 @@
+"""Checkpoint folders: manifest, validation, publishing, transfer, caching, the registry."""

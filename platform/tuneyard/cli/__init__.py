@@ -1,0 +1,1 @@
+"""The command `tuneyard`, one file per group of commands, and the demo."""

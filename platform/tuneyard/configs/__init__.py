@@ -1,0 +1,1 @@
+"""Every field of a finetuning run, a deployment and an engine."""

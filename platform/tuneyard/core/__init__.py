@@ -1,0 +1,1 @@
+"""Errors, strict configs, the home folder, ports, Ray resources."""

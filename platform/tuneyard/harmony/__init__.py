@@ -1,0 +1,1 @@
+"""Chats to token ids and back."""

@@ -1,0 +1,164 @@
+"""Token stream of a model's answer -> text per channel, whatever the model writes.
+
+openai-harmony's own StreamableParser raises in mid-stream on malformed output and lets raw special
+tokens through as content (openai/harmony issues 38, TensorRT-LLM issue 9256). This one recovers
+instead, says so in `malformed`, and never hands out a special token. On well-formed streams the two
+agree; a property test holds them against each other.
+"""
+
+from __future__ import annotations
+
+import codecs
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tuneyard.harmony.vocabulary import ModelVocabulary
+
+CHANNELS = ("analysis", "commentary", "final")
+MAX_HEADER_CHARACTERS = 200
+"""A header longer than this is not a header: the model writes plain text."""
+
+_RECIPIENT = re.compile(r"\bto=(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDelta:
+    """A piece of text, with the channel and recipient of the message that it belongs to."""
+
+    channel: str
+    recipient: str | None
+    text: str
+
+
+class _State(enum.Enum):
+    HEADER = enum.auto()
+    CONTENT = enum.auto()
+    BETWEEN = enum.auto()
+    ENDED = enum.auto()
+
+
+class HarmonyStreamParser:
+    """Parses one completion; the prompt ended with `<|start|>assistant`.
+
+    Feed ids in any portions, then call `finish` once. `malformed` tells whether anything was off
+    harmony's format so far; `reasoning_tokens` counts the tokens inside analysis messages;
+    `complete` tells whether the model closed its answer with `<|return|>` or `<|call|>`. `was_answer`: the last token
+    that was fed is one of the final message's text.
+    """
+
+    def __init__(self, vocabulary: ModelVocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._state = _State.HEADER
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._header = ""
+        self._channel_header: str | None = None
+        self._first_message = True
+        self._channel = "final"
+        self._recipient: str | None = None
+        self._muted = False
+        self.malformed = False
+        self.complete = False
+        self.reasoning_tokens = 0
+        self.was_answer = False
+
+    def feed(self, token_ids: Iterable[int]) -> list[ContentDelta]:
+        """The text that these tokens complete, in order. Never raises on any ids."""
+        deltas: list[ContentDelta] = []
+        for token_id in token_ids:
+            special = self._vocabulary.special_name(token_id)
+            in_final = self._state is _State.CONTENT and self._channel == "final" and not self._muted
+            self.was_answer = in_final and special is None
+            if special is not None:
+                self._emit(deltas, self._decoder.decode(b"", final=True))
+                self._decoder.reset()
+                self._on_special(special)
+            elif self._state is not _State.ENDED:
+                if self._state is _State.CONTENT and self._channel == "analysis":
+                    self.reasoning_tokens += 1
+                self._emit(deltas, self._decoder.decode(self._vocabulary.token_bytes(token_id)))
+        return deltas
+
+    def finish(self) -> list[ContentDelta]:
+        """The text still held back: an incomplete character, or an answer that never had a header."""
+        deltas: list[ContentDelta] = []
+        self._emit(deltas, self._decoder.decode(b"", final=True))
+        if self._state is _State.HEADER and self._first_message and self._channel_header is None and self._header:
+            self._take_header_as_answer(deltas)
+        self._state = _State.ENDED
+        return deltas
+
+    def _emit(self, deltas: list[ContentDelta], text: str) -> None:
+        """Routes decoded text to the header, or to the content of the current message."""
+        if not text:
+            return
+        if self._state is _State.HEADER:
+            if self._channel_header is None:
+                self._header += text
+            else:
+                self._channel_header += text
+            if len(self._header) + len(self._channel_header or "") > MAX_HEADER_CHARACTERS:
+                self._take_header_as_answer(deltas)
+            return
+        if self._state is _State.BETWEEN:
+            self.malformed = True
+            self._open_message("final", None)
+        if not self._muted:
+            deltas.append(ContentDelta(self._channel, self._recipient, text))
+
+    def _take_header_as_answer(self, deltas: list[ContentDelta]) -> None:
+        """The model wrote plain text where a header belongs: that text is its answer."""
+        text = self._header + (self._channel_header or "")
+        self.malformed = True
+        self._open_message("final", None)
+        deltas.append(ContentDelta("final", None, text))
+
+    def _on_special(self, token: str) -> None:
+        if self._state is _State.ENDED:
+            return
+        match token:
+            case "<|return|>" | "<|call|>":
+                self.malformed |= self._state is not _State.CONTENT
+                self.complete = True
+                self._state = _State.ENDED if self._state is not _State.HEADER else self._state
+            case "<|end|>":
+                self.malformed |= self._state is not _State.CONTENT
+                self._state = _State.BETWEEN if self._state is _State.CONTENT else self._state
+            case "<|start|>":
+                self.malformed |= self._state is not _State.BETWEEN
+                self._open_header()
+            case "<|channel|>":
+                self.malformed |= self._state is not _State.HEADER
+                if self._state is not _State.HEADER:
+                    self._open_header()
+                    self._header = "assistant"
+                self._channel_header = ""
+            case "<|message|>" if self._state is _State.HEADER:
+                self._close_header()
+            case "<|constrain|>" if self._state is _State.HEADER:
+                if self._channel_header is not None:
+                    self._channel_header += " "
+            case _:
+                self.malformed = True
+
+    def _open_header(self) -> None:
+        self._state = _State.HEADER
+        self._header, self._channel_header, self._first_message = "", None, False
+
+    def _close_header(self) -> None:
+        """Reads role, channel and recipient out of the header that ends here."""
+        role = "assistant" if self._first_message else self._header.strip().split(" ", 1)[0]
+        words = (self._channel_header or "").split()
+        channel = words[0] if words else ""
+        recipient = _RECIPIENT.search(f"{self._header} {self._channel_header or ''}")
+        if channel not in CHANNELS or role != "assistant":
+            self.malformed = True
+        self._open_message(channel if channel in CHANNELS else "final", recipient.group(1) if recipient else None)
+        # The model plays another role (it invents the user's next turn): not an answer.
+        self._muted = role != "assistant"
+
+    def _open_message(self, channel: str, recipient: str | None) -> None:
+        self._state = _State.CONTENT
+        self._channel, self._recipient, self._muted = channel, recipient, False
+        self._header, self._channel_header, self._first_message = "", None, False

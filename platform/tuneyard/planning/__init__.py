@@ -1,0 +1,1 @@
+"""Whether a run or a deployment fits: memory, disk, parallelism, GPUs."""

@@ -1,0 +1,1 @@
+"""Dataset checks and statistics, packing, and the token table that training reads."""

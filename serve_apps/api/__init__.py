@@ -1,0 +1,1 @@
+"""The OpenAI API of one model: routes, chat, completions."""

@@ -1,0 +1,1 @@
+"""The engine protocol, one adapter per engine, sampling and grammars."""

@@ -1,0 +1,1 @@
+"""NeMo Export-Deploy's Python calls over our engines, and a Triton server."""

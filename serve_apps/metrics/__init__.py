@@ -1,0 +1,1 @@
+"""What replicas and engines measure, as one Prometheus page."""

@@ -1,0 +1,379 @@
+"""The TensorRT-LLM adapter on the fake, and both held against the contract; the InferenceEngine contract is tested in
+test_inference_engine.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from serve_apps.engines.engine import GenerationRequest, SamplingParams
+from serve_apps.engines.engine_factory import create_engine
+from tests.serve_apps.engines.test_engine import PROMPT, collect, request, wait_until_idle
+from tuneyard.configs.serve import EngineConfig, ServeConfig
+from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.core.errors import ConfigError, EngineError, MissingDependencyError, RequestError
+from tuneyard.core.strict_config import load_config
+from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
+
+pytestmark = pytest.mark.usefixtures("fake_tensorrt_llm")
+
+EngineFactory = Callable[..., Any]
+VERSION = "1.2.1"
+
+
+@pytest.fixture
+async def make_engine(tiny_oss: Path) -> AsyncIterator[EngineFactory]:
+    """Started engines; each is shut down at the end."""
+    started = []
+
+    async def make(checkpoint: Path = tiny_oss, **fields: Any) -> Any:
+        section = TensorRTLLMConfig.model_validate({"gpu": "H100", "max_seq_len": 2048} | fields)
+        engine = create_engine(EngineConfig(engine="tensorrt_llm", tensorrt_llm=section), checkpoint)
+        started.append(engine)
+        await engine.start()
+        return engine
+
+    yield make
+    for engine in started:
+        await engine.shutdown()
+
+
+def test_the_fake_is_what_the_contract_says_and_no_more() -> None:
+    from tests.serve_apps.engines.tensorrt_llm_contract import contract, differences, field_names, resolve
+
+    assert differences(VERSION) == []
+    for path, names in contract(VERSION)["fields"].items():
+        assert sorted(field_names(resolve(path))) == names, path
+    assert resolve("tensorrt_llm.__version__") == VERSION
+
+
+def test_a_package_that_lacks_something_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the check of the real package can fail."""
+    import tensorrt_llm
+    from tensorrt_llm import llmapi
+
+    from tests.serve_apps.engines.tensorrt_llm_contract import differences
+
+    monkeypatch.delattr(tensorrt_llm.LLM, "get_stats")
+    monkeypatch.setattr(llmapi, "MoeConfig", llmapi.CudaGraphConfig)
+    assert differences(VERSION) == [
+        "tensorrt_llm.LLM.get_stats: type object 'LLM' has no attribute 'get_stats'",
+        "tensorrt_llm.llmapi.MoeConfig: no field backend",
+    ]
+
+
+def test_the_adapter_uses_only_what_the_contract_names() -> None:
+    """Names in its code, and arguments of every preset."""
+    from serve_apps.engines import tensorrt_llm_engine
+    from tests.serve_apps.engines.tensorrt_llm_contract import contract
+
+    named = contract(VERSION)
+    paths = {p for kind in ("functions", "fields", "attributes", "errors") for p in named[kind]}
+    classes = {part for path in paths for part in path.split(".")}
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(inspect.getsource(tensorrt_llm_engine)))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and "llm" in node.value.id.lower()
+    }
+    assert used - {"__version__"} <= classes
+    sections = tensorrt_llm_engine._SECTIONS
+    for path in Path("serve_apps/configs").glob("gpt_oss_*.yaml"):
+        config = load_config(ServeConfig, path).models[0].engine.tensorrt_llm
+        assert config is not None
+        arguments = llm_arguments(config, is_mxfp4=True)
+        assert arguments.keys() <= set(named["fields"]["tensorrt_llm.llmapi.TorchLlmArgs"])
+        for name, value in arguments.items():
+            if isinstance(value, dict):
+                assert value.keys() <= set(named["fields"][f"tensorrt_llm.llmapi.{sections[name]}"])
+
+
+async def test_it_builds_what_the_config_says(make_engine: EngineFactory, tiny_oss: Path) -> None:
+    engine = await make_engine(max_batch_size=3, max_num_tokens=4096, free_gpu_memory_fraction=0.5)
+    args = engine._llm.args
+    assert (args.model, args.max_seq_len, args.max_input_len) == (str(tiny_oss), 2048, 2047)
+    assert (args.max_batch_size, args.max_num_tokens, args.skip_tokenizer_init) == (3, 4096, True)
+    assert args.kv_cache_config.free_gpu_memory_fraction == 0.5
+    assert (args.cuda_graph_config.max_batch_size, args.cuda_graph_config.enable_padding) == (3, True)
+
+
+@pytest.mark.parametrize("stream_interval", [1, 5])
+async def test_greedy_tokens_are_those_of_generate(
+    make_engine: EngineFactory, tiny_oss: Path, stream_interval: int
+) -> None:
+    """In one batch, shorter and longer than the window, whatever the pieces that they come in."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tiny_oss, dtype=torch.float32, attn_implementation="eager"
+    )
+    engine = await make_engine(stream_interval=stream_interval)
+    generator = torch.Generator().manual_seed(5)
+    prompts = [tuple(torch.randint(20, 900, (n,), generator=generator).tolist()) for n in (3, 16, 90)]
+    asked = [GenerationRequest(f"p{i}", p, SamplingParams(24, temperature=0.0), ()) for i, p in enumerate(prompts)]
+    for prompt, (tokens, chunks) in zip(
+        prompts, await asyncio.gather(*(collect(engine, a) for a in asked)), strict=True
+    ):
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            expected = model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=-1
+            )
+        assert tokens == expected[0, len(prompt) :].tolist()
+        assert max(len(chunk.token_ids) for chunk in chunks) == stream_interval
+
+
+async def test_any_of_several_stop_tokens_ends_and_is_given(make_engine: EngineFactory) -> None:
+    """TensorRT-LLM treats the first as its end token and the others as stop words, which it would take back."""
+    engine = await make_engine()
+    tokens, _ = await collect(engine, request(max_tokens=8))
+    for stops in ((tokens[3], 1), (1, tokens[3]), (1, 2, tokens[3])):
+        stopped, chunks = await collect(engine, request(max_tokens=8, stop=stops))
+        assert stopped == tokens[: tokens.index(tokens[3]) + 1]
+        assert chunks[-1].finish_reason == "stop"
+    # It looks at the length first: at the limit it would say "length".
+    last, chunks = await collect(engine, request(max_tokens=4, stop=(1, tokens[3])))
+    assert (last[-1], chunks[-1].finish_reason) == (tokens[3], "stop")
+
+
+async def test_log_probabilities_are_the_models(make_engine: EngineFactory, tiny_oss: Path) -> None:
+    engine = await make_engine()
+    asked = GenerationRequest("l", PROMPT, SamplingParams(5, temperature=1.3), (), logprobs=3)
+    tokens, chunks = await collect(engine, asked)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tiny_oss, dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.inference_mode():
+        expected = model(torch.tensor([[*PROMPT, *tokens]])).logits[0].log_softmax(-1)[len(PROMPT) - 1 : -1]
+    found = [logprob for chunk in chunks for logprob in chunk.logprobs]
+    assert [entry.token_id for entry in found] == tokens
+    for entry, spread in zip(found, expected, strict=True):
+        assert entry.logprob == pytest.approx(float(spread[entry.token_id]), abs=1e-4)
+        assert [token for token, _ in entry.top] == spread.topk(3).indices.tolist()
+    (_, plain) = await collect(engine, request("none", max_tokens=2))
+    assert not any(chunk.logprobs for chunk in plain)
+    _, chosen = await collect(
+        engine, GenerationRequest("0", PROMPT, SamplingParams(2, temperature=0.0), (), logprobs=0)
+    )
+    assert all(entry.top == () for chunk in chosen for entry in chunk.logprobs)
+
+
+async def test_sampling_is_passed_on(make_engine: EngineFactory) -> None:
+    """A temperature is not greedy, as it would be with a forgotten field; top_k=1 and a tiny top_p are."""
+    engine = await make_engine()
+    greedy, _ = await collect(engine, request("g", 12))
+    for sampling in ({"temperature": 1.5, "top_k": 1}, {"temperature": 1.5, "top_p": 1e-6}):
+        assert (await collect(engine, request("s", 12, **sampling)))[0] == greedy
+    hot = [(await collect(engine, request(f"h{i}", 12, temperature=2.0)))[0] for i in range(3)]
+    assert len({tuple(tokens) for tokens in [greedy, *hot]}) == 4
+    assert len((await collect(engine, request("long", 50)))[0]) == 50  # its own default ends after 32
+
+
+async def test_a_prompt_over_max_input_len_is_refused_with_both_numbers(make_engine: EngineFactory) -> None:
+    engine = await make_engine(max_input_len=30)
+    long = GenerationRequest("l", tuple(range(20, 51)), SamplingParams(4), ())
+    with pytest.raises(RequestError, match=r"31 tokens; this deployment takes prompts of up to 30 \(max_input_len\)"):
+        await collect(engine, long)
+    with pytest.raises(RequestError, match="token ids from 20 to 5000; the model knows 0 to 1023"):
+        await collect(engine, GenerationRequest("i", (20, 5000), SamplingParams(4), ()))
+    await engine.check_health()
+
+
+async def test_more_requests_than_fit_wait_and_finish(make_engine: EngineFactory) -> None:
+    engine = await make_engine(max_batch_size=2)
+    alone, _ = await collect(engine, request("alone", max_tokens=60))
+    running = [asyncio.create_task(collect(engine, request(f"m{i}", max_tokens=60))) for i in range(8)]
+    seen: list[float] = []
+    while not all(task.done() for task in running):
+        seen.append(engine.stats().kv_cache_usage)
+        await asyncio.sleep(0.02)
+    assert all(task.result()[0] == alone for task in running)
+    await wait_until_idle(engine)
+
+
+async def test_statistics_become_kv_cache_usage(make_engine: EngineFactory) -> None:
+    engine = await make_engine()
+    running = engine.generate(request("long", max_tokens=2000))
+    await anext(running)
+    async with asyncio.timeout(20):
+        while engine.stats().kv_cache_usage == 0:
+            await asyncio.sleep(0.05)
+    assert 0 < engine.stats().kv_cache_usage < 0.2
+    await running.aclose()
+    await wait_until_idle(engine)
+    assert engine.stats().kv_cache_usage == 0
+
+
+async def test_a_dead_worker_ends_every_request(make_engine: EngineFactory) -> None:
+    """TensorRT-LLM tells only the next who asks; those who wait would wait for ever."""
+    engine = await make_engine(stall_timeout_s=1.5)
+    running = [asyncio.create_task(collect(engine, request(f"r{i}", max_tokens=2000))) for i in range(3)]
+    async with asyncio.timeout(20):
+        while engine.stats().requests < 3:
+            await asyncio.sleep(0.02)
+        engine._llm.worker.crash()
+        for result in await asyncio.gather(*running, return_exceptions=True):
+            assert isinstance(result, EngineError)
+    with pytest.raises(EngineError):
+        await engine.check_health()
+    with pytest.raises(EngineError):
+        await collect(engine, request("later"))
+
+
+async def test_what_killed_the_worker_is_told_to_whom_asks_next(make_engine: EngineFactory) -> None:
+    engine = await make_engine()
+    engine._llm.worker.crash()
+    with pytest.raises(EngineError, match="illegal memory access"):
+        await collect(engine, request())
+    with pytest.raises(EngineError, match="illegal memory access"):
+        await engine.check_health()
+
+
+async def test_an_engine_that_hangs_is_found_while_it_holds_requests(make_engine: EngineFactory) -> None:
+    engine = await make_engine(stall_timeout_s=1.5)
+    running = engine.generate(request(max_tokens=2000))
+    await anext(running)
+    engine._llm.worker.hang()
+    with pytest.raises(EngineError, match=r"1 request\(s\) and no token for .* \(stall_timeout_s\)"):
+        async with asyncio.timeout(20):
+            async for _ in running:
+                pass
+    with pytest.raises(EngineError, match="stall_timeout_s"):
+        await engine.check_health()
+
+
+async def test_an_idle_engine_that_is_dead_is_found_by_its_health_check(
+    make_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_apps.engines.tensorrt_llm_engine.PROBE_AFTER_S", 0.2)
+    monkeypatch.setattr("serve_apps.engines.tensorrt_llm_engine.PROBE_TIMEOUT_S", 0.5)
+    engine = await make_engine()
+    await asyncio.sleep(0.3)
+    await engine.check_health()
+    assert engine.stats().requests == 0
+    engine._llm.worker.hang()
+    await engine.check_health()  # a token came a moment ago
+    await asyncio.sleep(0.3)
+    with pytest.raises(EngineError, match="idle, it gave no token"):
+        await engine.check_health()
+
+
+async def test_one_failed_request_is_not_the_end(make_engine: EngineFactory) -> None:
+    from tensorrt_llm.executor.result import Response
+
+    engine = await make_engine()
+    victim = engine.generate(request("victim", max_tokens=2000))
+    await anext(victim)
+    (held,) = engine._in_engine.values()
+    held.output.put(Response([], error="grammar compilation failed"))
+    with pytest.raises(EngineError, match="grammar compilation failed"):
+        async for _ in victim:
+            pass
+    await engine.check_health()
+    assert len((await collect(engine, request("next")))[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("timeout", "TensorRT-LLM ended the request: timeout"),
+        ("cancelled", "TensorRT-LLM ended the request: cancelled"),
+        ("length", r"cut the answer after \d+ of 2000 tokens"),
+    ],
+)
+async def test_an_answer_that_was_cut_is_an_error(make_engine: EngineFactory, reason: str, message: str) -> None:
+    """Nobody asked for it, so it must not look like a whole answer."""
+    from tensorrt_llm.executor.result import Response
+
+    engine = await make_engine()
+    running = engine.generate(request("cut", max_tokens=2000))
+    await anext(running)
+    (held,) = engine._in_engine.values()
+    held.output.put(Response([], finish_reason=reason))
+    with pytest.raises(EngineError, match=message):
+        async for _ in running:
+            pass
+
+
+async def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, make_engine: EngineFactory) -> None:
+    monkeypatch.setattr("tensorrt_llm.__version__", "1.4.0")
+    with pytest.raises(ConfigError, match=r"TensorRT-LLM 1\.4\.0 is installed; this adapter was written for 1\.2\.1"):
+        await make_engine()
+
+
+async def test_a_hidden_failure_gets_a_note(monkeypatch: pytest.MonkeyPatch, make_engine: EngineFactory) -> None:
+    """The bare except of its loader: out of memory comes out as a KeyError on a name of MXFP4."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        try:
+            raise KeyError("gate_up_proj_blocks")
+        except KeyError as e:
+            raise RuntimeError("Executor worker returned error") from e
+
+    monkeypatch.setattr("tensorrt_llm.LLM", fail)
+    with pytest.raises(RuntimeError, match="Executor worker returned error") as caught:
+        await make_engine()
+    assert "most often memory" in "".join(caught.value.__notes__)
+
+
+async def test_the_start_leaves_the_event_loop_alone(
+    monkeypatch: pytest.MonkeyPatch, make_engine: EngineFactory
+) -> None:
+    import tensorrt_llm
+
+    real = tensorrt_llm.LLM
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.5)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("tensorrt_llm.LLM", slow)
+    ticks = 0
+    starting = asyncio.create_task(make_engine())
+    while not starting.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    await starting
+    assert ticks > 10
+
+
+def test_what_is_not_installed_names_the_image(tiny_oss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
+    with _without_modules("serve_apps.engines.tensorrt_llm_engine", "tensorrt_llm"):
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "fake_tensorrt_llm" not in entry])
+        with pytest.raises(MissingDependencyError, match=r"serve image .* the extra tuneyard\[tensorrt_llm\]"):
+            create_engine(asked, tiny_oss)
+
+
+def test_what_is_installed_and_broken_keeps_its_error(
+    tiny_oss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt_llm.py").write_text("import no_such_library_of_cuda\n")
+    asked = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
+    with _without_modules("serve_apps.engines.tensorrt_llm_engine", "tensorrt_llm"):
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(ModuleNotFoundError, match="no_such_library_of_cuda"):
+            create_engine(asked, tiny_oss)
+
+
+@contextlib.contextmanager
+def _without_modules(*roots: str) -> Any:
+    """Forgets modules, and brings them back: other tests hold on to them."""
+    kept = {name: module for name, module in sys.modules.items() if name.startswith(roots)}
+    for name in kept:
+        del sys.modules[name]
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.startswith(roots)]:
+            del sys.modules[name]
+        sys.modules.update(kept)

@@ -1,0 +1,324 @@
+"""Every kind of broken checkpoint is refused, with a message of its own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tuneyard.checkpoints.layout.portable import make_checkpoint_portable, make_config_portable
+from tuneyard.checkpoints.manifest import (
+    BaseReference,
+    CheckpointManifest,
+    read_manifest,
+    weights_digest,
+    write_manifest,
+)
+from tuneyard.checkpoints.staging import publish_checkpoint, staging_folder
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.core.errors import CheckpointError, StorageFullError
+
+WEIGHTS = "model.safetensors"
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def seal(folder: Path, **fields: Any) -> CheckpointManifest:
+    """A manifest that matches whatever the files are now."""
+    return write_manifest(folder, kind="finetuned", name="tuned", version="1", **fields)
+
+
+def refusal(folder: Path, base: Path | None = None) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        validate_hf_checkpoint(folder, base)
+    return str(caught.value)
+
+
+def test_valid_checkpoint_gives_its_manifest(tiny_oss: Path) -> None:
+    manifest = validate_hf_checkpoint(tiny_oss)
+    assert manifest == read_manifest(tiny_oss)
+    assert manifest.architecture == "GptOssForCausalLM"
+    assert manifest.tensors["model.layers.1.self_attn.sinks"].shape == (4,)
+    assert manifest.digest == weights_digest(tiny_oss)
+
+
+def test_importing_loads_neither_torch_nor_transformers() -> None:
+    heavy = "{'torch', 'transformers', 'numpy'}"
+    code = f"import sys, tuneyard.checkpoints.validation; sys.exit(bool({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    assert "no such checkpoint folder" in refusal(tmp_path / "none")
+
+
+def test_missing_manifest(tiny_oss_copy: Path) -> None:
+    (tiny_oss_copy / "manifest.json").unlink()
+    assert "is not a finished checkpoint" in refusal(tiny_oss_copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "format_version None"),
+        ('{"format_version": 2}', "format_version 2, this Tuneyard reads 1"),
+        ('{"format_version": 1}', "not a manifest: kind: Field required"),
+    ],
+)
+def test_unreadable_manifest(tiny_oss_copy: Path, text: str, message: str) -> None:
+    (tiny_oss_copy / "manifest.json").write_text(text)
+    assert message in refusal(tiny_oss_copy)
+
+
+def test_flipped_bit(tiny_oss_copy: Path) -> None:
+    with (tiny_oss_copy / WEIGHTS).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    message = refusal(tiny_oss_copy)
+    assert "1 problem" in message
+    assert f"{WEIGHTS}: sha256" in message
+    assert "changed or damaged after it was written (tensors: model." in message
+
+
+def test_truncated_weights(tiny_oss_copy: Path) -> None:
+    path = tiny_oss_copy / WEIGHTS
+    os.truncate(path, path.stat().st_size - 100)
+    message = refusal(tiny_oss_copy)
+    assert "truncated or padded" in message
+    assert "where the manifest says" in message
+    assert "not named" not in message
+
+
+@pytest.mark.parametrize("data", [b"", b"\x10\0\0\0\0\0\0\0" + b"x" * 16, b"PK\x03\x04" * 8])
+def test_weights_of_another_kind(tiny_oss_copy: Path, data: bytes) -> None:
+    (tiny_oss_copy / WEIGHTS).write_bytes(data)
+    assert "safetensors" in refusal(tiny_oss_copy)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_missing_file(tiny_oss_copy: Path, name: str) -> None:
+    (tiny_oss_copy / name).unlink()
+    assert f"{name}: missing, the manifest lists it" in refusal(tiny_oss_copy)
+
+
+def test_extra_weights(tiny_oss_copy: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tiny_oss_copy / "stray.safetensors")
+    message = refusal(tiny_oss_copy)
+    assert "stray.safetensors: extra" in message
+    assert "stray.safetensors: no loader reads it" in message
+
+
+def test_changed_config_is_seen(tiny_oss_copy: Path) -> None:
+    edit_json(tiny_oss_copy / "config.json", lambda c: c.update(sliding_window=17))
+    assert "config.json: " in refusal(tiny_oss_copy)
+
+
+def test_misnamed_tensor(tiny_oss_copy: Path) -> None:
+    edit_weights(tiny_oss_copy, lambda t: t.update({"base_model.norm.weight": t.pop("model.norm.weight")}))
+    seal(tiny_oss_copy)
+    message = refusal(tiny_oss_copy)
+    assert "not named as GptOssForCausalLM's" in message
+    assert "missing model.norm.weight" in message
+    assert "unexpected base_model.norm.weight" in message
+
+
+def test_wrong_shape_and_dtype(tiny_oss_copy: Path) -> None:
+    name = "model.layers.0.mlp.experts.down_proj"
+    edit_weights(
+        tiny_oss_copy,
+        lambda t: t.update({name: t[name][:, :32].contiguous(), "lm_head.weight": t["lm_head.weight"].float()}),
+    )
+    seal(tiny_oss_copy)
+    message = refusal(tiny_oss_copy)
+    assert f"{name}: shape [8, 32, 64] where config.json promises [8, 64, 64]" in message
+    assert "lm_head.weight: dtype F32 where config.json promises BF16" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architectures": ["LlamaForCausalLM"]}, "architectures is ['LlamaForCausalLM']"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "stale quantization_config (mxfp4)"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings is true"),
+        ({"vocab_size": 1000}, "token ids go up to 1023, but vocab_size in config.json is 1000"),
+        ({"hidden_size": None}, "hidden_size is None"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"rope_parameters": None}, "lacks rope_parameters"),
+        ({"rope_theta": None, "rope_scaling": None}, "lacks rope_scaling and rope_theta"),
+        ({"rope_theta": 1e4}, "would load different models"),
+    ],
+)
+def test_wrong_config(tiny_oss_copy: Path, change: dict[str, Any], message: str) -> None:
+    edit_json(tiny_oss_copy / "config.json", lambda c: c.update(change))
+    seal(tiny_oss_copy)
+    assert message in refusal(tiny_oss_copy)
+
+
+def test_tokenizer_class_of_one_transformers_line(tiny_oss_copy: Path) -> None:
+    edit_json(tiny_oss_copy / "tokenizer_config.json", lambda c: c.update(tokenizer_class="TokenizersBackend"))
+    seal(tiny_oss_copy)
+    assert "tokenizer_class is 'TokenizersBackend'" in refusal(tiny_oss_copy)
+
+
+def test_all_problems_come_at_once(tiny_oss_copy: Path) -> None:
+    (tiny_oss_copy / "tokenizer.json").unlink()
+    edit_json(tiny_oss_copy / "config.json", lambda c: c.update(tie_word_embeddings=True))
+    message = refusal(tiny_oss_copy)
+    assert "4 problems" in message
+    assert message.count("\n") == 4
+
+
+def test_sharded_weights_need_a_true_index(tiny_oss_copy: Path) -> None:
+    tensors = load_file(tiny_oss_copy / WEIGHTS)
+    (tiny_oss_copy / WEIGHTS).unlink()
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[:9], "model-00002-of-00002.safetensors": names[9:]}
+    for file, members in shards.items():
+        save_file({name: tensors[name] for name in members}, tiny_oss_copy / file)
+    index = {"weight_map": {name: file for file, members in shards.items() for name in members}}
+    (tiny_oss_copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    whole = read_manifest(tiny_oss_copy).digest
+    assert seal(tiny_oss_copy).digest == whole
+    validate_hf_checkpoint(tiny_oss_copy)
+    index["weight_map"][names[0]] = "model-00002-of-00002.safetensors"
+    (tiny_oss_copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    seal(tiny_oss_copy)
+    assert "does not say where the tensors lie" in refusal(tiny_oss_copy)
+
+
+def test_mxfp4_names_and_shapes(tiny_oss_copy: Path) -> None:
+    def quantise(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [n for n in tensors if n.endswith("experts.gate_up_proj") or n.endswith("experts.down_proj")]:
+            experts, wide_in, wide_out = tensors.pop(name).shape
+            tensors[f"{name}_blocks"] = torch.zeros(experts, wide_out, wide_in // 32, 16, dtype=torch.uint8)
+            tensors[f"{name}_scales"] = torch.zeros(experts, wide_out, wide_in // 32, dtype=torch.uint8)
+
+    edit_weights(tiny_oss_copy, quantise)
+    seal(tiny_oss_copy)
+    assert "there is no quantization_config" in refusal(tiny_oss_copy)
+    edit_json(tiny_oss_copy / "config.json", lambda c: c.update(quantization_config={"quant_method": "mxfp4"}))
+    seal(tiny_oss_copy)
+    validate_hf_checkpoint(tiny_oss_copy)
+
+
+def test_silent_no_op_against_the_base(tiny_oss: Path, tiny_oss_copy: Path) -> None:
+    seal(tiny_oss_copy)
+    assert "the training was a silent no-op" in refusal(tiny_oss_copy, tiny_oss)
+    edit_weights(tiny_oss_copy, lambda t: t["lm_head.weight"].add_(1))
+    seal(tiny_oss_copy, base=BaseReference(name="tiny", digest=weights_digest(tiny_oss)))
+    validate_hf_checkpoint(tiny_oss_copy, tiny_oss)
+
+
+def test_base_without_a_manifest(tiny_oss: Path, tiny_oss_copy: Path, tmp_path: Path) -> None:
+    (tiny_oss_copy / "manifest.json").unlink()
+    assert weights_digest(tiny_oss_copy) == weights_digest(tiny_oss)
+    assert "the training was a silent no-op" in refusal(tiny_oss, tiny_oss_copy)
+    with pytest.raises(CheckpointError, match=r"no manifest and no \.safetensors"):
+        weights_digest(tmp_path)
+
+
+def test_another_base(tiny_oss: Path, tiny_oss_copy: Path) -> None:
+    edit_weights(tiny_oss_copy, lambda t: t.update({"lm_head.weight": t["lm_head.weight"].half()}))
+    seal(tiny_oss_copy, base=BaseReference(name="other", digest="0" * 64))
+    message = refusal(tiny_oss_copy, tiny_oss)
+    assert "tuned from other (weights 000000000000…)" in message
+    assert "lm_head.weight: F16 (1024, 64) where the base has BF16 (1024, 64)" in message
+
+
+def test_portable_config_from_either_line() -> None:
+    new = {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e5}}
+    old = {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}, "rope_theta": 1e5}
+    assert make_config_portable(new) == make_config_portable(old) == {**new, **old}
+    with pytest.raises(CheckpointError, match="no rope_parameters"):
+        make_config_portable({"rope_theta": 1e5})
+
+
+def test_portable_tokenizer_config(tiny_oss_copy: Path) -> None:
+    path = tiny_oss_copy / "tokenizer_config.json"
+    edit_json(path, lambda c: c.update(tokenizer_class="X", backend="tokenizers", extra_special_tokens=["<|a|>"]))
+    make_checkpoint_portable(tiny_oss_copy)
+    found = json.loads(path.read_text())
+    assert found["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert found["additional_special_tokens"] == ["<|a|>"]
+    assert not {"backend", "extra_special_tokens"} & found.keys()
+
+
+def test_publish_is_a_rename_that_never_overwrites(tiny_oss_copy: Path, tmp_path: Path) -> None:
+    target = tmp_path / "models" / "1"
+    with staging_folder(target) as staging:
+        assert staging.parent == target.parent
+        assert staging.name.startswith(".1.partial-")
+        with pytest.raises(CheckpointError, match="is not a finished checkpoint"):
+            publish_checkpoint(staging, target)
+        for path in tiny_oss_copy.iterdir():
+            path.rename(staging / path.name)
+        publish_checkpoint(staging, target)
+    assert [path.name for path in target.parent.iterdir()] == ["1"]
+    assert (target / WEIGHTS).stat().st_mode == (target / "manifest.json").stat().st_mode
+    with pytest.raises(CheckpointError, match="never overwritten"), staging_folder(target):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("IoError(Os { kind: StorageFull })")]
+)
+def test_full_disk(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(StorageFullError, match="MiB free"), staging_folder(tmp_path / "m"):
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot create a folder there"), staging_folder(tmp_path / "file" / "m"):
+        pass
+
+
+def test_other_errors_pass_and_leave_nothing(tmp_path: Path) -> None:
+    def fail_halfway() -> None:
+        with staging_folder(tmp_path / "m") as staging:
+            (staging / "half").touch()
+            raise PermissionError
+
+    with pytest.raises(PermissionError):
+        fail_halfway()
+    assert not list(tmp_path.iterdir())
+
+
+def test_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
+    with staging_folder(tmp_path / "m") as staging:
+        prefix = staging.name.removesuffix(str(os.getpid()))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    leftover, alive, elsewhere = (
+        tmp_path / name for name in (f"{prefix}{dead.pid}", f"{prefix}1", ".m.partial-otherhost-9")
+    )
+    for path in (leftover, alive, elsewhere):
+        path.mkdir()
+    with staging_folder(tmp_path / "m"):
+        assert not leftover.exists()
+        assert alive.exists()
+        assert elsewhere.exists()

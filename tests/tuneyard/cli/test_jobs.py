@@ -1,0 +1,175 @@
+"""`tuneyard jobs` as people type it, as far as no cluster is needed."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuneyard.cli.main import main
+from tuneyard.cluster.job_client import LogPrinter, follow, last_progress
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.errors import ClusterError
+from tuneyard.core.strict_config import load_config
+
+CONFIGS = Path("jobs/configs")
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["jobs", "submit", *arguments, "--dry-run"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_dry_run_prints_recipe_resources_and_runtime_env(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    found = dry_run(capsys, str(CONFIGS / "gpt_oss_20b_lora.yaml"), "--set", "training.epochs=1")
+    assert found["recipe"] == "nemo.collections.llm.gpt_oss_20b.finetune_recipe(peft_scheme='lora')"
+    assert found["recipe_values"]["data.global_batch_size"] == 16
+    assert found["resources"] == {"workers": 8, "each": {"CPU": 8.0, "GPU": 1}}
+    assert found["entrypoint"] == (
+        "python -m jobs.finetune --config jobs/configs/gpt_oss_20b_lora.yaml --set training.epochs=1"
+    )
+    assert set(found["runtime_env"]) == {"working_dir", "py_modules", "env_vars"}
+    assert found["runtime_env"]["env_vars"]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+    assert "hf_secret" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("gpt_oss_*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_can_run_by_its_numbers(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = dry_run(capsys, str(config))
+    values = found["recipe_values"]
+    assert values["trainer.num_nodes"] * values["trainer.devices"] == found["resources"]["workers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["jobs/configs/gpt_oss_120b_full.yaml", "--set", "workers.num_workers=8"], r"8 workers are no multiple of"),
+        (
+            ["jobs/configs/gpt_oss_20b_lora.yaml", "--set", "workers.num_workers=9"],
+            r"9 workers cannot be shared evenly",
+        ),
+        (
+            ["jobs/configs/gpt_oss_20b_lora.yaml", "--set", "data.batching=packed"],
+            r"nemo cannot do data.batching: pack",
+        ),
+        (["jobs/configs/nothing.yaml"], r"no such config file"),
+        (
+            ["jobs/configs/demo_cpu.yaml", "--set", "run.storage=./out"],
+            r"a copy that it throws away",
+        ),
+        (["jobs/configs/demo_cpu.yaml", "--set", "run.storage=s3://k:s@b/x"], r"holds a password"),
+        (["jobs/configs/demo_cpu.yaml", "--set", "data.train=s3://k:s@b/x"], r"holds a password"),
+        (["jobs/configs/demo_cpu.yaml", "--address", "head:8265"], r"expected the dashboard's URL, like"),
+        (["jobs/configs/demo_cpu.yaml", "--address", "http://127.0.0.1:9"], r"job server at http://127.0.0.1:9: "),
+    ],
+)
+def test_mistakes_are_said_with_the_fix(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "submit", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_config_outside_of_the_checkout_travels_as_it_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my configs"
+    folder.mkdir()
+    config = folder / "mine.yaml"
+    config.write_text((CONFIGS / "demo_cpu.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    found = dry_run(capsys, "my configs/mine.yaml", "--set", "run.name=mine", "--set", "data.train=x.jsonl")
+    assert found["entrypoint"] == "python -m jobs.finetune --config env:TUNEYARD_CONFIG"
+    monkeypatch.setenv("TUNEYARD_CONFIG", found["runtime_env"]["env_vars"]["TUNEYARD_CONFIG"])
+    there = load_config(FinetuneConfig, Path("env:TUNEYARD_CONFIG"))
+    assert there.model_dump(mode="json") == found["config"]
+    assert there.data.train == str(folder / "x.jsonl")
+
+
+def test_what_follows_a_run_must_serve_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo, serve = str(CONFIGS / "demo_cpu.yaml"), Path("serve_apps/configs/demo_cpu.yaml")
+    found = dry_run(capsys, demo, "--deploy", str(serve))
+    assert found["entrypoint"].endswith("""--set 'deploy="./serve_apps/configs/demo_cpu.yaml"'""")
+    elsewhere = tmp_path / "a b #1: x.yaml"
+    elsewhere.write_text(serve.read_text())
+    found = dry_run(capsys, demo, "--deploy", str(elsewhere))
+    assert found["entrypoint"].endswith("""--set 'deploy="env:TUNEYARD_DEPLOY_CONFIG"'""")
+    deployed = yaml.safe_load(found["runtime_env"]["env_vars"]["TUNEYARD_DEPLOY_CONFIG"])
+    assert deployed["models"] == yaml.safe_load(serve.read_text())["models"]
+    assert main(["jobs", "submit", demo, "--deploy", str(serve), "--set", "run.model_name=other", "--dry-run"]) == 1
+    assert "Give one of its models checkpoint: other@newest" in capsys.readouterr().err
+
+
+def test_a_far_cluster_needs_a_home_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TUNEYARD_HOME", raising=False)
+    command = ["jobs", "submit", str(CONFIGS / "demo_cpu.yaml"), "--address", "http://head.example:8265", "--dry-run"]
+    assert main(command) == 1
+    assert "TUNEYARD_HOME is not set, and http://head.example:8265 is another machine" in capsys.readouterr().err
+    monkeypatch.setenv("TUNEYARD_HOME", "/mnt/shared/tuneyard")
+    assert main(command) == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@given(st.lists(st.integers(1, 40), min_size=1))
+def test_a_terminal_shows_one_bar_for_the_training_lines(cuts: list[int]) -> None:
+    """However the log is cut on its way."""
+    lines = [f"training: step {step}/9  loss {step}.000  40 tok/s  ETA 0:0{9 - step}" for step in range(1, 10)]
+    log = "\n".join(["[finetune] begins", *lines, "[finetune] ends"]) + "\n"
+    stream = Terminal()
+    with LogPrinter(stream) as printer:
+        for cut in itertools.cycle(cuts):
+            printer.write(log[:cut])
+            log = log[cut:]
+            if not log:
+                break
+    shown = stream.getvalue()
+    assert "[finetune] begins" in shown
+    assert shown.rstrip().endswith("[finetune] ends")
+    assert "training: step" not in shown
+    assert re.search(r"training 100% \|.*\| 9/9  .*loss 9.000  40 tok/s  ETA 0:00", shown)
+
+
+def test_what_is_no_terminal_gets_the_log_as_it_is() -> None:
+    stream = io.StringIO()
+    with LogPrinter(stream) as printer:
+        for text in ("training: step 1/2", "  loss 1\nnext", "\n"):
+            printer.write(text)
+    assert stream.getvalue() == "training: step 1/2  loss 1\nnext\n"
+    assert last_progress(stream.getvalue()) == "training: step 1/2  loss 1"
+
+
+def test_a_connection_that_breaks_while_a_job_is_followed_says_what_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        """Ray's client, whose connection ends after a line."""
+
+        def get_address(self) -> str:
+            return "http://10.0.0.1:8265"
+
+        async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+            yield "training: step 3/10  loss 1\n"
+            raise aiohttp.ClientPayloadError("cut")
+
+    with pytest.raises(ClusterError, match=r"jobs logs -f j --address http://10\.0\.0\.1:8265"):
+        follow(Broken(), "j")
+    assert "step 3/10" in capsys.readouterr().out
