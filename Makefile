@@ -74,7 +74,7 @@ $(COMPAT_STAMP): constraints/compat.txt | $(BIN)/python
 
 $(TRITON_STAMP): constraints/triton.txt | $(BIN)/python
 	$(BIN)/python -m venv $(TRITON)
-	$(TRITON)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/triton.txt nvidia-pytriton torch transformers accelerate llguidance pydantic pyyaml openai-harmony bpe-openai httpx
+	$(TRITON)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/triton.txt nvidia-pytriton torch transformers accelerate llguidance pydantic pyyaml ruamel.yaml filelock platformdirs openai-harmony bpe-openai httpx
 	@touch $@
 
 test-compat: $(COMPAT_STAMP) $(TRITON_STAMP) $(DEV_STAMP)

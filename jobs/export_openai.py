@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4, read_json
 from tuneyard.checkpoints.node_cache import local_folder
-from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.references import resolve_checkpoint
 from tuneyard.checkpoints.staging import staging_folder
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.core.command import run_command
@@ -92,7 +92,7 @@ def export_openai(source: Path, target: Path) -> int:
 
 
 def _run(source: str, target: Path) -> None:
-    count = export_openai(local_folder(ModelRegistry().resolve_checkpoint(source)), target.absolute())
+    count = export_openai(local_folder(resolve_checkpoint(source)), target.absolute())
     print(f"[export] {count} tensors, in OpenAI's form and read back equal: {target}")
 
 

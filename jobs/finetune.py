@@ -20,8 +20,8 @@ from tuneyard.checkpoints.manifest import MANIFEST_NAME
 from tuneyard.configs.deploy_after import load_deployment
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.command import add_config_arguments, run_command
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import TrainingError
-from tuneyard.core.strict_config import load_config
 from tuneyard.storage.folder import StorageFolder
 
 if TYPE_CHECKING:

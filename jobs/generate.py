@@ -18,8 +18,8 @@ from tuneyard.chats.messages import ChatMessage
 from tuneyard.checkpoints.layout.gpt_oss import read_json
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.command import add_config_arguments, run_command
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import CheckpointError, ConfigError
-from tuneyard.core.strict_config import load_config
 from tuneyard.planning.nemo_parallelism import check_nemo_config
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest, software_versions, write_manifest
 from tuneyard.checkpoints.node_cache import local_folder
 from tuneyard.checkpoints.publishing import next_version, publish, staged, version_in
+from tuneyard.checkpoints.references import resolve_checkpoint
 from tuneyard.checkpoints.registry import ModelRegistry
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.core.command import run_command
@@ -150,7 +151,7 @@ def _heldout_of(source: CheckpointManifest) -> str:
 
 def _run(arguments: argparse.Namespace) -> None:
     registry = ModelRegistry()
-    source = local_folder(registry.resolve_checkpoint(arguments.source))
+    source = local_folder(resolve_checkpoint(arguments.source))
     name = arguments.name or f"{read_manifest(source).name}-mxfp4"
     target = (
         str(arguments.output.absolute())

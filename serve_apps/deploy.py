@@ -12,7 +12,7 @@ import time
 
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.command import add_config_arguments, run_command
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 
 EPILOG = """\
 examples:

@@ -18,7 +18,7 @@ from tuneyard.checkpoints.engine_compatibility import check_for_engine
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4, read_json
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest, read_manifest
 from tuneyard.checkpoints.node_cache import local_folder
-from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.references import locate_checkpoint
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.cluster.connection import check_placement, connect_ray, disconnect_ray, joins_cluster
 from tuneyard.configs.serve import GatewayConfig, HttpConfig, ModelAppConfig, ServeConfig
@@ -51,14 +51,14 @@ class CheckedModel:
     """Prompts of its training; here they render to the same tokens."""
 
 
-def check_model(config: ModelAppConfig, registry: ModelRegistry) -> CheckedModel:
+def check_model(config: ModelAppConfig) -> CheckedModel:
     """The model with its checkpoint resolved and proved, and the codec that it must be served with.
 
     Raises CheckpointError for a checkpoint that is not what its manifest says, ParityError or CheckpointError when
     its prompts would not be those that it was trained on, ConfigError when the engine cannot hold it, RegistryError for
     an unknown reference.
     """
-    location, registered = registry.locate(config.checkpoint)
+    location, registered = locate_checkpoint(config.checkpoint)
     # On an object store each node proves every byte as it fetches it; only TensorRT-LLM's checks need the weights here.
     checkpoint = local_folder(location, weights=config.engine.tensorrt_llm is not None)
     manifest = read_manifest(checkpoint) if is_uri(location) else validate_hf_checkpoint(checkpoint)
@@ -157,8 +157,7 @@ class Deployment:
         joins = joins_cluster(self._address)
         if not joins:
             _check_port(http)
-        registry = ModelRegistry()
-        models = [check_model(model, registry) for model in self._config.models]
+        models = [check_model(model) for model in self._config.models]
         for model in models:
             self._say(f"{model.config.model_id}: checkpoint proved, {model.checkpoint}")
         import ray

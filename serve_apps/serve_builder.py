@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
 from serve_apps.deployment import check_model, key_store
 from serve_apps.model_app import Access, build_app
 from tuneyard.api.admin_key import load_admin_key
-from tuneyard.checkpoints.registry import ModelRegistry
 from tuneyard.configs.serve import HttpConfig, ServeConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.strict_model import StrictModel
 
 
-class BuilderArgs(BaseModel):
+class BuilderArgs(StrictModel):
     """What stands under `args` in Serve's file. `config`: a deployment's file, absolute, on the cluster; `model` picks
     one of its models, which it needs not when there is one.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     config: Path
     model: str | None = None
@@ -39,5 +36,5 @@ def build(args: BuilderArgs) -> Application:
         raise ConfigError(f"{args.config}: args.model is {args.model!r}; its models: {', '.join(known)}. Name one.")
     keys = key_store(HttpConfig(host="0.0.0.0"))
     assert keys is not None
-    model = check_model(chosen[0], ModelRegistry())
+    model = check_model(chosen[0])
     return build_app(model.config, model.checkpoint, model.version, model.codec, Access(load_admin_key(), keys.path))

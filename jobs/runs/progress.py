@@ -11,6 +11,8 @@ from typing import Any, Protocol, Self, TextIO
 
 from tqdm import tqdm
 
+from tuneyard.core.room_commands import progress_line
+
 POLL_EVERY_S = 2.0
 """Each look costs calls to the head and a write to the registry, on cores that are the workers' on a small machine."""
 
@@ -117,8 +119,11 @@ class TrainingProgress:
             return
         self._line_due = now + LINE_EVERY_S
         print(
-            f"training: step {int(event['step'])}/{int(event['total_steps'])}  {_metrics_text(self.last)}"
-            f"  ETA {self._eta_text(event)}",
+            progress_line(
+                int(event["step"]),
+                int(event["total_steps"]),
+                f"{_metrics_text(self.last)}  ETA {self._eta_text(event)}",
+            ),
             file=self._stream,
             flush=True,
         )

@@ -6,20 +6,19 @@ import json
 import time
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import TrainingError
+from tuneyard.core.strict_model import StrictModel
 from tuneyard.storage.folder import StorageFolder
 
 RECORD_NAME, CONFIG_NAME = "run.json", "config.json"
 TRAIN_STATE = "ray_train"
 
 
-class RunRecord(BaseModel):
+class RunRecord(StrictModel):
     """What run.json holds, from the start of the run on; `version` and `checkpoint` once it succeeded."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs_fingerprint: str
     mlflow_run_id: str | None = None

@@ -11,7 +11,7 @@ from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cli.demo import ANSWER_TOKENS
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.configs.serve import ServeConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 
 CONFIG = CHECKOUT / "serve_apps" / "configs" / "demo_cpu.yaml"
 BASE_ROWS, TUNED_ROWS = 20, 100

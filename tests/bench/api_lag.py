@@ -27,7 +27,7 @@ from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
 from tuneyard.configs.serve import ServeConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 
 STREAMS, TOKENS, INTERVAL_S = 64, 200, 0.02
 SCRIPT = "<|channel|>final<|message|>" + "on and " * 400

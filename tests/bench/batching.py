@@ -17,7 +17,7 @@ from tests.bench.bases import SMOL, base
 from tests.bench.data import long_tailed
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.planning.local_gpus import describe_gpus
 from tuneyard.training_data.token_table import IGNORED_LABEL, build_token_table, pack_rows

@@ -19,7 +19,7 @@ from serve_apps.engines.engine_factory import create_engine
 from tests.bench.bases import SMOL, base
 from tuneyard.checkpoints.manifest import software_versions
 from tuneyard.configs.serve import EngineConfig, ServeConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 from tuneyard.planning.local_gpus import describe_gpus
 
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 128
@@ -57,10 +57,10 @@ def _what() -> tuple[EngineConfig, Path]:
     named = os.environ.get(CONFIG_VARIABLE)
     if named is not None:
         from tuneyard.checkpoints.node_cache import local_folder
-        from tuneyard.checkpoints.registry import ModelRegistry
+        from tuneyard.checkpoints.references import resolve_checkpoint
 
         model = load_config(ServeConfig, Path(named)).models[0]
-        return model.engine, local_folder(ModelRegistry().resolve_checkpoint(model.checkpoint))
+        return model.engine, local_folder(resolve_checkpoint(model.checkpoint))
     on_gpu = bool(describe_gpus())
     room = (PROMPT_TOKENS + ANSWER_TOKENS) * (max(STREAMS) if on_gpu else MAX_CPU_STREAMS)
     config = EngineConfig(

@@ -26,8 +26,8 @@ from tests.bench.serve_throughput import BASE, CONFIG, replica_rss
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.ports import free_port
-from tuneyard.core.strict_config import load_config
 
 STREAMS, TOKENS, ROUNDS = (1, 8, 32), 48, 5
 START_S = 180.0

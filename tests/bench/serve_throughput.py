@@ -17,7 +17,7 @@ from tests.bench.bases import SMOL, base
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.configs.serve import EngineConfig, ServeConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 
 STREAMS, TOKENS, ROUNDS = 8, 32, 3

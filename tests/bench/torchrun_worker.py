@@ -12,7 +12,7 @@ import torch.distributed
 from jobs.runs.backend_factory import create_backend
 from jobs.training.backend import TokenFiles
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 
 
 class TorchrunContext:

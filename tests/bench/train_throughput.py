@@ -13,8 +13,8 @@ from typing import Any
 from jobs.runs.preflight import prepare_run
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.home import tuneyard_home
-from tuneyard.core.strict_config import load_config
 
 STEPS, SKIPPED, PAIRS = 30, 5, 6
 CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.processes import free_port, running
+from tuneyard.checkpoints.references import locate_checkpoint
 from tuneyard.checkpoints.registry import ModelRegistry
 
 pytestmark = pytest.mark.integration
@@ -39,5 +40,5 @@ def test_folders_and_stores_are_registered_and_found(tmp_path: Path, monkeypatch
             (str(tmp_path / "a folder" / "1"), "s3://bucket/models/support/2?scheme=http"), 1
         ):
             registry.register("support", place, run, {"run_name": "r"})
-            assert registry.locate("support@newest") == (place, f"support/{number}")
+            assert locate_checkpoint("support@newest") == (place, f"support/{number}")
         registry.end_run(run, succeeded=True)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import hashlib
 import json
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import AwareDatetime, Field, ValidationError
 
+from tuneyard.core.atomic_files import write_atomically
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import tuneyard_home
-from tuneyard.core.strict_config import StrictConfig
+from tuneyard.core.strict_model import FrozenModel
 
 PREFIX = "ty-"
 
 
-class ApiKey(StrictConfig):
+class ApiKey(FrozenModel):
     """What is kept of a key; the key itself is shown once, when it is made."""
 
     id: str
@@ -104,15 +104,12 @@ class KeyStore:
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """The keys under a lock between processes, written back atomically, readable by the owner only."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self._path.with_suffix(".lock")):
             self._seen = None
             self._refresh()
             yield self._keys
             rows = [key.model_dump(mode="json") for key in self._keys.values()]
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False, encoding="utf-8") as file:
-                json.dump({"keys": rows}, file, indent=1)
-            Path(file.name).replace(self._path)  # a temporary file has mode 600
+            write_atomically(self._path, json.dumps({"keys": rows}, indent=1), mode=0o600)
 
     def _refresh(self) -> None:
         try:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from tuneyard.chats.messages import ChatMessage, ChatTool, Role, ToolCall, call_faults, field_faults
 from tuneyard.core.errors import RequestError
+from tuneyard.core.strict_model import StrictModel
 from tuneyard.harmony.codec import ReasoningEffort
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -35,10 +36,8 @@ MAX_CHOICES = 16
 DEFAULT_COMPLETION_TOKENS = 16
 
 
-class Wire(BaseModel):
+class Wire(StrictModel):
     """Strict, so that nothing is ignored."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class TextPart(Wire):

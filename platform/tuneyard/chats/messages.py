@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tuneyard.core.strict_model import FrozenModel
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ToolFunction(_Strict):
+class ToolFunction(FrozenModel):
     """What a function is called with. `parameters` is a JSON schema."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
@@ -24,21 +22,21 @@ class ToolFunction(_Strict):
     parameters: dict[str, Any] | None = None
 
 
-class ChatTool(_Strict):
+class ChatTool(FrozenModel):
     """A function that the model may call."""
 
     type: Literal["function"] = "function"
     function: ToolFunction
 
 
-class FunctionCall(_Strict):
+class FunctionCall(FrozenModel):
     """Name and arguments of a call; `arguments` is a JSON object as text."""
 
     name: str
     arguments: str
 
 
-class ToolCall(_Strict):
+class ToolCall(FrozenModel):
     """One call by the assistant."""
 
     id: str = ""
@@ -46,7 +44,7 @@ class ToolCall(_Strict):
     function: FunctionCall
 
 
-class ChatMessage(_Strict):
+class ChatMessage(FrozenModel):
     """One message.
 
     `reasoning_content` is what harmony calls the analysis; only assistants have it. An assistant's
@@ -62,7 +60,7 @@ class ChatMessage(_Strict):
     weight: Literal[0, 1] | None = None
 
 
-class ChatExample(_Strict):
+class ChatExample(FrozenModel):
     """One training or evaluation conversation; it ends with an assistant message.
 
     `source` is where it came from ("chats.jsonl:17"), for messages about it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -18,21 +17,22 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from tuneyard.checkpoints.layout.safetensors_header import FileEntry, TensorEntry, hash_file, hash_safetensors
+from tuneyard.core.atomic_files import write_atomically
 from tuneyard.core.errors import CheckpointError
-from tuneyard.core.strict_config import StrictConfig
+from tuneyard.core.strict_model import FrozenModel
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 
 
-class BaseReference(StrictConfig):
+class BaseReference(FrozenModel):
     """The checkpoint that training started from."""
 
     name: str
     digest: str
 
 
-class DatasetReference(StrictConfig):
+class DatasetReference(FrozenModel):
     """The dataset that training saw."""
 
     fingerprint: str
@@ -40,14 +40,14 @@ class DatasetReference(StrictConfig):
     files: tuple[str, ...] = ()
 
 
-class CodecReference(StrictConfig):
+class CodecReference(FrozenModel):
     """How chats became tokens in training; serving must do the same."""
 
     settings: dict[str, Any]
     fingerprint: str
 
 
-class CheckpointManifest(StrictConfig):
+class CheckpointManifest(FrozenModel):
     """What a checkpoint is and where it came from."""
 
     format_version: Literal[1] = 1
@@ -122,7 +122,7 @@ def write_manifest(
         git_commit=git_commit,
         run_id=run_id,
     )
-    _write_durably(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
+    write_atomically(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 
@@ -228,18 +228,3 @@ def _architecture(folder: Path) -> str:
         return str(json.loads(path.read_bytes())["architectures"][0])
     except (OSError, ValueError, KeyError, IndexError, TypeError) as e:
         raise CheckpointError(f"{path}: missing, or without `architectures`; a manifest needs it ({e!r}).") from e
-
-
-def _write_durably(path: Path, text: str) -> None:
-    """Writes the file so that after a crash it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

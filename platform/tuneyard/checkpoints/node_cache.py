@@ -11,8 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from platformdirs import user_cache_path
+
 from tuneyard.checkpoints.transfer import Index, download
 from tuneyard.core.errors import ConfigError, StorageFullError
+from tuneyard.core.home import absolute_path
 from tuneyard.storage.folder import StorageFolder, is_uri
 
 GIB = 2**30
@@ -24,8 +27,8 @@ _in_use: dict[Path, IO[bytes]] = {}
 
 
 def cache_folder() -> Path:
-    """`$TUNEYARD_CACHE`, or a folder in the user's cache; on the node's own disk."""
-    return Path(os.environ.get("TUNEYARD_CACHE") or "~/.cache/tuneyard").expanduser().resolve()
+    """`$TUNEYARD_CACHE`, or the user's cache folder; on the node's own disk."""
+    return absolute_path(os.environ.get("TUNEYARD_CACHE") or user_cache_path("tuneyard"))
 
 
 def local_folder(location: str, *, weights: bool = True) -> Path:

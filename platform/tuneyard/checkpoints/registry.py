@@ -17,14 +17,14 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tuneyard.core.errors import ConfigError, RegistryError
-from tuneyard.core.home import expand_home, tuneyard_home
+from tuneyard.core.home import tuneyard_home
 from tuneyard.storage.folder import is_uri
 
 FOLDER_SCHEME = "tuneyard"
 MAX_METRICS_PER_WRITE = 1000
 """MLflow's own limit."""
 
-_REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z][A-Za-z0-9_-]*)|/(?P<version>\d+))")
+REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z][A-Za-z0-9_-]*)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class ModelRegistry:
 
     def find(self, reference: str) -> ModelVersion:
         """The version that `name@alias` or `name/version` means. Raises RegistryError with what there is."""
-        match = _REFERENCE.fullmatch(reference)
+        match = REFERENCE.fullmatch(reference)
         if not match:
             raise RegistryError(f"{reference!r} is no model reference. Write name@alias or name/version.")
         name, alias, version = match["name"], match["alias"], match["version"]
@@ -140,23 +140,6 @@ class ModelRegistry:
             known = [f"{v.name}/{v.version}" for v in self.versions(name)]
             there = f"It has {', '.join(known)}." if known else "No model of that name is registered."
             raise RegistryError(f"{reference} is not in the registry {self.uri}. {there}") from e
-
-    def resolve_checkpoint(self, reference: str) -> str:
-        """locate, without the version."""
-        return self.locate(reference)[0]
-
-    def locate(self, reference: str) -> tuple[str, str | None]:
-        """The checkpoint's location and its `name/version` here, of a reference `name@alias` or `name/version`; or of a
-        path, made absolute, or of a URI, then with None. Variables of the environment expand, `$TUNEYARD_HOME` to its
-        default where it is not set.
-        """
-        reference = os.path.expandvars(expand_home(reference))
-        if is_uri(reference):
-            return reference, None
-        if _REFERENCE.fullmatch(reference) and not Path(reference).exists():
-            found = self.find(reference)
-            return found.checkpoint, f"{found.name}/{found.version}"
-        return str(Path(reference).expanduser().resolve()), None
 
 
 def _as_source(location: str) -> str:

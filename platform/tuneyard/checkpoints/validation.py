@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tuneyard.checkpoints.layout.gpt_oss import (
     config_problems,
-    name_some,
     read_json,
     tensor_problems,
     tokenizer_problems,
@@ -25,6 +24,7 @@ from tuneyard.checkpoints.manifest import (
     table_digest,
 )
 from tuneyard.core.errors import CheckpointError
+from tuneyard.core.wording import first_of
 
 INDEX_NAME = "model.safetensors.index.json"
 LOADED_SUFFIXES = (".safetensors", ".bin", ".json", ".jinja", ".py", ".model")
@@ -131,7 +131,7 @@ def _file_problems(folder: Path, manifest: CheckpointManifest, weights: _Weights
 def _changed_tensors(manifest: CheckpointManifest, weights: _Weights, file: str) -> str:
     """The tensors of a file that are not the manifest's, in words."""
     inside = [tensor for tensor, home in weights.file_of.items() if home == file]
-    return name_some([name for name in inside if manifest.tensors.get(name) != weights.tensors[name]])
+    return first_of([name for name in inside if manifest.tensors.get(name) != weights.tensors[name]])
 
 
 def _base_problems(manifest: CheckpointManifest, base_folder: Path) -> Iterator[str]:

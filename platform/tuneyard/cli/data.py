@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tuneyard.chats.formats import FORMATS
 from tuneyard.core.command import Commands, add_command
 from tuneyard.core.errors import DatasetError
+from tuneyard.core.room_commands import BUILD_BASE_MODEL
 
 if TYPE_CHECKING:
     from tuneyard.chats.dataset import ChatRowReader
@@ -182,11 +183,11 @@ def _parity(arguments: argparse.Namespace) -> int:
     from tuneyard.api.admin_key import load_admin_key
     from tuneyard.checkpoints.manifest import read_manifest
     from tuneyard.checkpoints.node_cache import local_folder
-    from tuneyard.checkpoints.registry import ModelRegistry
+    from tuneyard.checkpoints.references import resolve_checkpoint
     from tuneyard.core.errors import CheckpointError
     from tuneyard.harmony.parity import check_parity, parse_parity_rows, render_over_http, render_with
 
-    folder = local_folder(ModelRegistry().resolve_checkpoint(arguments.model), weights=False)
+    folder = local_folder(resolve_checkpoint(arguments.model), weights=False)
     manifest = read_manifest(folder)
     rows = parse_parity_rows(manifest.parity)
     if manifest.codec is None or not rows:
@@ -233,7 +234,7 @@ def _codec(model: str) -> HarmonyCodec:
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
             f"--model {folder}: no checkpoint there, and tokens are counted with its tokenizer. "
-            "Build the demo's with: python -m jobs.build_base_model smol-oss-135m"
+            f"Build the demo's with: python -m {BUILD_BASE_MODEL} smol-oss-135m"
         )
     settings = CodecSettings()
     if (folder / MANIFEST_NAME).is_file():

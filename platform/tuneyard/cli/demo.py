@@ -23,6 +23,7 @@ from tuneyard.core.command import run_command
 from tuneyard.core.errors import TuneyardError
 from tuneyard.core.home import tuneyard_home
 from tuneyard.core.ports import check_port_free
+from tuneyard.core.room_commands import BUILD_BASE_MODEL, CHAT_PAGE, DEPLOY, EVALUATE, FINETUNE
 
 BASE, TUNED = "smol-oss-135m", "brindle-support"
 QUESTION = "Brindle stopped and now reports E47, any idea why?"
@@ -61,9 +62,9 @@ class Demo:
         check_port_free("127.0.0.1", self._ui_port, f'make demo ARGS="--ui-port {self._ui_port + 1}"')
         with self._children:
             with self._step("base model"):
-                self._command("-m", "jobs.build_base_model", BASE)
+                self._command("-m", BUILD_BASE_MODEL, BASE)
             with self._step("finetune"):
-                self._command("-m", "jobs.finetune", "--config", "jobs/configs/demo_cpu.yaml", "--address", "local")
+                self._command("-m", FINETUNE, "--config", "jobs/configs/demo_cpu.yaml", "--address", "local")
             with self._step("deploy base and tuned"):
                 self._deploy()
             with self._step("first answer of the tuned model"):
@@ -82,7 +83,7 @@ class Demo:
     def _deploy(self) -> None:
         config = "serve_apps/configs/demo_cpu.yaml"
         arguments = ["--config", config, "--address", "local", "--set", f"http.port={self._port}"]
-        server = self._background("-m", "serve_apps.deploy", *arguments)
+        server = self._background("-m", DEPLOY, *arguments)
         _wait_for(f"{self._tuned_url}/models", server)
         _wait_for(f"{self._base_url}/models", server)
 
@@ -102,7 +103,7 @@ class Demo:
     def _open_chat_page(self) -> None:
         page = self._background(
             "-m",
-            "ui",
+            CHAT_PAGE,
             *("--base-url", self._tuned_url, "--base-url", self._base_url, "--port", str(self._ui_port)),
             # A model of this size wanders at a higher one.
             *("--system-prompt", SYSTEM_PROMPT, "--title", "Brindle support", "--temperature", "0"),
@@ -113,7 +114,7 @@ class Demo:
     def _evaluate(self) -> list[dict[str, object]]:
         result = tuneyard_home() / "demo_scores.json"
         self._command(
-            *("-m", "jobs.evaluate", "--data", "jobs/data/brindle_heldout.jsonl", "--json", str(result)),
+            *("-m", EVALUATE, "--data", "jobs/data/brindle_heldout.jsonl", "--json", str(result)),
             *("--model", f"{BASE}={self._base_url}", "--model", f"{TUNED}={self._tuned_url}"),
             *("--max-tokens", str(ANSWER_TOKENS)),
             "--limit",

@@ -31,9 +31,10 @@ from tuneyard.cluster.job_submission import (
 )
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.command import Commands, add_command, add_overrides
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ClusterError
 from tuneyard.core.resources import what_lacks
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.room_commands import FINETUNE
 from tuneyard.planning.nemo_parallelism import check_nemo_config
 from tuneyard.planning.nemo_recipe_values import recipe_values
 
@@ -188,7 +189,7 @@ def _resume(arguments: argparse.Namespace) -> int:
             raise ClusterError(
                 f"{job.submission_id} is still {str(job.status).lower()}: tuneyard jobs logs -f {job.submission_id}"
             )
-        if "jobs.finetune" not in shlex.split(job.entrypoint):
+        if FINETUNE not in shlex.split(job.entrypoint):
             raise ClusterError(f"{job.submission_id} is no finetuning run: {job.entrypoint}")
         if job.status == "SUCCEEDED":
             raise ClusterError(

@@ -58,9 +58,9 @@ def add_models_command(commands: Commands) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from tuneyard.checkpoints.registry import ModelRegistry
+    from tuneyard.checkpoints.references import resolve_checkpoint
 
-    folder = local_folder(ModelRegistry().resolve_checkpoint(arguments.model))
+    folder = local_folder(resolve_checkpoint(arguments.model))
     manifest = validate_hf_checkpoint(folder)
     proved = check_for_engine(folder, manifest, arguments.engine, arguments.base)
     size = sum(entry.size_bytes for entry in manifest.files.values())
@@ -73,9 +73,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> None:
-    from tuneyard.checkpoints.registry import ModelRegistry
+    from tuneyard.checkpoints.references import resolve_checkpoint
 
-    folder = local_folder(ModelRegistry().resolve_checkpoint(arguments.model))
+    folder = local_folder(resolve_checkpoint(arguments.model))
     manifest = validate_hf_checkpoint(folder)
     target = arguments.target if is_uri(arguments.target) else str(Path(arguments.target).expanduser().resolve())
     if is_uri(target):

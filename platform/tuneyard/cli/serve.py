@@ -12,7 +12,8 @@ from tuneyard.cluster.job_client import follow, job_client, job_server, serve_cl
 from tuneyard.cluster.job_submission import job_command, job_environment
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.command import Commands, add_command, add_overrides
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
+from tuneyard.core.room_commands import DEPLOY
 
 EPILOG = """\
 examples:
@@ -43,7 +44,7 @@ def add_serve_command(commands: Commands) -> None:
 
 def _deploy(arguments: argparse.Namespace) -> int:
     config = load_config(ServeConfig, arguments.config, arguments.overrides)
-    command, variables = job_command("serve_apps.deploy", arguments.config, config, arguments.overrides, "--detach")
+    command, variables = job_command(DEPLOY, arguments.config, config, arguments.overrides, "--detach")
     environment = job_environment(job_server(arguments.address), variables)
     with job_client(arguments.address) as client:
         job = submit_job(client, command, environment, {"deploys": str(arguments.config)})

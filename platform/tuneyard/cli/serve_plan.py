@@ -13,8 +13,8 @@ from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4, read_json
 from tuneyard.checkpoints.node_cache import local_folder
 from tuneyard.configs.serve import ModelAppConfig, ServeConfig
 from tuneyard.core.command import Commands, add_command, add_overrides
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import CheckpointError, ConfigError
-from tuneyard.core.strict_config import load_config
 from tuneyard.planning.serve_plan import OVERHEAD_GIB, PUBLISHED, ServePlan, plan_engine
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
 
@@ -74,9 +74,9 @@ def _sizes(model: ModelAppConfig, size: str | None, bf16: bool) -> tuple[Mapping
     """config.json and whether the experts are MXFP4."""
     if size is not None:
         return PUBLISHED[size], not bf16
-    from tuneyard.checkpoints.registry import ModelRegistry
+    from tuneyard.checkpoints.references import resolve_checkpoint
 
-    location = ModelRegistry().resolve_checkpoint(model.checkpoint)
+    location = resolve_checkpoint(model.checkpoint)
     folder = local_folder(location)
     if not (folder / "config.json").is_file():
         raise CheckpointError(

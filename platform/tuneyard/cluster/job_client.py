@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import os
-import re
 import socket
 import sys
 import time
@@ -19,14 +18,12 @@ from tqdm import tqdm
 
 from tuneyard.cluster.auth_token import DEFAULT_FILE, token_source, use_token_if_there
 from tuneyard.core.errors import ClusterError, ConfigError
+from tuneyard.core.room_commands import PROGRESS_LINE, PROGRESS_PREFIX
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 STARTING_S = 60.0
 MAX_NODES = 10_000
 """The most that Ray's list gives."""
-PREFIX = "training: "
-PROGRESS = re.compile(rf"{PREFIX}step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
-"""The line that jobs.runs.progress writes where no terminal listens."""
 
 
 def job_server(address: str | None) -> str:
@@ -217,7 +214,7 @@ class LogPrinter:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        found = PROGRESS.match(line)
+        found = PROGRESS_LINE.match(line)
         if found is None:
             self._close_bar()
             print(line, file=self._stream, flush=True)
@@ -238,7 +235,7 @@ class LogPrinter:
 
 def last_progress(log: str) -> str | None:
     """The newest line of a log that says how training stands, or None."""
-    return next((line for line in reversed(log.splitlines()) if line.startswith(PREFIX)), None)
+    return next((line for line in reversed(log.splitlines()) if line.startswith(PROGRESS_PREFIX)), None)
 
 
 def with_address(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from tuneyard.configs.deploy_after import load_deployment
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import tuneyard_home
+from tuneyard.core.room_commands import FINETUNE
 from tuneyard.core.strict_config import ENV_PREFIX, StrictConfig
 from tuneyard.storage.folder import default_storage
 
@@ -97,7 +98,7 @@ def finetune_command(path: Path, config: FinetuneConfig, overrides: Sequence[str
             "a folder of the cluster, absolute, or the URI of an object store."
         )
     if config.deploy is None:
-        return job_command("jobs.finetune", path, config, overrides)
+        return job_command(FINETUNE, path, config, overrides)
     deployment = load_deployment(config)
     deploy = Path(config.deploy)
     if deploy.is_relative_to(CHECKOUT):
@@ -108,7 +109,7 @@ def finetune_command(path: Path, config: FinetuneConfig, overrides: Sequence[str
             {DEPLOY_VARIABLE: deployment.model_dump_json(exclude_unset=True)},
         )
     changed = config.model_copy(update={"deploy": place})
-    command, more = job_command("jobs.finetune", path, changed, [*overrides, f"deploy={json.dumps(place)}"])
+    command, more = job_command(FINETUNE, path, changed, [*overrides, f"deploy={json.dumps(place)}"])
     return command, variables | more
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
-from tuneyard.core.strict_config import load_config
 
 
 def load_deployment(config: FinetuneConfig) -> ServeConfig:

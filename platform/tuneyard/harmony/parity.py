@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool, request_fields
 from tuneyard.core.errors import CheckpointError, ParityError
+from tuneyard.core.strict_model import FrozenModel
 from tuneyard.harmony.codec import HarmonyCodec
 
 PARITY_ROWS = 16
@@ -25,10 +26,8 @@ CONTEXT_TOKENS = 24
 RENDER_TIMEOUT_S = 60.0
 
 
-class ParityRow(BaseModel):
+class ParityRow(FrozenModel):
     """A prompt as training rendered it: `token_ids` of `messages` with `tools`, on the day `today` (ISO)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     messages: tuple[ChatMessage, ...]
     tools: tuple[ChatTool, ...] = ()

@@ -7,13 +7,13 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
 import openai_harmony
 from tokenizers import Tokenizer
 
+from tuneyard.core.atomic_files import write_atomically
 from tuneyard.core.errors import CheckpointError, MissingDependencyError
 from tuneyard.core.home import tuneyard_home
 
@@ -60,10 +60,8 @@ def _unpacked_vocabulary_folder() -> Path:
     if found != O200K_SHA256:
         raise CheckpointError(f"bpe-openai's o200k_base.tiktoken has sha256 {found}, expected {O200K_SHA256}.")
     folder.mkdir(parents=True, exist_ok=True)
-    # Several workers may do this at once: each writes its own file, the last rename wins.
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(target)
+    # Several workers may do this at once; the last one wins.
+    write_atomically(target, data)
     return folder
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tuneyard.checkpoints.layout.gpt_oss import expected_mxfp4_tensors, expected_tensors
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.core.room_commands import QUANTIZE
 from tuneyard.planning.gpus import GPUS, Gpu
 from tuneyard.planning.tensorrt_llm_arguments import kernel_problems, kv_cache_dtype, parallelism_problems
 
@@ -170,6 +171,6 @@ def _memory_problems(plan: ServePlan, is_mxfp4: bool) -> Iterator[str]:
 
 
 _BF16_FIX = (
-    "The experts are BF16, four times the size of MXFP4: python -m jobs.quantize SOURCE --format mxfp4, "
+    f"The experts are BF16, four times the size of MXFP4: python -m {QUANTIZE} SOURCE --format mxfp4, "
     "or more GPUs (tensor_parallel_size)."
 )

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from tuneyard.chats.dataset import MAX_SHOWN_PROBLEMS, content_bytes
 from tuneyard.chats.messages import ChatExample
+from tuneyard.core.atomic_files import write_atomically
 from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
 from tuneyard.training_data.token_table import TokenTable, build_token_table, pack_rows
 
@@ -91,7 +92,7 @@ def build_token_store(
         parts = list(_rendered_parts(source, settings, folder, processes or _default_processes()))
         summary = {name: sum(part[name] for part in parts) for name in ("rows", "tokens", "too_long")}
         named = [name for part in parts for name in part["too_long_named"]][:MAX_SHOWN_PROBLEMS]
-        _write_whole(index, json.dumps(summary | {"too_long_named": named}).encode())
+        write_atomically(index, json.dumps(summary | {"too_long_named": named}).encode())
     found = json.loads(index.read_text(encoding="utf-8"))
     return TokenStore(folder, **(found | {"too_long_named": tuple(found["too_long_named"])}))
 
@@ -117,7 +118,7 @@ def write_part(table: TokenTable, path: Path, chats_digest: str = "") -> dict[st
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    _write_whole(path, sink.getvalue())
+    write_atomically(path, sink.getvalue().to_pybytes())
     return summary
 
 
@@ -225,12 +226,6 @@ def _digest(chats: list[ChatExample]) -> str:
         # The place too: rows name it.
         digest.update(chat.source.encode() + content_bytes(chat) + b"\n")
     return digest.hexdigest()
-
-
-def _write_whole(path: Path, data: Any) -> None:
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def _batched(items: Iterable[ChatExample], size: int) -> Iterator[list[ChatExample]]:

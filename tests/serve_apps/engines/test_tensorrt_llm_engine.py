@@ -23,8 +23,8 @@ from serve_apps.engines.engine_factory import create_engine
 from tests.serve_apps.engines.test_engine import PROMPT, collect, request, wait_until_idle
 from tuneyard.configs.serve import EngineConfig, ServeConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError, EngineError, MissingDependencyError, RequestError
-from tuneyard.core.strict_config import load_config
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
 
 pytestmark = pytest.mark.usefixtures("fake_tensorrt_llm")

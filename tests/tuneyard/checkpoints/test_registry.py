@@ -25,7 +25,7 @@ def test_versions_point_at_checkpoints_and_the_alias_moves(registry: ModelRegist
     assert registry.find("support@newest").version == 2
     assert registry.find("support/1").tags["base_digest"] == "b"
     assert registry.find("support/1").run_id == run
-    assert registry.resolve_checkpoint("support/1") == str(tmp_path / "with space" / "1")
+    assert registry.find("support/1").checkpoint == str(tmp_path / "with space" / "1")
     assert [v.version for v in registry.versions("support")] == [1, 2]
 
 
@@ -44,7 +44,3 @@ def test_unknown_references_say_what_there_is(registry: ModelRegistry, tmp_path:
         registry.find("unknown/1")
     with pytest.raises(RegistryError, match=r"Write name@alias or name/version"):
         registry.find("what?")
-
-
-def test_a_path_is_its_own_reference(registry: ModelRegistry, tmp_path: Path) -> None:
-    assert registry.resolve_checkpoint(str(tmp_path)) == str(tmp_path)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tuneyard.cli.main import main
 from tuneyard.cluster.job_client import LogPrinter, follow, last_progress
 from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ClusterError
-from tuneyard.core.strict_config import load_config
 
 CONFIGS = Path("jobs/configs")
 

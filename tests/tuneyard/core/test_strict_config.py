@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
-from tuneyard.core.strict_config import load_config
 
 FINETUNE = "run: {name: r, model_name: m}\nmodel: {base: base}\ndata: {train: a.jsonl}\n"
 

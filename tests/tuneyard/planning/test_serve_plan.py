@@ -12,8 +12,8 @@ import pytest
 from tuneyard.cli.main import main
 from tuneyard.configs.serve import EngineConfig, ModelAppConfig, ServeConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
-from tuneyard.core.strict_config import load_config
 from tuneyard.planning.gpus import GPUS
 from tuneyard.planning.serve_plan import PUBLISHED, loaded_expert_bytes, plan_engine, weight_bytes
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments, parallelism_problems

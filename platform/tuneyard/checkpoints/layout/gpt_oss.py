@@ -13,6 +13,7 @@ from typing import Any
 
 from tuneyard.checkpoints.layout.safetensors_header import TensorEntry
 from tuneyard.core.errors import CheckpointError
+from tuneyard.core.wording import first_of
 
 ARCHITECTURE = "GptOssForCausalLM"
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
@@ -143,8 +144,8 @@ def tensor_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry
     missing, unexpected = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if missing or unexpected:
         yield (
-            f"the weights are not named as {ARCHITECTURE}'s: missing {name_some(missing)}; "
-            f"unexpected {name_some(unexpected)}. "
+            f"the weights are not named as {ARCHITECTURE}'s: missing {first_of(missing)}; "
+            f"unexpected {first_of(unexpected)}. "
             "A loader would fill the missing ones with random numbers. Export the weights again."
         )
     for name in sorted(expected.keys() & tensors):
@@ -208,11 +209,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object.")
     return data
-
-
-def name_some(names: list[str]) -> str:
-    """Up to three names and how many more there are."""
-    if not names:
-        return "none"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

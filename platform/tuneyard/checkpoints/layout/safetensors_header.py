@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tuneyard.core.errors import CheckpointError
-from tuneyard.core.strict_config import StrictConfig
+from tuneyard.core.strict_model import FrozenModel
 
 DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
@@ -31,14 +31,14 @@ MAX_HEADER_BYTES = 100_000_000
 CHUNK_BYTES = 4 * 1024 * 1024
 
 
-class FileEntry(StrictConfig):
+class FileEntry(FrozenModel):
     """A file as the manifest knows it."""
 
     sha256: str
     size_bytes: int
 
 
-class TensorEntry(StrictConfig):
+class TensorEntry(FrozenModel):
     """A tensor as the manifest knows it; dtype in safetensors' spelling (BF16), sha256 over its raw bytes."""
 
     dtype: str
