@@ -1,1 +1,1 @@
-"""The chat page: a Gradio room that talks to OpenAI-compatible endpoints over HTTP, and to nothing else."""
+"""The chat page, in Gradio. It talks to OpenAI-compatible endpoints over HTTP and to nothing else."""

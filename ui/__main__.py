@@ -1,4 +1,4 @@
-"""`python -m ui`: serve the chat page until Ctrl-C."""
+"""The command `python -m ui`: serves the chat page until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ examples:
   python -m ui --system-prompt "You answer for Acme support." --example "Where is my order?"
   OPENAI_API_KEY=... python -m ui --base-url https://api.example.com/v1
 
-The page only talks to the base URLs given here. It has no login: keep --host on loopback,
-or put a proxy that asks for one in front of it.
+The page talks only to the base URLs given here. It has no login: keep --host on loopback,
+or put a proxy with a login in front of it.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; its help is written to be learned from."""
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m ui",
         description="A chat page for the models behind one or more OpenAI-compatible endpoints.",
@@ -40,12 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--base-url", action="append", type=_base_url, metavar="URL",
         help=f"an endpoint's base URL, ending in /v1; repeat it for more (default: {DEFAULT_BASE_URL})")  # fmt: skip
     add("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s, this machine only)")
-    add("--port", type=int, default=7860, help="the port to listen on; 0 takes any free one (default: %(default)s)")
-    add("--system-prompt", default="", metavar="TEXT", help="what the system prompt box holds at first")
+    add("--port", type=int, default=7860, help="the port to listen on; 0 picks a free one (default: %(default)s)")
+    add("--system-prompt", default="", metavar="TEXT", help="initial text of the system prompt box")
     add("--temperature", type=_temperature, default=1.0, metavar="T",
-        help="what the temperature is set to at first, 0 to 2 (default: %(default)g)")  # fmt: skip
+        help="initial temperature, 0 to 2 (default: %(default)g)")  # fmt: skip
     add("--title", default="Tuneyard chat", help="the page's title (default: %(default)s)")
-    add("--example", action="append", metavar="TEXT", help="a question offered on the empty page; repeat it for more")
+    add("--example", action="append", metavar="TEXT", help="a question offered on the empty page; repeat for more")
     add("--api-key-env", default="OPENAI_API_KEY", metavar="NAME",
         help="the environment variable that holds the API key (default: %(default)s; unset: no key)")  # fmt: skip
     return parser
@@ -65,7 +65,7 @@ def _temperature(text: str) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 after Ctrl-C or SIGTERM; 1 with a one-line message when the page cannot be served."""
+    """Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 with a one-line message when the page cannot be served."""
     args = build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as KeyboardInterrupt
     try:
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
-    """Imports what is heavy, and serves."""
+    """Serves the page on the open socket. Imports Gradio here, after the arguments are parsed."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is imported
 
     from ui.chat_client import ChatClient

@@ -1,4 +1,4 @@
-"""Models and streamed answers of OpenAI-compatible endpoints, as typed events; no gradio here."""
+"""Client of OpenAI-compatible endpoints: lists models and streams answers as typed events. Imports no gradio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ui.chat_errors import ChatError, explain_before_answer, explain_during_answ
 CONNECT_TIMEOUT_S = 5.0
 LISTING_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 600.0
-"""The longest silence inside an answer: a CPU may need minutes for the first token of a long prompt."""
+"""Longest wait for the next chunk of an answer: a CPU may need minutes for the first token of a long prompt."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ServedModel:
 
     @property
     def key(self) -> str:
-        """One string that holds both, for a dropdown's value."""
+        """Base URL and model id in one string, for a dropdown's value."""
         return f"{self.base_url} {self.model_id}"
 
     @classmethod
@@ -40,7 +40,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ModelListing:
-    """The models found, in the order of the base URLs, and one sentence for each endpoint that failed."""
+    """The models served, in the order of the base URLs, and one sentence for each endpoint that failed."""
 
     models: tuple[ServedModel, ...]
     problems: tuple[str, ...]
@@ -48,7 +48,7 @@ class ModelListing:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question with its history. `max_tokens` None leaves the limit to the model."""
+    """One question with its history. With `max_tokens` None the server's limit applies."""
 
     model: ServedModel
     messages: Sequence[dict[str, str]]
@@ -56,19 +56,19 @@ class ChatRequest:
     top_p: float = 1.0
     max_tokens: int | None = None
     reasoning_effort: str | None = None
-    """None leaves it to the server, which takes what the model was trained with."""
+    """None: the server uses the effort that the model was trained with."""
 
 
 @dataclass(frozen=True)
 class ReasoningDelta:
-    """More of the model's reasoning."""
+    """New text of the model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class AnswerDelta:
-    """More of the answer."""
+    """New text of the answer."""
 
     text: str
 
@@ -86,7 +86,7 @@ class AnswerDone:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """The decoding speed: the first token's wait is left out."""
+        """Decoding speed, without the wait for the first token; None if it cannot be computed."""
         if self.completion_tokens is None or self.first_token_s is None or self.completion_tokens < 2:
             return None
         decoding_s = self.total_s - self.first_token_s
@@ -97,21 +97,21 @@ ChatEvent = ReasoningDelta | AnswerDelta | AnswerDone
 
 
 class ChatClient:
-    """Talks to the endpoints it was given, and refuses any other base URL.
+    """Client of the given endpoints; refuses any other base URL.
 
-    One event loop per client: it keeps connections open between requests.
+    Use a client on one event loop only: it keeps connections open between requests.
     """
 
     def __init__(self, base_urls: Sequence[str], api_key: str = "none") -> None:
         timeout = openai.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        # No silent retries: a person sees the error and decides.
+        # No automatic retries: the person sees the error and decides.
         self._clients = {
             url: openai.AsyncOpenAI(base_url=url, api_key=api_key, timeout=timeout, max_retries=0)
             for url in dict.fromkeys(url.rstrip("/") for url in base_urls)
         }
 
     async def models(self) -> ModelListing:
-        """What every endpoint serves now; never raises for an endpoint that fails."""
+        """Lists the models of every endpoint. An endpoint that fails becomes a sentence in `problems`, not an error."""
         results = await asyncio.gather(*map(self._models_of, self._clients), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, ChatError):
@@ -133,9 +133,9 @@ class ChatClient:
             raise not_an_endpoint(base_url) from e
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        """The answer's events in order; the last one is AnswerDone.
+        """Yields the answer's events in order; the last one is AnswerDone.
 
-        Raises ChatError before the first event (nothing was answered) or between events (the
+        Raises ChatError before the first event (the request got no answer) or between events (the
         stream broke). Closing the iterator, or cancelling the task that reads it, closes the HTTP
         stream, so that the server aborts the request.
         """
@@ -145,15 +145,15 @@ class ChatClient:
             chunks = await self._open(request)
         except openai.APIError as e:
             raise explain_before_answer(e, base_url) from e
-        clock = _AnswerClock(started)
+        reader = _ChunkReader(started)
         async with chunks:
             try:
                 async for chunk in chunks:
-                    for event in clock.events_of(chunk):
+                    for event in reader.events_of(chunk):
                         yield event
             except (openai.APIError, json.JSONDecodeError) as e:
                 raise explain_during_answer(e, base_url) from e
-        yield clock.done(base_url)
+        yield reader.done(base_url)
 
     async def _open(self, request: ChatRequest) -> openai.AsyncStream[ChatCompletionChunk]:
         client = self._clients.get(request.model.base_url)
@@ -174,13 +174,13 @@ class ChatClient:
         return stream
 
     async def aclose(self) -> None:
-        """Closes the kept connections."""
+        """Closes all open connections."""
         for client in self._clients.values():
             await client.close()
 
 
-class _AnswerClock:
-    """Turns chunks into events, and remembers what AnswerDone needs."""
+class _ChunkReader:
+    """Converts chunks to events and collects what AnswerDone reports: usage, finish reason, times."""
 
     def __init__(self, started: float) -> None:
         self._started = started
@@ -195,7 +195,7 @@ class _AnswerClock:
         events: list[ChatEvent] = []
         for choice in chunk.choices[:1]:
             self._finish_reason = choice.finish_reason or self._finish_reason
-            # Not in OpenAI's own schema: DeepSeek's field, which most open servers copied.
+            # Not in OpenAI's schema: DeepSeek's field, which most open servers use.
             if reasoning := getattr(choice.delta, "reasoning_content", None):
                 events.append(ReasoningDelta(reasoning))
             if choice.delta.content:

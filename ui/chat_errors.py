@@ -1,4 +1,4 @@
-"""What a person reads when an endpoint fails: what happened, where, and what to do."""
+"""Error messages for people when an endpoint fails: what happened, where, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ START_HINT = "Start it with `make demo` or `python -m serve_apps.deploy ...`."
 
 ADVICE = {
     400: "The model refused the request",
-    401: "The endpoint wants an API key (set OPENAI_API_KEY and restart the page)",
+    401: "The endpoint needs an API key (set OPENAI_API_KEY and restart the page)",
     403: "The API key may not do this",
     404: "Not found (refresh the model list)",
     422: "The model refused the request",
@@ -20,32 +20,32 @@ ADVICE = {
 
 
 class ChatError(TuneyardError):
-    """An endpoint cannot be reached, refused a request, or broke off an answer."""
+    """An endpoint cannot be reached, refused a request, or ended an answer early."""
 
 
 def explain_before_answer(error: openai.APIError, base_url: str) -> ChatError:
-    """The error for a request that got no answer at all."""
+    """The error for a request that got no answer."""
     match error:
         case openai.APIStatusError():
             return ChatError(_explain_status(error, base_url))
         case openai.APITimeoutError():
-            return ChatError(f"{base_url} took the request but did not answer in time. It may be overloaded.")
+            return ChatError(f"{base_url} accepted the request but did not answer in time. It may be overloaded.")
         case _:
             return ChatError(f"Nothing answers at {base_url}: is the model deployed? {START_HINT}")
 
 
 def explain_during_answer(error: Exception | None, base_url: str) -> ChatError:
-    """The error for an answer that started; None means that the stream ended without a finish reason."""
-    kept = "What came is kept; Retry asks again."
+    """The error for an answer that had started. `error` is None when the stream ended without a finish reason."""
+    kept = "The text so far is kept; Retry asks again."
     if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
-        return ChatError(f"The model broke off: {_server_message(error)} {kept}")
+        return ChatError(f"The answer ended early: {_server_message(error)} {kept}")
     if isinstance(error, openai.APITimeoutError):
-        return ChatError(f"{base_url} went silent in the middle of the answer. {kept}")
+        return ChatError(f"{base_url} stopped sending in the middle of the answer. {kept}")
     return ChatError(f"The connection to {base_url} broke in the middle of the answer. {kept}")
 
 
 def not_an_endpoint(base_url: str) -> ChatError:
-    """The error for a server that answers, but not with a model list."""
+    """The error for a server whose answer is not a model list."""
     return ChatError(f"{base_url}/models does not list models in OpenAI's form. A base URL usually ends in /v1.")
 
 
@@ -56,7 +56,7 @@ def _explain_status(error: openai.APIStatusError, base_url: str) -> str:
 
 
 def _server_message(error: openai.APIError) -> str:
-    """The server's own words, without the client's `Error code: ...` wrapping."""
+    """The server's message, without the `Error code: ...` that the client puts around it."""
     body = error.body
     if isinstance(body, dict):
         message = body.get("message") or body.get("detail")

@@ -1,4 +1,4 @@
-"""The page: its components, and what each click does. The conversation itself lives in transcript.py."""
+"""The page's components and event handlers. The conversation itself is in transcript.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import gradio as gr
 
 from ui.chat_client import ChatClient, ChatRequest, ModelListing, ServedModel
 from ui.live_answers import LiveAnswers
-from ui.transcript import Turn, api_messages, display_messages, readable
+from ui.transcript import Turn, api_messages, display_messages, escape_tags
 
 Values = dict[Any, Any]
-"""What gradio hands to a handler, or takes from it, by component."""
+"""Values by component, as Gradio passes them to a handler and takes them back."""
 
 REASONING_EFFORTS = (("as trained", ""), ("low", "low"), ("medium", "medium"), ("high", "high"))
-"""As trained: nothing is sent, and the server takes the effort that the checkpoint's manifest names."""
+"""Labels and values. `as trained` sends no effort: the server uses the one in the checkpoint's manifest."""
 LATEX_DELIMITERS = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
@@ -26,10 +26,9 @@ LATEX_DELIMITERS = [
 
 
 class ChatPage:
-    """A Gradio Blocks with its handlers; `blocks` is what a server mounts.
+    """A Gradio Blocks app with its handlers; a server mounts `blocks`.
 
-    Handlers take `{component: value}` and give `{component: update}`, so a test can call them
-    without a browser.
+    Handlers take `{component: value}` and return `{component: update}`, so tests call them without a browser.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class ChatPage:
             self._lay_out_chat(examples)
             self._lay_out_settings(system_prompt, temperature)
             self._connect()
-        # Gradio's own default is one answer at a time for everybody.
+        # Gradio's default is one answer at a time for all visitors together.
         self.blocks.queue(default_concurrency_limit=None, api_open=False)
 
     def _lay_out_header(self, title: str) -> None:
@@ -103,16 +102,18 @@ class ChatPage:
         self.blocks.unload(self.stop)
 
     async def list_models(self, values: Values) -> Values:
-        """The dropdown with what is served now; a choice that is still served stays. Where nothing was chosen yet, the
-        first endpoint's first model is; what is no longer served is not replaced behind the person's back.
+        """Updates the dropdown with the models that are served now.
+
+        Keeps a choice that is still served; without a choice, selects the first model of the first endpoint. A chosen
+        model that is gone is reported and not replaced.
         """
         listing = await self._client.models()
         keys = [model.key for model in listing.models]
         before = values[self.model] or (keys[0] if keys else None)
         chosen = before if before in keys else None
-        problems = [readable(sentence) for sentence in problem_sentences(listing)]
+        problems = [escape_tags(sentence) for sentence in problem_sentences(listing)]
         if keys and before and before != chosen:
-            problems.append(f"{ServedModel.from_key(before).model_id} is not served any more. Choose another model.")
+            problems.append(f"{ServedModel.from_key(before).model_id} is no longer served. Choose another model.")
         problem = "\n\n".join(problems)
         return {
             self.model: gr.update(choices=model_choices(listing), value=chosen),
@@ -120,7 +121,7 @@ class ChatPage:
         }
 
     async def ask(self, values: Values, request: gr.Request) -> AsyncGenerator[Values, None]:
-        """Shows the question at once, then the answer as it comes."""
+        """Shows the question at once, then the answer while it streams."""
         question = values[self.question]
         if question.strip():
             async with aclosing(self._answer(question, values, request)) as updates:
@@ -132,13 +133,13 @@ class ChatPage:
     async def ask_example(
         self, values: Values, picked: gr.SelectData, request: gr.Request
     ) -> AsyncGenerator[Values, None]:
-        """Asks the example that was clicked."""
+        """Asks the clicked example question."""
         async with aclosing(self._answer(picked.value["text"], values, request)) as updates:
             async for update in updates:
                 yield update
 
     async def ask_again(self, values: Values, request: gr.Request) -> AsyncGenerator[Values, None]:
-        """Drops the last turn and asks its question anew, with the settings of now."""
+        """Replaces the last turn: asks its question again with the current settings."""
         *earlier, last = values[self.turns]
         async with aclosing(self._answer(last.question, values | {self.turns: earlier}, request)) as updates:
             async for update in updates:
@@ -147,7 +148,7 @@ class ChatPage:
     async def _answer(self, question: str, values: Values, request: gr.Request) -> AsyncGenerator[Values, None]:
         turn = Turn(question)
         turns = [*values[self.turns], turn]
-        # Kept at once: a turn that is only on the screen would be lost if this handler is cancelled.
+        # Saved at once: a turn that is only displayed would be lost if this handler is cancelled.
         yield {
             **self._shown(turns),
             self.turns: turns,
@@ -155,7 +156,7 @@ class ChatPage:
             self.retry: gr.update(interactive=False),
         }
         if not values[self.model]:
-            listed = await self.list_models(values)  # perhaps it was deployed after the page was loaded
+            listed = await self.list_models(values)  # a model may have been deployed after the page was loaded
             values = values | {self.model: listed[self.model]["value"]}
             yield listed
         if values[self.model]:
@@ -166,8 +167,8 @@ class ChatPage:
                     yield self._shown(turns)
         else:
             turn.live = False
-            turn.error = "No model is chosen. Choose one above; if none is listed, deploy one and press ↻."
-        yield {**self._shown(turns), **self._at_rest(turns)}
+            turn.error = "No model is selected. Select one above; if none is listed, deploy one and press ↻."
+        yield {**self._shown(turns), **self._idle(turns)}
 
     def _chat_request(self, question: str, values: Values) -> ChatRequest:
         return ChatRequest(
@@ -180,17 +181,17 @@ class ChatPage:
         )
 
     async def stop(self, request: gr.Request) -> None:
-        """Ends the session's answer; its turn stays, with what came. Also runs when the tab is closed."""
+        """Stops the session's answer and keeps the text so far. Also runs when the tab is closed."""
         self._answers.stop(str(request.session_hash))
 
     async def clear_chat(self) -> Values:
-        """An empty conversation; gradio has cancelled an answer in flight before (see `cancels`)."""
-        return {self.turns: [], **self._shown([]), **self._at_rest([])}
+        """Empties the conversation. Gradio has already cancelled a running answer (see `cancels` in _connect)."""
+        return {self.turns: [], **self._shown([]), **self._idle([])}
 
     def _shown(self, turns: Sequence[Turn]) -> Values:
         return {self.chat: display_messages(turns)}
 
-    def _at_rest(self, turns: Sequence[Turn]) -> Values:
+    def _idle(self, turns: Sequence[Turn]) -> Values:
         return {
             self.question: gr.update(submit_btn=True, stop_btn=False),
             self.retry: gr.update(interactive=bool(turns)),
@@ -198,7 +199,7 @@ class ChatPage:
 
 
 def model_choices(listing: ModelListing) -> list[tuple[str, str]]:
-    """Dropdown labels and values; the endpoint is named where two serve the same model id."""
+    """Labels and values of the dropdown. A label names the endpoint if two endpoints serve the same model id."""
     ids = [model.model_id for model in listing.models]
     return [
         (m.model_id if ids.count(m.model_id) == 1 else f"{m.model_id} ({urlsplit(m.base_url).netloc})", m.key)
@@ -207,7 +208,7 @@ def model_choices(listing: ModelListing) -> list[tuple[str, str]]:
 
 
 def problem_sentences(listing: ModelListing) -> tuple[str, ...]:
-    """What is wrong with the endpoints, in sentences for a person."""
+    """The endpoints' problems as sentences for people; empty if there are none."""
     if listing.models or listing.problems:
         return listing.problems
     return ("The endpoint answers, but serves no model. Deploy one, then press ↻.",)

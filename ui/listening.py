@@ -1,4 +1,4 @@
-"""The page's socket, opened before anything heavy is imported: a taken port shows at once."""
+"""The page's listening socket, opened before the slow imports so that a taken port is reported at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tuneyard.core.errors import ConfigError, PortInUseError
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises PortInUseError or ConfigError."""
+    """Opens the listening socket; port 0 picks a free port.
+
+    Raises PortInUseError for a taken port and ConfigError for an address that cannot be listened on.
+    """
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: a port is a number from 0 to 65535.")
     try:
@@ -19,13 +22,13 @@ def open_socket(host: str, port: int) -> socket.socket:
         if e.errno == errno.EADDRINUSE:
             raise PortInUseError(
                 f"port {port} on {host} is taken, perhaps by another chat page. "
-                f"Take another with --port {port + 1}, or any free one with --port 0."
+                f"Choose another with --port {port + 1}, or any free one with --port 0."
             ) from e
         raise ConfigError(f"cannot listen on {host} port {port}: {e.strerror or e}. Check --host and --port.") from e
 
 
 def describe(host: str, listener: socket.socket) -> str:
-    """Where the page is found, with a warning when others can find it too."""
+    """The line that says where the page is, with a warning if other machines can reach it."""
     name = f"[{host}]" if ":" in host else host
     where = f"Chat page: http://{name}:{listener.getsockname()[1]}  (Ctrl-C ends it)"
     if _is_loopback(host):

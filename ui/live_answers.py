@@ -1,4 +1,4 @@
-"""Answers in flight, one a session: started, watched and stopped."""
+"""Running answers, one per browser session: started, displayed at a steady pace, stopped."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ui.chat_client import ChatClient, ChatRequest
 from ui.transcript import Turn
 
 REDRAW_INTERVAL_S = 0.08
-"""The display follows the stream at this pace, whatever the token rate."""
+"""Seconds between two redraws, whatever the token rate."""
 
 
 class LiveAnswers:
-    """Fills turns from the client, and can stop each session's answer."""
+    """Fills turns with the client's events; can stop the answer of a session."""
 
     def __init__(self, client: ChatClient) -> None:
         self._client = client
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, session: str, turn: Turn, request: ChatRequest) -> AsyncGenerator[None, None]:
-        """Yields whenever the turn changed; the turn is settled when the iterator ends.
+        """Yields each time the turn has changed; the turn is final when the iterator ends.
 
-        An answer that the session still had in flight is stopped first. Closing the iterator, or
-        `stop`, closes the HTTP stream.
+        Stops an answer of the same session that is still running. Closing the iterator, or `stop`, closes the HTTP
+        stream.
         """
         self.stop(session)
         task = asyncio.create_task(self._fill(turn, request))
@@ -37,14 +37,14 @@ class LiveAnswers:
                 if turn.size != shown:
                     shown = turn.size
                     yield
-            _settle(turn, task)
+            _finish_turn(turn, task)
         finally:
             task.cancel()
             if self._tasks.get(session) is task:
                 del self._tasks[session]
 
     def stop(self, session: str) -> None:
-        """Ends the session's answer, if one is in flight; what came is kept. Call it on the event loop."""
+        """Stops the session's running answer, if any, and keeps the text so far. Call it on the event loop."""
         if task := self._tasks.get(session):
             task.cancel()
 
@@ -53,12 +53,12 @@ class LiveAnswers:
             turn.add(event)
 
 
-def _settle(turn: Turn, task: asyncio.Task[None]) -> None:
+def _finish_turn(turn: Turn, task: asyncio.Task[None]) -> None:
     turn.live = False
     if task.cancelled():
         turn.notes = ("stopped",)
     elif isinstance(error := task.exception(), TuneyardError):
         turn.error = str(error)
     elif error is not None:
-        logging.getLogger(__name__).error("answering failed", exc_info=error)
-        turn.error = f"This page failed: {type(error).__name__}. Its log holds the details; Retry asks again."
+        logging.getLogger(__name__).error("the answer failed", exc_info=error)
+        turn.error = f"The page failed: {type(error).__name__}. Its log has the details; Retry asks again."

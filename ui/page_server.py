@@ -1,4 +1,4 @@
-"""Serves a chat page, and leaves the browser no way out but to this server."""
+"""Serves the chat page, with a content policy that keeps the browser on this server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CONTENT_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "base-uri 'self'; form-action 'self'; object-src 'none'"
 )
-"""The browser may talk to this server only. So an image link in an answer cannot carry the chat away."""
+"""Content-Security-Policy: the browser may contact this server only, so an image link in an answer leaks nothing."""
 
 SHUTDOWN_TIMEOUT_S = 1
 
 
 class ContentPolicy:
-    """ASGI middleware that sends the policy with every response."""
+    """ASGI middleware that adds the policy to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -41,7 +41,7 @@ class ContentPolicy:
 
 
 def build_page_app(page: ChatPage) -> FastAPI:
-    """The ASGI app of the page: no API docs, no run history, no monitoring."""
+    """The ASGI app of the page, without API docs, run history and monitoring."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(ContentPolicy)
     mounted: FastAPI = gr.mount_gradio_app(
@@ -52,13 +52,13 @@ def build_page_app(page: ChatPage) -> FastAPI:
 
 
 def serve_page(page: ChatPage, listener: socket.socket) -> None:
-    """Serves on an open socket until Ctrl-C, which is raised on as KeyboardInterrupt."""
+    """Serves on an open socket until Ctrl-C; raises KeyboardInterrupt then."""
     config = uvicorn.Config(build_page_app(page), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
     PageServer(config).run(sockets=[listener])
 
 
 class PageServer(uvicorn.Server):
-    """uvicorn, quiet about the streams that it cuts at the end: an open page's streams never end by themselves."""
+    """uvicorn without error logs at shutdown, when it cuts the streams of open pages, which never end by themselves."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""How the page looks: a quiet theme with the system's own fonts, so that nothing is fetched from elsewhere."""
+"""The page's theme and style sheet. System fonts only, so that nothing is loaded from other hosts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CSS = """
 
 
 def build_theme() -> Any:
-    """The theme; `Any` because gradio's types are not followed."""
+    """The Gradio theme."""
     theme = gr.themes.Soft(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=SANS, font_mono=MONO)
     return theme.set(
         background_fill_primary="*neutral_50",  # `set` falls back to white where it is not given

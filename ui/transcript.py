@@ -1,4 +1,4 @@
-"""The conversation as turns: what is shown, and what of it the model gets to see."""
+"""The conversation as turns: what the page displays, and what is sent to the model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from ui.chat_client import AnswerDelta, AnswerDone, ChatEvent, ReasoningDelta
 
 NOTE_SIGN, ERROR_SIGN = "↳", "⚠"
-"""What the lines that are neither question nor answer start with; the style sheet knows them by it."""
+"""First sign of note and error lines; the style sheet selects them by it."""
 
 FINISH_NOTES = {
     "stop": None,
     "length": "cut at the token limit",
     "content_filter": "cut by the content filter",
-    "tool_calls": "the model asked for a tool, which this page does not have",
+    "tool_calls": "the model called a tool; this page has none",
 }
 
 
 @dataclass
 class Turn:
-    """A question and what came back. It grows while the answer streams."""
+    """A question and its answer, which grows while it streams."""
 
     question: str
     model_id: str = ""
@@ -33,7 +33,7 @@ class Turn:
     live: bool = True
 
     def add(self, event: ChatEvent) -> None:
-        """Takes in one event of the stream."""
+        """Adds one event of the stream."""
         match event:
             case ReasoningDelta(text):
                 self.reasoning += text
@@ -42,16 +42,16 @@ class Turn:
             case AnswerDone():
                 self.notes = answer_notes(event)
                 if not self.answer:
-                    self.notes = ("no answer came", *self.notes)
+                    self.notes = ("no answer", *self.notes)
 
     @property
     def size(self) -> int:
-        """How much has come; a display needs redrawing when it changed."""
+        """Characters received so far; redraw when it has changed."""
         return len(self.reasoning) + len(self.answer)
 
 
 def answer_notes(done: AnswerDone) -> tuple[str, ...]:
-    """The parts of the discreet line under an answer."""
+    """The parts of the note line under an answer."""
     notes = [FINISH_NOTES.get(done.finish_reason, f"ended by {done.finish_reason}")]
     if done.completion_tokens is not None:
         notes.append(f"{done.completion_tokens:,} tokens for a prompt of {done.prompt_tokens:,}")
@@ -63,10 +63,10 @@ def answer_notes(done: AnswerDone) -> tuple[str, ...]:
 
 
 def api_messages(turns: Sequence[Turn], question: str, system_prompt: str) -> list[dict[str, str]]:
-    """What is sent: the system prompt, the answered turns, the question.
+    """The messages to send: the system prompt, the answered turns, the question.
 
-    Reasoning, notes and errors stay here. A turn without any answer is left out whole: a question
-    that the server refused, for its length say, would make it refuse every later one.
+    Reasoning, notes and errors are not sent. A turn without an answer is left out: a question that the server
+    refused, for its length for example, would make it refuse every later request.
     """
     messages = [{"role": "system", "content": system_prompt}] if system_prompt.strip() else []
     for turn in turns:
@@ -77,12 +77,12 @@ def api_messages(turns: Sequence[Turn], question: str, system_prompt: str) -> li
 
 
 def display_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """The turns in the form of gr.Chatbot: reasoning folded, then the answer, then the discreet line."""
+    """The turns in the form of gr.Chatbot: collapsed reasoning, then the answer, then the note line."""
     return [message for turn in turns for message in _display_turn(turn)]
 
 
 def _display_turn(turn: Turn) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = [{"role": "user", "content": readable(turn.question)}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": escape_tags(turn.question)}]
     if turn.reasoning:
         thinking = turn.live and not turn.answer
         metadata = {"title": "Reasoning", "status": "pending" if thinking else "done"}
@@ -90,16 +90,16 @@ def _display_turn(turn: Turn) -> list[dict[str, Any]]:
     if turn.answer:
         messages.append({"role": "assistant", "content": turn.answer})
     if turn.error:
-        messages.append({"role": "assistant", "content": f"{ERROR_SIGN} {readable(turn.error)}"})
+        messages.append({"role": "assistant", "content": f"{ERROR_SIGN} {escape_tags(turn.error)}"})
     if turn.notes:
         line = " · ".join((turn.model_id, *turn.notes) if turn.model_id else turn.notes)
-        messages.append({"role": "assistant", "content": f"{NOTE_SIGN} {readable(line)}"})
+        messages.append({"role": "assistant", "content": f"{NOTE_SIGN} {escape_tags(line)}"})
     return messages
 
 
-def readable(text: str) -> str:
-    """Markdown that shows plain text's tags: `what is <div>?` must not lose its tag.
+def escape_tags(text: str) -> str:
+    """Escapes HTML so that Markdown displays it: `what is <div>?` keeps its tag.
 
-    Text with code marks is left alone: inside them Markdown shows tags by itself.
+    Text with backticks is returned unchanged: inside code Markdown displays tags anyway.
     """
     return text if "`" in text else html.escape(text, quote=False)

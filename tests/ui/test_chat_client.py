@@ -114,9 +114,9 @@ async def test_only_the_given_endpoints_are_called(client: ChatClient, endpoint:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("crash", "broke in the middle of the answer. What came is kept"),
-        ("unfinished", "broke in the middle of the answer. What came is kept"),
-        ("fail", "The engine ran out of memory. What came is kept"),
+        ("crash", "broke in the middle of the answer. The text so far is kept"),
+        ("unfinished", "broke in the middle of the answer. The text so far is kept"),
+        ("fail", "The engine ran out of memory. The text so far is kept"),
     ],
 )
 async def test_a_broken_stream_gives_what_came_first(

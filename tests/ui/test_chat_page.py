@@ -68,7 +68,7 @@ async def test_the_first_model_is_chosen_and_a_choice_is_never_replaced(
     browser.values[browser.page.model] = f"{endpoint.base_url} gone"
     browser.apply(await browser.page.list_models(browser.values))
     assert browser.values[browser.page.model] is None
-    assert "gone is not served any more" in browser.values[browser.page.problem]
+    assert "gone is no longer served" in browser.values[browser.page.problem]
     browser.values[browser.page.model] = f"{endpoint.base_url} gpt-oss-20b"
     browser.apply(await browser.page.list_models(browser.values))
     assert browser.values[browser.page.model] == f"{endpoint.base_url} gpt-oss-20b"
@@ -143,7 +143,7 @@ async def test_no_model_keeps_the_question(browser: Browser, endpoint: ScriptedE
     endpoint.models.clear()
     browser.values[browser.page.model] = None
     await browser.ask("anyone?")
-    assert "No model is chosen" in str(browser.turns[0].error)
+    assert "No model is selected" in str(browser.turns[0].error)
     assert "serves no model" in browser.values[browser.page.problem]
 
 

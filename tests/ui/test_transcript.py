@@ -39,9 +39,9 @@ def test_the_discreet_line() -> None:
     assert answer_notes(AnswerDone("stop", None, None, None, 0.1)) == ()
     turn = Turn("q", model_id="smol", reasoning="only thoughts")
     turn.add(cut)
-    assert display_messages([turn])[-1]["content"].startswith("↳ smol · no answer came · cut at the token limit")
+    assert display_messages([turn])[-1]["content"].startswith("↳ smol · no answer · cut at the token limit")
 
 
-def test_tags_in_a_question_stay_readable() -> None:
+def test_tags_in_a_question_are_escaped() -> None:
     assert display_messages([Turn("what is <div>?")])[0]["content"] == "what is &lt;div&gt;?"
     assert display_messages([Turn("what is `<div>`?")])[0]["content"] == "what is `<div>`?"
