@@ -1,4 +1,4 @@
-# Every target makes .venv and installs what is missing by itself.
+# Every target but test-gpu creates .venv and installs what is missing.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,27 +13,28 @@ TRITON_STAMP := $(TRITON)/.installed
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-compat test-gpu check bench nemo-env test-nemo clean
+.PHONY: help demo demo-check test test-fast test-compat test-gpu check bench docs docs-build nemo-env test-nemo clean
 
 help:
-	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C ends it"
-	@echo "make demo-check  the same, ends by itself; the exit code says whether it worked"
-	@echo "make test        all tests       make test-fast  without Ray and servers"
-	@echo "make check       ruff, mypy, import rules, layout"
-	@echo "make bench       the README's figures"
-	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, Triton's front; own environments (2 GB)"
-	@echo "make test-nemo   NeMo, in .venv-nemo, which make nemo-env makes (3 GB)"
-	@echo "make test-gpu    on a GPU node, GPU_PYTHON=…: real TensorRT-LLM against its contract, engines, figures"
+	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C stops it"
+	@echo "make demo-check  the same, but ends by itself; fails if a step failed or the model's scores are too low"
+	@echo "make test        all tests of the default environment; make test-fast  only those without Ray"
+	@echo "make check       ruff, mypy, import rules, layout, documentation"
+	@echo "make bench       measure the figures of docs/figures.md; ARGS=NAME for one benchmark"
+	@echo "make docs        serve the documentation on http://127.0.0.1:8008; make docs-build  write it to site/ and check links"
+	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, and Triton's front, in two more environments (2 GB)"
+	@echo "make test-nemo   tests with NeMo in .venv-nemo, which make nemo-env creates (3 GB)"
+	@echo "make test-gpu    on a GPU node, with GPU_PYTHON=…: the real TensorRT-LLM against its contract, engines on CUDA"
 	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"Tuneyard needs Python 3.11 or 3.12, found {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 
-# Where it is set, each of the many processes would compile torch and the rest anew.
+# If this variable is set, each of the many processes compiles torch and the other packages again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Without --no-compile pip would byte-compile every package, a minute for files that are mostly never imported.
+# --no-compile saves a minute: otherwise pip byte-compiles every package, and most of their files are never imported.
 $(STAMP): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[gguf,serve,embedded,ui]'
 	@touch $@
@@ -58,14 +59,20 @@ check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint platform/images/*.Dockerfile
-	$(BIN)/mypy platform/tuneyard jobs serve_apps ui
+	$(BIN)/mypy platform/tuneyard jobs serve_apps ui docs
 	PYTHONPATH=platform:. $(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_layout.py
+	$(BIN)/python -m pytest tests/test_layout.py tests/docs
 
 bench: $(DEV_STAMP)
 	@$(RUN) -m tests.bench $(ARGS)
 
-# gpt-oss: OpenAI's reference model, an oracle for the tests; it asks for Python 3.12 and more, and runs on 3.11.
+docs: $(DEV_STAMP)
+	@$(RUN) -m docs.tooling.build --serve $(ARGS)
+
+docs-build: $(DEV_STAMP)
+	@$(RUN) -m docs.tooling.build $(ARGS)
+
+# gpt-oss is OpenAI's reference model, which tests compare with. It declares Python 3.12 or newer, and runs on 3.11.
 $(COMPAT_STAMP): constraints/compat.txt | $(BIN)/python
 	$(BIN)/python -m venv $(COMPAT)
 	$(COMPAT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/compat.txt torch transformers accelerate
@@ -88,17 +95,17 @@ $(NEMO_STAMP): pyproject.toml constraints/nemo.txt | $(BIN)/python
 
 nemo-env: $(NEMO_STAMP)
 
-# The default environment too: what NeMo trained is served there.
-# NeMo and what it imports warn by the dozen, so warnings are no errors here.
+# Needs the default environment too, where the model that NeMo trained is served.
+# Warnings are ignored, because NeMo and its dependencies print dozens.
 test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 --ignore=tests/nemo/test_on_ray.py tests/nemo $(ARGS)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
 
-# On a node with a GPU, in the serve image or any environment that has PyTorch with CUDA and our extra `test`.
+# Run it on a node with a GPU, in the serve image or another environment with CUDA's PyTorch and the extra `test`.
 GPU_PYTHON ?= python3
 test-gpu:
-	@$(GPU_PYTHON) -c 'import hypothesis, psutil, pytest, pytest_asyncio, torch' || (echo "$(GPU_PYTHON) lacks what the tests need: $(GPU_PYTHON) -m pip install -e '.[test]', or GPU_PYTHON=/path/to/python"; exit 1)
+	@$(GPU_PYTHON) -c 'import hypothesis, psutil, pytest, pytest_asyncio, torch' || (echo "$(GPU_PYTHON) lacks packages that the tests need. Run $(GPU_PYTHON) -m pip install -e '.[test]', or set GPU_PYTHON=/path/to/python"; exit 1)
 	PYTHONPATH=platform:. $(GPU_PYTHON) -m pytest -W ignore -m gpu -rs tests/gpu $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site docs/reference

@@ -1,4 +1,6 @@
-"""GPT-OSS weights into NeMo 2 format, on a machine with a GPU and NeMo's environment (`make nemo-env`).
+"""`python -m jobs.import_checkpoint SOURCE TARGET`: converts GPT-OSS weights to NeMo 2 format.
+
+It needs a GPU and NeMo's environment (`make nemo-env`).
 
 python -m jobs.import_checkpoint hf:///models/gpt-oss-20b /models/nemo/gpt-oss-20b
 """
@@ -10,12 +12,11 @@ import sys
 from pathlib import Path
 
 from tuneyard.core.command import run_command
-from tuneyard.core.errors import ClusterError
 
 EPILOG = """\
 SOURCE is hf:// and the folder of a Hugging Face checkpoint (BF16 or MXFP4 experts), or openai:// and the folder of
-OpenAI's original weights, with the model's tokenizer.json beside them. Sizes come from its config.json, so that
-any GPT-OSS is imported, not the two published ones only. A third slash begins an absolute path.
+OpenAI's original weights with the model's tokenizer.json beside them. A third slash starts an absolute path.
+Model sizes are read from the source's config.json, so any GPT-OSS can be imported, not only the two published ones.
 
 examples:
   python -m jobs.import_checkpoint hf:///models/gpt-oss-20b /models/nemo/gpt-oss-20b
@@ -27,25 +28,25 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.import_checkpoint",
-        description="Import GPT-OSS weights into NeMo 2 format.",
+        description="Convert GPT-OSS weights to NeMo 2 format.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", help="hf://FOLDER or openai://FOLDER")
     parser.add_argument("target", metavar="TARGET", type=Path, help="a folder that does not exist yet")
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _on_gpu(arguments.source, arguments.target))
+    return run_command(lambda: _run(arguments.source, arguments.target))
 
 
-def _on_gpu(source: str, target: Path) -> None:
+def _run(source: str, target: Path) -> None:
     import torch
 
-    from jobs.nemo.importing import import_checkpoint, parse_source
+    from jobs.nemo.checkpoint_import import import_checkpoint, parse_source
+    from tuneyard.core.errors import ClusterError
 
     parse_source(source)
-
     if not torch.cuda.is_available():
-        raise ClusterError("NeMo imports checkpoints on machines with a CUDA GPU only; this one has none.")
+        raise ClusterError("NeMo imports checkpoints on machines with a CUDA GPU only, and this machine has none.")
     import_checkpoint(source, target)
     print(f"imported {source} to {target}")
 

@@ -1,4 +1,4 @@
-"""NeMo's own GPT-OSS recipe from our config, for any NeMo-Run executor: `build_recipe(config)`."""
+"""`build_recipe(config)`: NeMo's own GPT-OSS recipe with a run's values, for any NeMo-Run executor."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def build_recipe(config: FinetuneConfig, tokens: TokenFiles | None = None) -> nemo_run.Partial:
     """`llm.finetune` as a run.Partial with the config's data, model sizes, parallelism, optimizer and base.
 
-    Without `tokens`, validates the data and renders it first. The base must have been imported to
-    jobs.nemo.folders.nemo_base(config) before the recipe runs. Raises ConfigError for what Megatron could not run,
-    DatasetError and CheckpointError for data or a base that jobs.finetune would refuse too.
+    Without `tokens` it validates the data and renders it first. Before the recipe runs, import the base to
+    `jobs.nemo.checkpoint_folders.nemo_base(config)`. Raises ConfigError for a config that Megatron cannot run, and the
+    DatasetError or CheckpointError that jobs.finetune would raise for the data or the base.
     """
     from jobs.nemo.recipe import build_recipe as build
     from jobs.runs.preflight import prepare_run

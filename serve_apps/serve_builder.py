@@ -1,4 +1,4 @@
-"""An application for Ray Serve's own config files, as a RayService has them: `serve_apps.serve_builder:build`."""
+"""Builds the application of one model for Ray Serve's own config files: `serve_apps.serve_builder:build`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ray.serve import Application
 
-from serve_apps.deployment import check_model, key_store
-from serve_apps.model_app import Access, build_app
+from serve_apps.deployment.checked_model import check_model
+from serve_apps.deployment.required_keys import required_key_store
+from serve_apps.http_front.access import Access
+from serve_apps.model_app.application import build_app
 from tuneyard.api.admin_key import load_admin_key
 from tuneyard.configs.serve import HttpConfig, ServeConfig
 from tuneyard.core.config_loading import load_config
@@ -16,25 +18,33 @@ from tuneyard.core.strict_model import StrictModel
 
 
 class BuilderArgs(StrictModel):
-    """What stands under `args` in Serve's file. `config`: a deployment's file, absolute, on the cluster; `model` picks
-    one of its models, which it needs not when there is one.
-    """
+    """The section `args` of an application in Serve's config file, as a RayService holds it."""
 
     config: Path
+    """Absolute path of a deployment's config file on the cluster's nodes."""
+
     model: str | None = None
+    """The model_id to serve, one of the file's models. Optional if the file has one model."""
+
     overrides: tuple[str, ...] = ()
+    """Changes to the file's fields, each `FIELD=VALUE`, as with --set."""
 
 
 def build(args: BuilderArgs) -> Application:
-    """The application of one model, its checkpoint proved and API keys asked for: here nobody can tell who reaches the
-    port. Raises as Deployment does, and ConfigError when it is not said which model.
+    """The application of one model, with its checkpoint proved. It always requires API keys.
+
+    Serve's own config decides who can reach the port, so an open API cannot be ruled out here. Raises what check_model
+    raises, and ConfigError if there are no API keys or `args.model` does not pick one model.
     """
     config = load_config(ServeConfig, args.config, args.overrides)
     known = [model.model_id for model in config.models]
     chosen = [model for model in config.models if args.model in (None, model.model_id)]
     if len(chosen) != 1:
-        raise ConfigError(f"{args.config}: args.model is {args.model!r}; its models: {', '.join(known)}. Name one.")
-    keys = key_store(HttpConfig(host="0.0.0.0"))
+        raise ConfigError(
+            f"{args.config}: args.model is {args.model!r}; the file's models: {', '.join(known)}. Set args.model to "
+            "one of them."
+        )
+    keys = required_key_store(HttpConfig(host="0.0.0.0"))
     assert keys is not None
     model = check_model(chosen[0])
     return build_app(model.config, model.checkpoint, model.version, model.codec, Access(load_admin_key(), keys.path))

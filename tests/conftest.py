@@ -1,4 +1,4 @@
-"""What all tests share: an own TUNEYARD_HOME, one torch thread, and one tiny model per session."""
+"""Fixtures of all tests: a temporary TUNEYARD_HOME, one torch thread, and one tiny model per session."""
 
 from __future__ import annotations
 
@@ -6,33 +6,59 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-# No test fails for being slow: the machines are shared.
+if TYPE_CHECKING:
+    from tests.object_store import ObjectStore
+
+# Without a deadline: tests run on shared machines, where any test can be slow.
 settings.register_profile("tuneyard", deadline=None)
 settings.load_profile("tuneyard")
 
-# Before torch is imported anywhere: the machines that run tests share few cores.
+# Set before torch is imported: the machines that run tests have few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tuneyard_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """TUNEYARD_HOME in a temporary folder, so that no test touches or depends on a person's own."""
+    """TUNEYARD_HOME in a temporary folder, so that no test reads or changes a person's own."""
     home = tmp_path_factory.mktemp("tuneyard_home")
     with pytest.MonkeyPatch.context() as patch:
-        # For the figures of a GPU, which are of a person's own models.
+        # Benchmarks on a GPU read the models in the person's own home.
         patch.setenv("TUNEYARD_OUTER_HOME", os.environ.get("TUNEYARD_HOME", ""))
         patch.setenv("TUNEYARD_HOME", str(home))
         yield home
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An object store with the bucket `s3://bucket`; this process' environment reaches it."""
+    from tests.object_store import ObjectStore
+
+    with ObjectStore(tmp_path_factory.mktemp("store")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty node cache for checkpoints from the store. The process releases its copies at the end."""
+    from tuneyard.checkpoints import node_cache
+
+    monkeypatch.setenv("TUNEYARD_CACHE", str(tmp_path / "cache"))
+    yield
+    for folder in list(node_cache._in_use):
+        node_cache.release(folder)
+
+
 @pytest.fixture(scope="session")
 def tiny_oss(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint tiny-oss-random. Read only: copy it (`tiny_oss_copy`) to change it."""
+    """The checkpoint tiny-oss-random. Do not change it; `tiny_oss_copy` is a copy to change."""
     import torch
 
     from jobs.bases.tiny_oss import build_tiny_oss
@@ -45,5 +71,5 @@ def tiny_oss(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_oss_copy(tiny_oss: Path, tmp_path: Path) -> Path:
-    """A copy of tiny-oss-random that the test may break."""
+    """A copy of tiny-oss-random that the test may change."""
     return Path(shutil.copytree(tiny_oss, tmp_path / "tiny-oss-copy"))

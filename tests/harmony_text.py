@@ -1,4 +1,4 @@
-"""Harmony spelled out in tests -> token ids, as a model would produce them."""
+"""Turns harmony text that tests spell out into the token ids that a model would produce."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPECIAL = re.compile("(" + "|".join(map(re.escape, (*SPECIAL_TOKENS, "<|endofte
 
 
 def encode_spelled_out(checkpoint: Path, text: str) -> list[int]:
-    """Ids of text in which "<|end|>" and the like mean the special tokens."""
+    """The ids of a text in which "<|end|>" and other names stand for the special tokens."""
     vocabulary = ModelVocabulary(checkpoint)
     ids: list[int] = []
     for piece in _SPECIAL.split(text):

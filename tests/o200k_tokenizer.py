@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer.json for o200k with harmony's special tokens, built from the ranks that tiktoken uses."""
+"""Builds a Hugging Face tokenizer.json for o200k with harmony's special tokens from tiktoken's ranks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from tuneyard.harmony.vocabulary import load_harmony_encoding
+from tuneyard.harmony.encoding import load_harmony_encoding
 
 LETTERS = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"
 SMALL = r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
@@ -24,7 +24,7 @@ PATTERN = "|".join(
         r"\s+",
     ]
 )
-"""o200k's split (openai/tiktoken, tiktoken_ext/openai_public.py)."""
+"""The pattern by which o200k splits text (openai/tiktoken, tiktoken_ext/openai_public.py)."""
 
 SPECIAL = {
     199998: "<|startoftext|>", 199999: "<|endoftext|>", 200002: "<|return|>", 200003: "<|constrain|>",
@@ -33,15 +33,15 @@ SPECIAL = {
 
 
 def write_o200k_tokenizer(folder: Path) -> None:
-    """Writes tokenizer.json into an existing folder."""
+    """Writes tokenizer.json into a folder that exists."""
     load_harmony_encoding()
     lines = (Path(os.environ["TIKTOKEN_ENCODINGS_BASE"]) / "o200k_base.tiktoken").read_text().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
-    letters = _byte_letters()
+    letters = _byte_alphabet()
     spelled = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges = []
     for token in ranks:
-        # Every split whose halves are tokens, in the order that BPE would meet them: as transformers converts tiktoken.
+        # Every split into two tokens, in the order in which BPE would merge them, as transformers converts tiktoken.
         halves = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
         merges += sorted(halves, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
     tokenizer = Tokenizer(
@@ -63,7 +63,7 @@ def write_o200k_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def _byte_letters() -> dict[int, str]:
+def _byte_alphabet() -> dict[int, str]:
     """GPT-2's byte-level alphabet (openai/gpt-2, src/encoder.py)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]

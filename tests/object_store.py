@@ -1,4 +1,4 @@
-"""A real object store on loopback: SeaweedFS, which checks keys and keeps its data through a restart."""
+"""A real object store on the loopback interface: SeaweedFS, which checks keys and keeps its data over a restart."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from typing import Self
 
 import pyarrow.fs as pafs
 
+from tuneyard.storage.folder import StorageFolder
+
 BUCKET = "bucket"
 KEY, SECRET = "tuneyard", "not-a-secret"
 PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 
 
 class ObjectStore:
-    """Context manager: a server with one bucket, in a folder of the test's own. `environment` reaches it."""
+    """Context manager of a server with one bucket, whose data is in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +38,7 @@ class ObjectStore:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to reach it as s3://bucket/…"""
+        """The environment variables with which a process reaches the store as s3://bucket/…"""
         return {
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -54,11 +56,11 @@ class ObjectStore:
     ) -> None:
         self.kill()
         for port in self._ports:
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                left.unlink(missing_ok=True)
+            for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                leftover.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Starts it, or starts it again with the data that it had."""
+        """Starts the server, with the data of an earlier start; returns when it answers."""
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         names = [name for port in PORTS for name in (port, f"{port}.grpc")]
         command = [
@@ -68,10 +70,10 @@ class ObjectStore:
             *("-master.telemetry=false", "-s3.autoCreateBucket=false"),
             *(f"-{name}={port}" for name, port in zip(names, self._ports, strict=True)),
         ]
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self._folder, env=own | {"GOMEMLIMIT": "256MiB"}, stdout=log, stderr=log
+                command, cwd=self._folder, env=environment | {"GOMEMLIMIT": "256MiB"}, stdout=log, stderr=log
             )
         filesystem = pafs.S3FileSystem(
             access_key=KEY,
@@ -89,7 +91,7 @@ class ObjectStore:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the server and waits for its end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -103,9 +105,14 @@ def _has_bucket(filesystem: pafs.S3FileSystem) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
-        return [one.getsockname()[1] for one in held]
+        return [bound.getsockname()[1] for bound in sockets]
     finally:
-        for one in held:
-            one.close()
+        for bound in sockets:
+            bound.close()
+
+
+def store_folder(name: str) -> StorageFolder:
+    """The folder `name` in the bucket. The process must have the store's environment variables."""
+    return StorageFolder.open(f"s3://{BUCKET}/{name}")

@@ -1,4 +1,4 @@
-"""What the library knows of the rooms by strings is what the rooms are."""
+"""The module names and the progress line in tuneyard.core.room_commands are those of the programs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MODULES.remove(room_commands.PROGRESS_PREFIX)
 @pytest.mark.parametrize("module", MODULES)
 def test_every_named_module_is_a_command(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
-    found = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert f"python -m {module}" in found.stdout
+    finished = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert f"python -m {module}" in finished.stdout
 
 
 class _OneEvent:
@@ -39,10 +39,10 @@ class _OneEvent:
         return []
 
 
-def test_a_runs_progress_line_is_the_one_that_the_job_log_is_searched_for() -> None:
+def test_a_runs_progress_line_matches_the_pattern_for_job_logs() -> None:
     stream = io.StringIO()
     with TrainingProgress(_OneEvent(), lambda _: None, stream):
         pass
-    found = PROGRESS_LINE.match(stream.getvalue())
-    assert found
-    assert (found["step"], found["total"]) == ("3", "12")
+    match = PROGRESS_LINE.match(stream.getvalue())
+    assert match
+    assert (match["step"], match["total"]) == ("3", "12")

@@ -1,4 +1,4 @@
-"""tiny-oss-random: a random GPT-OSS of 0.4M parameters for tests, with everything that GPT-OSS has alive in it."""
+"""tiny-oss-random: a random GPT-OSS of 0.4M parameters for tests, with every part of the architecture active."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GptOssConfig
 
-from jobs.bases.base_files import DATA, Report, write_base_files
+from jobs.bases.checkpoint_files import DATA, Report, write_base_files
 from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
-from tuneyard.checkpoints.manifest import CheckpointManifest, software_versions, write_manifest
+from tuneyard.checkpoints.manifest import CheckpointManifest
+from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
 from tuneyard.checkpoints.staging import publish_checkpoint, staging_folder
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.core.errors import CheckpointError
@@ -39,15 +40,19 @@ license: apache-2.0
 ---
 # tiny-oss-random
 
-A random, untrained model in GPT-OSS form for Tuneyard's tests: what it writes means nothing.
+A random, untrained model in GPT-OSS form for Tuneyard's tests: its answers are nonsense.
 
-2 layers (one with a sliding window of 16, one full), 8 experts of which 2 are used per token, live attention sinks,
-YaRN with factor 32, a byte-level vocabulary of 1024 with harmony's special tokens. The same seed gives the same bytes.
+2 layers (one with a sliding window of 16, one with full attention), 8 experts of which 2 are used per token, attention
+sinks with an effect, YaRN with factor 32, a byte-level vocabulary of 1024 with harmony's special tokens. The same seed
+gives the same bytes.
 """
 
 
 def build_tiny_oss(target: Path, seed: int = 0, report: Report = lambda _: None) -> CheckpointManifest:
-    """Builds the checkpoint at `target`, which must not exist; the same seed gives the same weights anywhere."""
+    """Builds the checkpoint at `target`, which must not exist.
+
+    The same seed gives the same weights on every machine. Raises CheckpointError if `target` exists.
+    """
     with staging_folder(target) as staging:
         report("training a small tokenizer on jobs/data")
         tokenizer = _train_tokenizer()
@@ -68,7 +73,7 @@ def build_tiny_oss(target: Path, seed: int = 0, report: Report = lambda _: None)
 
 
 def random_weights(config: GptOssConfig, seed: int) -> dict[str, torch.Tensor]:
-    """Weights large enough that routing and logits are decided, not ties."""
+    """Random weights by tensor name, large enough that router and logits have no near-ties."""
     return {
         name: _uniform(f"{seed}/{name}", shape) * _spread(name, shape) + (1.0 if name.endswith("norm.weight") else 0.0)
         for name, shape in expected_tensors(config.to_dict()).items()
@@ -76,7 +81,10 @@ def random_weights(config: GptOssConfig, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _spread(name: str, shape: tuple[int, ...]) -> float:
-    """Standard deviation: a matrix keeps the size of its input, the router and the head double it."""
+    """The standard deviation of a tensor's values.
+
+    A matrix keeps the size of its input; router and output head double it.
+    """
     if name.endswith("norm.weight"):
         return 0.1
     if name.endswith(("bias", "sinks")) or len(shape) == 1:
@@ -88,14 +96,17 @@ def _spread(name: str, shape: tuple[int, ...]) -> float:
 
 
 def _uniform(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Uniform numbers of variance 1 out of SHAKE-256: unlike torch's generators, equal on every machine and version."""
+    """Uniform numbers of variance 1, made with SHAKE-256 from `key`.
+
+    Unlike those of torch's generators, they are equal on every machine and in every version.
+    """
     count = int(torch.Size(shape).numel())
     data = bytearray(hashlib.shake_256(key.encode()).digest(2 * count))
     return torch.frombuffer(data, dtype=torch.int16).reshape(shape) / 2**15 * math.sqrt(3)
 
 
 def _train_tokenizer() -> Tokenizer:
-    """A byte-level BPE: any Unicode text survives encoding and decoding."""
+    """A byte-level BPE tokenizer of VOCABULARY tokens; any Unicode text survives encoding and decoding."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -106,12 +117,16 @@ def _train_tokenizer() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(), trainer)
-    if (found := tokenizer.get_vocab_size()) != VOCABULARY:
-        raise CheckpointError(f"{DATA}: too little text for a vocabulary of {VOCABULARY}, it gives {found} tokens.")
+    if (size := tokenizer.get_vocab_size()) != VOCABULARY:
+        raise CheckpointError(
+            f"{DATA}: its texts give a vocabulary of {size} tokens, and {VOCABULARY} are needed. Restore the files of "
+            "this folder."
+        )
     return tokenizer
 
 
 def _texts() -> Iterator[str]:
+    """The texts that the tokenizer is trained on: the files of jobs/data."""
     yield (DATA / "nll_text.txt").read_text(encoding="utf-8")
     for path in sorted(DATA.glob("brindle_*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():

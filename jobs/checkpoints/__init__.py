@@ -1,1 +1,1 @@
-"""Trained checkpoints to published ones: the proved export, MXFP4, OpenAI's original form."""
+"""Checkpoints written from trained or published ones: the proved export, MXFP4 quantisation, OpenAI's original form."""

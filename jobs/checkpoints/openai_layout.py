@@ -1,4 +1,4 @@
-"""OpenAI's original form of GPT-OSS: names of tensors and of config fields, and how they follow from Hugging Face's.
+"""OpenAI's original form of GPT-OSS: its tensor names and config fields, and how to make them from Hugging Face's.
 
 Source: https://github.com/openai/gpt-oss, gpt_oss/torch/weights.py and model.py.
 """
@@ -23,14 +23,16 @@ SAME_FIELDS = (
     "num_key_value_heads",
     "sliding_window",
 )
-"""Of config.json, named alike in both forms."""
+"""Fields of config.json that have the same name and value in both forms."""
 
-_OUTSIDE = {
+_MODEL_TENSORS = {
     "embedding.weight": "model.embed_tokens.weight",
     "norm.scale": "model.norm.weight",
     "unembedding.weight": "lm_head.weight",
 }
-_IN_A_LAYER = {
+"""Hugging Face's name by OpenAI's name."""
+
+_LAYER_TENSORS = {
     "attn.norm.scale": "input_layernorm.weight",
     "attn.out.weight": "self_attn.o_proj.weight",
     "attn.out.bias": "self_attn.o_proj.bias",
@@ -45,37 +47,38 @@ _IN_A_LAYER = {
     "mlp.mlp2_weight.scales": "mlp.experts.down_proj_scales",
     "mlp.mlp2_bias": "mlp.experts.down_proj_bias",
 }
+"""Hugging Face's name by OpenAI's name, both without the layer's prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class OriginalTensor:
-    """A tensor of the original form, and the Hugging Face tensors that make it, stacked along the first axis."""
+    """A tensor of the original form. Its value is the Hugging Face tensors `sources`, joined along the first axis."""
 
     name: str
     sources: tuple[str, ...]
 
     def build(self, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
-        """Its value. OpenAI keeps norms in fp32."""
-        parts = [read(source) for source in self.sources]
-        value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        """The tensor's value; `read` returns a Hugging Face tensor by name. OpenAI stores norms in fp32."""
+        tensors = [read(source) for source in self.sources]
+        value = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
         return value.float() if self.name.endswith("norm.scale") else value
 
 
 def original_tensors(layers: int) -> Iterator[OriginalTensor]:
-    """Every tensor of the original form, for so many layers."""
-    for ours, theirs in _OUTSIDE.items():
-        yield OriginalTensor(ours, (theirs,))
+    """All tensors of the original form of a model with `layers` layers."""
+    for original, hugging_face in _MODEL_TENSORS.items():
+        yield OriginalTensor(original, (hugging_face,))
     for layer in range(layers):
         prefix = f"model.layers.{layer}."
         for kind in ("weight", "bias"):
-            sources = tuple(f"{prefix}self_attn.{part}_proj.{kind}" for part in "qkv")
+            sources = tuple(f"{prefix}self_attn.{projection}_proj.{kind}" for projection in "qkv")
             yield OriginalTensor(f"block.{layer}.attn.qkv.{kind}", sources)
-        for ours, theirs in _IN_A_LAYER.items():
-            yield OriginalTensor(f"block.{layer}.{ours}", (prefix + theirs,))
+        for original, hugging_face in _LAYER_TENSORS.items():
+            yield OriginalTensor(f"block.{layer}.{original}", (prefix + hugging_face,))
 
 
 def original_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's config.json out of Hugging Face's. Raises CheckpointError when a field is missing."""
+    """OpenAI's config.json from Hugging Face's. Raises CheckpointError when a field is missing."""
     try:
         rope = config.get("rope_parameters") or {**config["rope_scaling"], "rope_theta": config["rope_theta"]}
         return {
@@ -90,4 +93,4 @@ def original_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "rope_ntk_beta": rope["beta_fast"],
         }
     except KeyError as e:
-        raise CheckpointError(f"config.json: has no {e.args[0]}, which OpenAI's form needs.") from e
+        raise CheckpointError(f"config.json has no field {e.args[0]}, which OpenAI's form needs.") from e

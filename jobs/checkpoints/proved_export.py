@@ -1,4 +1,4 @@
-"""Trained checkpoint -> published Hugging Face checkpoint, proved to be the trained model."""
+"""Exports a trained checkpoint to Hugging Face format, proves that it is the trained model, and publishes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.training.backend import TrainingBackend
 from jobs.training.logit_proof import check_proof, compare_logits
-from tuneyard.checkpoints.manifest import CheckpointManifest, software_versions, write_manifest
+from tuneyard.checkpoints.manifest import CheckpointManifest
+from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
 from tuneyard.checkpoints.publishing import publish, staged, version_in
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.cluster.connection import CHECKOUT
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 PROBE_ROWS = 8
+"""Rows of the token table whose logits are compared."""
+
 SOFTWARE = ("tuneyard", "ray", "torch", "transformers", "peft", "openai-harmony")
 NEMO_SOFTWARE = ("nemo-toolkit", "megatron-core", "transformer-engine")
+"""Packages whose versions the manifest holds."""
 
 
 def export_and_prove(
@@ -30,15 +34,15 @@ def export_and_prove(
     probe_rows: list[dict[str, list[int]]],
     lineage: dict[str, Any],
 ) -> CheckpointManifest:
-    """Exports `trained` (a folder that the backend reported) to the location `target` and proves it.
+    """Exports `trained` (a folder that the backend reported), proves it, and publishes it at the location `target`.
 
-    The proof: names, shapes, dtypes and hashes are right, some weight differs from the base, and the
-    reloaded export gives the trained model's logits on `probe_rows`. Raises CheckpointError when
-    it fails, StorageFullError when the disk is full; nothing is visible at `target` then.
+    The proof: the reloaded export gives the trained model's logits on `probe_rows`; names, shapes, dtypes and hashes
+    are right; and at least one weight differs from the base. `lineage` holds more fields of the manifest. Raises
+    CheckpointError when the proof fails and StorageFullError when the disk is full; nothing appears at `target` then.
     """
     with staged(target) as staging:
-        expected = backend.export_hf(config, trained, staging, probe_rows)
-        proof = compare_logits(expected, _reloaded_logits(staging, probe_rows))
+        trained_logits = backend.export_hf(config, trained, staging, probe_rows)
+        proof = compare_logits(trained_logits, _reloaded_logits(staging, probe_rows))
         check_proof(proof)
         write_manifest(
             staging,
@@ -56,21 +60,23 @@ def export_and_prove(
 
 
 def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
-    """The export as a stranger loads it: plain transformers, dtype from its config, then fp32 arithmetic."""
+    """The export's logits on the probe rows, loaded with plain transformers in the dtype of its config.
+
+    It computes in fp32 on the stored weights, so that the proof compares checkpoints and not kernels.
+    """
     import torch
     import transformers
 
     from jobs.training.label_logits import label_logits
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
-    # fp32 arithmetic on the rounded weights: what is compared is the checkpoint, not a kernel.
     return label_logits(model.to(torch.float32).eval(), rows)
 
 
 def _git_commit() -> str | None:
-    """The checkout's commit, "-dirty" with local changes; None outside a git checkout."""
+    """The checkout's commit, with "-dirty" if files were changed; None outside a git checkout."""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=CHECKOUT,
             capture_output=True,
@@ -80,4 +86,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

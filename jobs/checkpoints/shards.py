@@ -1,4 +1,4 @@
-"""Weights read tensor by tensor and written shard by shard: memory holds one shard, however large the model."""
+"""Reads a checkpoint's weights tensor by tensor and writes them shard by shard, in the memory of one shard."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SHARD_BYTES = 2_000_000_000
 
 
 class TensorReader:
-    """The tensors of a checkpoint folder, wherever its files hold them.
+    """Reads tensors by name from all *.safetensors files of a checkpoint folder.
 
-    Raises CheckpointError when the folder holds no weights.
+    Raises CheckpointError when the folder has none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,70 +32,77 @@ class TensorReader:
 
     @property
     def names(self) -> list[str]:
-        """Sorted, which keeps the tensors of a layer together."""
+        """The names of all tensors, sorted, so that the tensors of a layer follow each other."""
         return sorted(self._files)
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor. Raises CheckpointError when there is none of that name."""
+        """Reads one tensor. Raises CheckpointError when the checkpoint has none of that name."""
         if name not in self._files:
-            raise CheckpointError(f"{name}: not in the checkpoint.")
+            raise CheckpointError(f"{name}: the checkpoint has no such tensor.")
         with safe_open(self._files[name], framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(name)
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Its shape, without reading it."""
+        """The shape of a tensor, without reading its values."""
         with safe_open(self._files[name], framework="pt") as file:
             return tuple(file.get_slice(name).get_shape())
 
     def read_rows(self, name: str) -> Iterator[torch.Tensor]:
-        """A tensor's slices along its first axis, one at a time."""
+        """Yields a tensor's slices along its first axis, and reads one at a time."""
         with safe_open(self._files[name], framework="pt") as file:
-            part = file.get_slice(name)
-            for row in range(part.get_shape()[0]):
-                yield part[row]
+            tensor_slice = file.get_slice(name)
+            for row in range(tensor_slice.get_shape()[0]):
+                yield tensor_slice[row]
 
 
 class ShardWriter:
-    """Writes tensors in the order in which they come, in files of about `shard_bytes`."""
+    """Writes tensors, in the order of `add`, to safetensors files of about `shard_bytes` bytes.
+
+    Call `close` at the end: only then do the files have their final names.
+    """
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder = folder
         self._shard_bytes = shard_bytes
-        self._waiting: dict[str, torch.Tensor] = {}
-        self._waiting_bytes = 0
+        self._pending: dict[str, torch.Tensor] = {}
+        self._pending_bytes = 0
         self._shards: list[list[str]] = []
         self._total_bytes = 0
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Takes a tensor; what it takes in memory is free after the shard is written."""
-        if self._waiting and self._waiting_bytes + tensor.nbytes > self._shard_bytes:
-            self._write()
-        self._waiting[name] = tensor.contiguous()
-        self._waiting_bytes += tensor.nbytes
+        """Adds a tensor. It stays in memory until its shard is full and written."""
+        if self._pending and self._pending_bytes + tensor.nbytes > self._shard_bytes:
+            self._write_shard()
+        self._pending[name] = tensor.contiguous()
+        self._pending_bytes += tensor.nbytes
 
     def close(self) -> None:
-        """Writes what waits, names the files, and writes the index; a single file needs none."""
-        self._write()
+        """Writes the last shard, gives the files the names that loaders expect, and writes the index.
+
+        A single file is named model.safetensors and needs no index.
+        """
+        self._write_shard()
         count = len(self._shards)
         if count == 1:
-            self._part(0).rename(self._folder / "model.safetensors")
+            self._unnamed_shard(0).rename(self._folder / "model.safetensors")
             return
         weight_map: dict[str, str] = {}
         for index, names in enumerate(self._shards):
             file = f"model-{index + 1:05d}-of-{count:05d}.safetensors"
-            self._part(index).rename(self._folder / file)
+            self._unnamed_shard(index).rename(self._folder / file)
             weight_map |= dict.fromkeys(names, file)
         listing = {"metadata": {"total_size": self._total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
         (self._folder / INDEX_NAME).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
 
-    def _part(self, index: int) -> Path:
+    def _unnamed_shard(self, index: int) -> Path:
+        """A shard's file until `close`: its final name holds the number of shards."""
         return self._folder / f"part-{index}.safetensors"
 
-    def _write(self) -> None:
-        if not self._waiting:
+    def _write_shard(self) -> None:
+        if not self._pending:
             return
-        save_file(self._waiting, self._part(len(self._shards)), metadata={"format": "pt"})
-        self._shards.append(list(self._waiting))
-        self._total_bytes += self._waiting_bytes
-        self._waiting, self._waiting_bytes = {}, 0
+        save_file(self._pending, self._unnamed_shard(len(self._shards)), metadata={"format": "pt"})
+        self._shards.append(list(self._pending))
+        self._total_bytes += self._pending_bytes
+        self._pending, self._pending_bytes = {}, 0

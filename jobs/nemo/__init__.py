@@ -1,1 +1,1 @@
-"""The NeMo training backend and what NeMo needs around it."""
+"""The NeMo training backend: recipe, data, checkpoints, export and generation."""

@@ -1,4 +1,4 @@
-"""Lightning callbacks that tell a TrainContext how a NeMo run goes, and write its checkpoints."""
+"""Lightning callbacks that report a NeMo run's metrics and checkpoints to a TrainContext."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from typing import Any
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
-from jobs.nemo.data import RunRows, TokenStoreDataModule
-from jobs.nemo.folders import step_folder, written_checkpoints
+from jobs.nemo.checkpoint_folders import finished_checkpoints, step_folder
+from jobs.nemo.data_module import RunRows, TokenStoreDataModule
 from jobs.training.backend import TrainContext
 from tuneyard.core.errors import TrainingError
 
 POINTER = "nemo_checkpoint.json"
+"""File in a reported checkpoint that holds the path of the NeMo checkpoint."""
+
 KEPT_CHECKPOINTS = 3
-"""One more than the pointers that Ray Train keeps: the newest may not have been reported when a worker dies."""
+"""NeMo checkpoints kept per run: one more than the pointers that Ray Train keeps, because the newest checkpoint may not
+have been reported yet when a worker dies."""
 
 
 class MetricsReporter(pl.Callback):
-    """Reports the metrics that TrainingBackend names."""
+    """Reports the metrics that TrainingBackend names, after each step and each evaluation.
+
+    Raises TrainingError when the loss is not finite. `last` holds the newest value of each metric.
+    """
 
     def __init__(self, context: TrainContext, data: TokenStoreDataModule) -> None:
         self._context = context
         self._data = data
         self._rows: RunRows | None = None
-        self._since = time.monotonic()
+        self._step_start = time.monotonic()
         self.last: dict[str, float] = {}
 
     def on_train_start(self, *_: Any) -> None:
         self._rows = RunRows.open(self._data)
-        self._since = time.monotonic()
+        self._step_start = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, _module: pl.LightningModule, *_: Any) -> None:
         assert self._rows is not None
-        step, found = trainer.global_step, trainer.callback_metrics
-        loss = float(found["reduced_train_loss"])
+        step, logged = trainer.global_step, trainer.callback_metrics
+        loss = float(logged["reduced_train_loss"])
         if not math.isfinite(loss):
             optimizer = trainer.optimizers[0].param_groups[0]
             raise TrainingError(
@@ -50,21 +56,21 @@ class MetricsReporter(pl.Callback):
         tokens = self._rows.tokens_of_step(step - 1, self._data.global_batch_size)
         metrics = {
             "loss": loss,
-            "grad_norm": float(found.get("grad_norm", math.nan)),
-            "learning_rate": float(found["lr"]),
-            "tokens_per_s": tokens / max(now - self._since, 1e-9),
+            "grad_norm": float(logged.get("grad_norm", math.nan)),
+            "learning_rate": float(logged["lr"]),
+            "tokens_per_s": tokens / max(now - self._step_start, 1e-9),
         }
-        self._since = now
+        self._step_start = now
         self._report(trainer, metrics)
 
     def on_validation_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        self.restart_clock()
+        self.restart_step_timer()
         if "val_loss" in trainer.callback_metrics:
             self._report(trainer, {"eval_loss": float(trainer.callback_metrics["val_loss"])})
 
-    def restart_clock(self) -> None:
-        """Time spent on other things than training is not training time."""
-        self._since = time.monotonic()
+    def restart_step_timer(self) -> None:
+        """Leaves the time until now out of tokens_per_s. Call it after work that is not training."""
+        self._step_start = time.monotonic()
 
     def _report(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
         assert self._rows is not None
@@ -80,24 +86,29 @@ class MetricsReporter(pl.Callback):
 
 
 class CheckpointReporter(nl.ModelCheckpoint):
-    """NeMo's checkpoint every so many steps and at the end, with optimizer state and context; reported as a pointer."""
+    """Writes a NeMo checkpoint every `every_steps` steps and after the last one, and reports a pointer to it.
 
-    def __init__(self, context: TrainContext, metrics: MetricsReporter, folder: Path, every: int) -> None:
+    Checkpoints contain the optimizer's state and NeMo's context. `folder` is the run's checkpoint_folder; the newest
+    KEPT_CHECKPOINTS are kept there.
+    """
+
+    def __init__(self, context: TrainContext, metrics: MetricsReporter, folder: Path, every_steps: int) -> None:
         super().__init__(
             dirpath=str(folder), save_top_k=-1, save_last=False, monitor=None, save_optim_on_train_end=True
         )
         self._context = context
         self._metrics = metrics
         self._folder = folder
-        self._every = every
+        self._every_steps = every_steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         step = trainer.global_step
-        if step % self._every and step != trainer.max_steps:
+        if step % self._every_steps and step != trainer.max_steps:
             return
         path = step_folder(self._folder, step)
         if self._context.rank == 0:
-            # One that was written and not reported, before a worker died. NeMo waits for rank 0 before it writes.
+            # A worker may have died after this step's checkpoint was written and before it was reported. NeMo waits
+            # for rank 0 before it writes, so no other rank has begun to.
             shutil.rmtree(path, ignore_errors=True)
         self._save_checkpoint(trainer, str(path))
         pointer = self._context.work_dir / f"pointer-{step}"
@@ -106,33 +117,34 @@ class CheckpointReporter(nl.ModelCheckpoint):
             (pointer / POINTER).write_text(json.dumps({"path": str(path)}), encoding="utf-8")
         self._context.report_checkpoint(dict(self._metrics.last), pointer)
         if self._context.rank == 0:
-            for old in written_checkpoints(self._folder)[:-KEPT_CHECKPOINTS]:
+            for old in finished_checkpoints(self._folder)[:-KEPT_CHECKPOINTS]:
                 shutil.rmtree(old, ignore_errors=True)
-        self._metrics.restart_clock()
+        self._metrics.restart_step_timer()
 
     def on_train_epoch_end(self, *_: Any) -> None:
-        """Nothing: steps decide."""
+        """Writes nothing, unlike NeMo's callback: only the step number decides."""
 
     def on_validation_end(self, *_: Any) -> None:
-        """Nothing: steps decide."""
+        """Writes nothing, unlike NeMo's callback: only the step number decides."""
 
     def on_train_end(self, *_: Any) -> None:
-        """Nothing: the last step has been written."""
+        """Writes nothing, unlike NeMo's callback: on_train_batch_end has written the last step."""
 
 
-class ResumeInPlace(pl.Callback):
-    """A resumed run evaluates at the steps at which an undisturbed one does, and at its end.
+class ResumedStepCounts(pl.Callback):
+    """Corrects Lightning's batch counters after a resume: evaluations then happen at the steps of an uninterrupted run.
 
-    Lightning evaluates by the number of the batch in its epoch, and a checkpoint written in on_train_batch_end holds
-    one less than were taken (lightning/pytorch/loops/training_epoch_loop.py, 2.4); it knows the last batch by the
-    number fetched, micro batches among NeMo's loaders, to which it adds steps.
+    Lightning evaluates by the number of the batch within its epoch. A checkpoint written in on_train_batch_end stores
+    one batch less than were trained (lightning/pytorch/loops/training_epoch_loop.py, 2.4). Lightning recognises the
+    last batch by the number of fetched batches, which NeMo's data loaders count in micro batches and Lightning, on a
+    resume, in steps.
     """
 
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         steps = trainer.global_step
         if not steps:
             return
-        taken = trainer.fit_loop.epoch_loop.batch_progress.current
-        taken.ready = taken.started = taken.processed = taken.completed = steps
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        progress.ready = progress.started = progress.processed = progress.completed = steps
         fetcher = trainer.fit_loop._data_fetcher
         fetcher.fetched += steps * (trainer.datamodule.micro_batches_per_step - 1)

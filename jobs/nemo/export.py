@@ -1,4 +1,4 @@
-"""A trained NeMo checkpoint -> Hugging Face files, adapters merged in fp32."""
+"""Exports a trained NeMo checkpoint to Hugging Face files, with LoRA adapters merged in fp32."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge  # noqa: 
 from nemo.lightning.io import load_context  # noqa: E402
 from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
 
-from jobs.nemo.connectors import HFExporter  # noqa: E402
-from jobs.nemo.layer_offload import parts, visits  # noqa: E402
+from jobs.nemo.connectors.hf_exporter import HFExporter  # noqa: E402
+from jobs.nemo.layer_offload import layers_on_device, offloadable_modules  # noqa: E402
 from jobs.training.logit_proof import check_merge  # noqa: E402
 from jobs.training.model_loading import unquantised_config  # noqa: E402
 from tuneyard.checkpoints.layout.portable import make_checkpoint_portable  # noqa: E402
@@ -31,15 +31,15 @@ from tuneyard.training_data.token_table import IGNORED_LABEL  # noqa: E402
 def export_hf(
     config: FinetuneConfig, checkpoint: Path, base: Path, target: Path, probe_rows: list[dict[str, list[int]]]
 ) -> list[np.ndarray]:
-    """See TrainingBackend.export_hf; `checkpoint` and `base` are folders in NeMo 2 format."""
+    """See TrainingBackend.export_hf. `checkpoint` and `base` are folders in NeMo 2 format."""
     if config.training.method == "lora":
         model = load_with_adapters(checkpoint, base)
         trained = label_logits(model, probe_rows)
         LoRAMerge()(model)
-        _take_adapters_off(model)
+        _remove_adapters(model)
         check_merge(trained, label_logits(model, probe_rows))
     else:
-        model = _load(checkpoint)
+        model = _load_in_fp32(checkpoint)
         trained = label_logits(model, probe_rows)
     exporter = HFExporter(str(checkpoint))
     with transformers.modeling_utils.no_init_weights():
@@ -53,7 +53,7 @@ def export_hf(
 
 
 def load_with_adapters(checkpoint: Path, base: Path) -> Any:
-    """The base with a LoRA checkpoint's adapters put on, fp32."""
+    """The base model with the LoRA adapters of `checkpoint`, in fp32."""
     lora: LoRA = load_context(checkpoint, "model.model_transform")
     model, trainer = HFExporter(str(base)).nemo_load(base)
     model.trainer = trainer
@@ -76,29 +76,31 @@ def load_with_adapters(checkpoint: Path, base: Path) -> Any:
 def label_logits(model: Any, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
     """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens.
 
-    The model stays where it is, on the CPU. TransformerEngine's layers run on GPUs only: they visit one, for 20B and
-    120B in fp32 are more than a GPU holds. Megatron's own run where they are.
+    The model stays in CPU memory. TransformerEngine's layers run only on GPUs, so each one is copied to the GPU for its
+    forward pass: 20B and 120B in fp32 do not fit on one GPU. Megatron's own layers run on the CPU.
     """
     result = []
-    visiting = visits(parts(model, TransformerLayer), torch.Tensor.cuda) if HAVE_TE else contextlib.nullcontext()
-    # Not inference_mode: Megatron keeps the masks that it makes, and later training could not use them.
-    with torch.no_grad(), visiting:
+    offload: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if HAVE_TE:
+        offload = layers_on_device(offloadable_modules(model, TransformerLayer), torch.Tensor.cuda)
+    # Not inference_mode: Megatron caches the masks that it creates, and later training could not use inference tensors.
+    with torch.no_grad(), offload:
         for row in rows:
             tokens = torch.tensor([row["input_ids"]], device="cuda" if HAVE_TE else "cpu")
-            places = torch.arange(tokens.shape[1], device=tokens.device)[None]
-            logits = model(tokens, places, attention_mask=None)[0].float()
-            kept = [place - 1 for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL and place]
-            result.append(logits[kept].cpu().numpy())
+            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+            logits = model(tokens, positions, attention_mask=None)[0].float()
+            predicting = [index - 1 for index, label in enumerate(row["labels"]) if label != IGNORED_LABEL and index]
+            result.append(logits[predicting].cpu().numpy())
     return result
 
 
-def _load(checkpoint: Path) -> Any:
+def _load_in_fp32(checkpoint: Path) -> Any:
     model, _ = HFExporter(str(checkpoint)).nemo_load(checkpoint)
     return model.float().eval()
 
 
-def _take_adapters_off(model: Any) -> None:
-    """Leaves the linear layers that adapters were put on, with the weights that they have."""
+def _remove_adapters(model: Any) -> None:
+    """Replaces each adapted linear layer by the plain layer that it wraps, which keeps its current weights."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LoRALinear):

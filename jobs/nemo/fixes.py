@@ -1,7 +1,15 @@
-"""What is wrong in NeMo 2.7.3 and Megatron-Core 0.15 for GPT-OSS, each with its mend. Import before nemo.collections.
+"""Patches for defects of NeMo 2.7.3 and Megatron-Core 0.15 with GPT-OSS. Apply them before importing nemo.collections.
 
-A fix is applied only where its fault is found; versions that were never looked at are refused. Faults that a setting
-avoids, rather than a patch, are mended where that setting is; `jobs/NEMO.md` lists them.
+Each patch is applied only if the installed code has the defect. A setting avoids the other defects; they are corrected
+where the setting is made:
+
+- The attention window is one token too long: `window_size_for_nemo` in connectors/model_config.py.
+- YaRN's attention factor is divided out: `YARN_MSCALE` in connectors/model_config.py.
+- No Megatron groups are created in an existing process group: `use_existing_process_group` in process_group.py.
+- A resumed run evaluates at the wrong steps: `ResumedStepCounts` in callbacks.py.
+- Inference on several ranks loads only a part of the adapters: `ckpt_parallel_load` in generation.py.
+- The progress bar hangs gloo groups, and asynchronous checkpoints cannot be reported: nemo_recipe_values.py in
+  tuneyard.planning.
 """
 
 from __future__ import annotations
@@ -11,32 +19,42 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from jobs.nemo.connectors.old_module_names import accept_old_names
 from tuneyard.core.errors import MissingDependencyError
 
 KNOWN_VERSIONS = {"nemo-toolkit": ("2.6.", "2.7."), "megatron-core": ("0.15.",)}
+"""Version prefixes of each package that the patches were written for."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFix:
-    """A fault upstream: what one sees, where it lies, in which versions, and its mend.
-
-    `is_needed` looks at the installed code; `apply` changes it in this process.
-    """
+    """A defect in NeMo or Megatron-Core, and the patch for it."""
 
     name: str
     symptom: str
+    """The error or behaviour that users see without the patch."""
+
     location: str
+    """File and line of the defect."""
+
     versions: str
+    """Versions that have the defect."""
+
     is_needed: Callable[[], bool]
+    """True if the installed code has the defect."""
+
     apply: Callable[[], None]
+    """Patches the installed code in this process."""
 
 
 def apply_fixes(leave_out: str | None = None) -> list[str]:
-    """Applies what is needed; returns the names. Raises MissingDependencyError for unknown versions.
+    """Applies all patches that are needed and returns their names. Also accepts module names of older checkpoints.
 
-    `leave_out` names one to do without, to see its symptom.
+    `leave_out` names a patch that is not applied, so that a test can show its symptom. Raises MissingDependencyError
+    for versions that the patches were not written for.
     """
     check_versions()
+    accept_old_names()
     applied = []
     for fix in FIXES:
         if fix.name != leave_out and fix.is_needed():
@@ -46,30 +64,30 @@ def apply_fixes(leave_out: str | None = None) -> list[str]:
 
 
 def check_versions() -> None:
-    """Raises MissingDependencyError unless NeMo and Megatron-Core are of versions that the fixes were made for."""
+    """Raises MissingDependencyError if NeMo or Megatron-Core is missing or its version is not in KNOWN_VERSIONS."""
     for package, known in KNOWN_VERSIONS.items():
         try:
-            found = metadata.version(package)
+            installed = metadata.version(package)
         except metadata.PackageNotFoundError as e:
             raise MissingDependencyError(
-                f"NeMo needs the package {package}. Make its environment: make nemo-env"
+                f"The package {package} is not installed, and NeMo needs it. Create NeMo's environment: make nemo-env"
             ) from e
-        if not found.startswith(known):
-            wanted = " or ".join(f"{prefix}x" for prefix in known)
+        if not installed.startswith(known):
+            expected = " or ".join(f"{prefix}x" for prefix in known)
             raise MissingDependencyError(
-                f"{package} {found} is installed; Tuneyard's fixes were made for {wanted} and might break another. "
-                "Install the versions of constraints/nemo.txt: make nemo-env"
+                f"{package} {installed} is installed. Tuneyard's patches were written for {expected} and could break "
+                "other versions. Install the versions of constraints/nemo.txt: make nemo-env"
             )
 
 
-def _activation_differs() -> bool:
+def _has_two_quick_gelus() -> bool:
     from megatron.core import activations
     from megatron.core.fusions import fused_bias_geglu
 
     return activations.quick_gelu is not fused_bias_geglu.quick_gelu
 
 
-def _unify_activation() -> None:
+def _use_one_quick_gelu() -> None:
     from megatron.core import activations
     from megatron.core.fusions import fused_bias_geglu
 
@@ -82,30 +100,30 @@ def _has_no_transformer_engine() -> bool:
     return find_spec("transformer_engine") is None
 
 
-def _skip_reductions_over_one_rank() -> None:
+def _skip_single_rank_reductions() -> None:
     from megatron.core.tensor_parallel import layers
 
     reduce = layers.reduce_from_tensor_model_parallel_region
 
-    def reduce_over_more_than_one(tensor: Any, group: Any = None) -> Any:
+    def reduce_over_several_ranks(tensor: Any, group: Any = None) -> Any:
         return tensor if group is not None and group.size() == 1 else reduce(tensor, group=group)
 
-    layers.reduce_from_tensor_model_parallel_region = reduce_over_more_than_one
+    layers.reduce_from_tensor_model_parallel_region = reduce_over_several_ranks
 
 
-def _router_has_no_gemm() -> bool:
+def _router_gemm_is_undefined() -> bool:
     from megatron.core.transformer.moe import moe_utils
 
     return not hasattr(moe_utils, "te_general_gemm")
 
 
-def _give_router_torchs_gemm() -> None:
+def _let_router_use_torch() -> None:
     from megatron.core.transformer.moe import moe_utils
 
     moe_utils.te_general_gemm = None
 
 
-def _tell_lora_that_there_is_no_transformer_engine() -> None:
+def _mark_transformer_engine_as_missing_in_peft() -> None:
     import types
 
     from nemo.collections.llm.peft import lora, module_matcher, utils
@@ -125,14 +143,14 @@ def _router_bias_is_uninitialised() -> bool:
 def _initialise_router_bias() -> None:
     from megatron.core.transformer.moe.router import Router
 
-    reset = Router.reset_parameters
+    reset_weight = Router.reset_parameters
 
-    def reset_bias_too(self: Any) -> None:
-        reset(self)
+    def reset_weight_and_bias(self: Any) -> None:
+        reset_weight(self)
         if self.bias is not None and self.config.perform_initialization:
             self.bias.data.zero_()
 
-    Router.reset_parameters = reset_bias_too
+    Router.reset_parameters = reset_weight_and_bias
 
 
 def _sinks_are_uninitialised() -> bool:
@@ -150,63 +168,68 @@ def _initialise_sinks() -> None:
 
     initialise = DotProductAttention.__init__
 
-    def initialise_sinks_too(self: Any, *args: Any, **kwargs: Any) -> None:
+    def initialise_with_sinks(self: Any, *args: Any, **kwargs: Any) -> None:
         initialise(self, *args, **kwargs)
         if isinstance(getattr(self, "softmax_offset", None), torch.nn.Parameter):
             self.softmax_offset.data.zero_()
 
-    DotProductAttention.__init__ = initialise_sinks_too
+    DotProductAttention.__init__ = initialise_with_sinks
 
 
 FIXES = (
     UpstreamFix(
-        name="one quick_gelu",
+        name="two quick_gelu functions",
         symptom='GPTOSSConfig20B() raises "When bias_activation_fusion is True, activation function should be …"',
         location="nemo/collections/llm/gpt/model/gpt_oss.py imports megatron.core.activations.quick_gelu; "
-        "megatron/core/transformer/transformer_config.py compares with fused_bias_geglu.quick_gelu by identity",
+        "megatron/core/transformer/transformer_config.py compares it with fused_bias_geglu.quick_gelu by identity",
         versions="megatron-core 0.15",
-        is_needed=_activation_differs,
-        apply=_unify_activation,
+        is_needed=_has_two_quick_gelus,
+        apply=_use_one_quick_gelu,
     ),
     UpstreamFix(
-        name="no reduction over one rank",
+        name="reduction over a single rank",
         symptom="RuntimeError: Output 0 of _ReduceFromModelParallelRegionBackward is a view and is being modified "
         "inplace, with Megatron's own experts and a bias",
-        location="megatron/core/transformer/mlp.py adds the bias in place to a no-op reduction's view",
+        location="megatron/core/transformer/mlp.py adds the bias in place to the view that a reduction over one rank "
+        "returns",
         versions="megatron-core 0.15, without TransformerEngine",
         is_needed=_has_no_transformer_engine,
-        apply=_skip_reductions_over_one_rank,
+        apply=_skip_single_rank_reductions,
     ),
     UpstreamFix(
         name="router without TransformerEngine",
         symptom="NameError: name 'te_general_gemm' is not defined, in the router's forward",
-        location="megatron/core/transformer/moe/moe_utils.py:958 asks for a name that a failed import never bound",
+        location="megatron/core/transformer/moe/moe_utils.py:958 uses a name that is defined only if an import "
+        "succeeded",
         versions="megatron-core 0.15, without TransformerEngine",
-        is_needed=_router_has_no_gemm,
-        apply=_give_router_torchs_gemm,
+        is_needed=_router_gemm_is_undefined,
+        apply=_let_router_use_torch,
     ),
     UpstreamFix(
         name="LoRA without TransformerEngine",
-        symptom="UnavailableError: transformer_engine, when adapters are put on",
-        location="nemo/collections/llm/peft/lora.py:703 asks for te.Linear; peft/utils.py takes stubs for the real one",
+        symptom="UnavailableError: transformer_engine, when adapters are added",
+        location="nemo/collections/llm/peft/lora.py:703 uses te.Linear; peft/utils.py takes import stubs for "
+        "TransformerEngine",
         versions="nemo-toolkit 2.6 to 2.7, without TransformerEngine",
         is_needed=_has_no_transformer_engine,
-        apply=_tell_lora_that_there_is_no_transformer_engine,
+        apply=_mark_transformer_engine_as_missing_in_peft,
     ),
     UpstreamFix(
-        name="router bias",
-        symptom="from random weights, ranks and runs differ: the router's bias is whatever lay in memory",
-        location="megatron/core/transformer/moe/router.py:55, torch.empty, and reset_parameters leaves it",
+        name="uninitialised router bias",
+        symptom="From random weights, ranks and runs differ: the router's bias is uninitialised memory",
+        location="megatron/core/transformer/moe/router.py:55 creates it with torch.empty, and reset_parameters does "
+        "not set it",
         versions="megatron-core 0.15",
         is_needed=_router_bias_is_uninitialised,
         apply=_initialise_router_bias,
     ),
     UpstreamFix(
-        name="attention sinks",
-        symptom="from random weights, ranks and runs differ: the sinks are whatever lay in memory",
-        location="megatron/core/transformer/dot_product_attention.py:121, torch.empty",
+        name="uninitialised attention sinks",
+        symptom="From random weights, ranks and runs differ: the attention sinks are uninitialised memory",
+        location="megatron/core/transformer/dot_product_attention.py:121 creates them with torch.empty",
         versions="megatron-core 0.15",
         is_needed=_sinks_are_uninitialised,
         apply=_initialise_sinks,
     ),
 )
+"""All patches, in the order in which they are applied."""

@@ -1,4 +1,4 @@
-"""A model too large for a GPU, run on it: each part comes for its own turn, and leaves."""
+"""Runs a model that does not fit on a GPU: copies each layer there for its forward pass, then frees the copy."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ from typing import Any
 import torch
 
 
-def parts(model: torch.nn.Module, whole: type[torch.nn.Module]) -> list[torch.nn.Module]:
-    """The modules of class `whole`, and outside of them every module that has tensors of its own."""
-    layers = [module for module in model.modules() if isinstance(module, whole)]
-    inside = {part for layer in layers for part in layer.modules()}
-    return layers + [module for module in model.modules() if module not in inside and _own(module)]
+def offloadable_modules(model: torch.nn.Module, layer_class: type[torch.nn.Module]) -> list[torch.nn.Module]:
+    """The modules to pass to `layers_on_device`; together they hold each tensor of the model once.
+
+    These are the modules of class `layer_class`, and those outside of them that have parameters or buffers themselves.
+    """
+    layers = [module for module in model.modules() if isinstance(module, layer_class)]
+    in_layers = {module for layer in layers for module in layer.modules()}
+    return layers + [module for module in model.modules() if module not in in_layers and _has_own_tensors(module)]
 
 
 @contextlib.contextmanager
-def visits(modules: list[torch.nn.Module], move: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Inside it, a module's tensors are what `move` makes of them while it runs, and else what they were. So memory is
-    needed for the largest one, and not for their sum. Nothing may write to them there.
+def layers_on_device(
+    modules: list[torch.nn.Module], copy_to_device: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """While the context is open, each module's forward pass uses copies of its tensors, for example from Tensor.cuda.
+
+    Before the forward pass, each parameter and buffer is replaced by `copy_to_device(tensor)`; after it, also after an
+    exception, the original is put back. The device needs memory for the largest module instead of the whole model. The
+    forward passes must not write to parameters or buffers: what they write is lost.
     """
-    kept: dict[torch.nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    originals: dict[torch.nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
-    def come(module: torch.nn.Module, _: Any) -> None:
-        kept[module] = [(tensor, tensor.data) for tensor in (*module.parameters(), *module.buffers())]
-        for tensor, data in kept[module]:
-            tensor.data = move(data)
+    def copy_tensors(module: torch.nn.Module, _: Any) -> None:
+        originals[module] = [(tensor, tensor.data) for tensor in (*module.parameters(), *module.buffers())]
+        for tensor, data in originals[module]:
+            tensor.data = copy_to_device(data)
 
-    def leave(module: torch.nn.Module, *_: Any) -> None:
-        for tensor, data in kept.pop(module, ()):
+    def restore_tensors(module: torch.nn.Module, *_: Any) -> None:
+        for tensor, data in originals.pop(module, ()):
             tensor.data = data
 
-    hooks = [module.register_forward_pre_hook(come) for module in modules]
-    hooks += [module.register_forward_hook(leave, always_call=True) for module in modules]
+    hooks = [module.register_forward_pre_hook(copy_tensors) for module in modules]
+    hooks += [module.register_forward_hook(restore_tensors, always_call=True) for module in modules]
     try:
         yield
     finally:
@@ -41,5 +49,5 @@ def visits(modules: list[torch.nn.Module], move: Callable[[torch.Tensor], torch.
             hook.remove()
 
 
-def _own(module: torch.nn.Module) -> bool:
+def _has_own_tensors(module: torch.nn.Module) -> bool:
     return any(True for tensors in (module.parameters(False), module.buffers(False)) for _ in tensors)

@@ -1,4 +1,4 @@
-"""MegatronStrategy in a process group that Ray Train, or torchrun, has made."""
+"""Runs NeMo's MegatronStrategy in a process group that Ray Train or torchrun has created."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from megatron.core import parallel_state
 from nemo.lightning import _strategy_lib
 
-GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What tells a process of its group; one outside of it must not inherit them."""
-
 
 def local_world_size() -> int:
-    """Ranks on this node."""
+    """Number of ranks on this node; 1 without a process group."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-class GroupEnvironment(TorchElasticEnvironment):
-    """Ranks as the existing group has them."""
+class ExistingGroupEnvironment(TorchElasticEnvironment):
+    """Lightning's cluster environment with the ranks of the existing process group."""
 
     def world_size(self) -> int:
         return dist.get_world_size()
@@ -32,23 +29,23 @@ class GroupEnvironment(TorchElasticEnvironment):
         return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def keep_process_group(strategy: Any) -> None:
-    """Makes a MegatronStrategy use the group that exists; without one it is left as it is.
+def use_existing_process_group(strategy: Any) -> None:
+    """Makes a MegatronStrategy use the existing process group; changes nothing if there is none.
 
-    NeMo returns from setup_distributed early when a group exists, before it makes Megatron's own groups
-    (nemo/lightning/pytorch/strategies/megatron_strategy.py, 2.7.3).
+    If a group exists, NeMo returns from setup_distributed before it creates Megatron's own groups
+    (nemo/lightning/pytorch/strategies/megatron_strategy.py, 2.7.3). The strategy is patched to create them.
     """
     if not dist.is_initialized():
         return
-    strategy.cluster_environment = GroupEnvironment()
-    strategy._configure_launcher = lambda *_, **__: None  # every rank runs already
-    set_up = strategy.setup_distributed
+    strategy.cluster_environment = ExistingGroupEnvironment()
+    strategy._configure_launcher = lambda *_, **__: None  # all ranks are running already
+    setup_distributed = strategy.setup_distributed
 
-    def set_up_model_parallel_too() -> None:
-        set_up()
+    def setup_distributed_and_megatron() -> None:
+        setup_distributed()
         if not parallel_state.model_parallel_is_initialized():
             _strategy_lib.init_model_parallel(strategy.model)
             if strategy.data_sampler:
                 strategy.data_sampler.setup(strategy.cluster_environment.global_rank())
 
-    strategy.setup_distributed = set_up_model_parallel_too
+    strategy.setup_distributed = setup_distributed_and_megatron

@@ -1,6 +1,6 @@
-"""FinetuneConfig -> NeMo's own GPT-OSS recipe with our values: for Ray Train workers and for any NeMo-Run executor.
+"""Builds NeMo's GPT-OSS recipe with the values of a FinetuneConfig, for Ray Train workers and NeMo-Run executors.
 
-The public way in is jobs.nemo_recipe.build_recipe.
+Outside this folder, call jobs.nemo_recipe.build_recipe.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from nemo.collections import llm  # noqa: E402
 from nemo.collections.llm.recipes.precision.mixed_precision import bf16_mixed  # noqa: E402
 from nemo.lightning import MegatronMixedPrecision  # noqa: E402
 
-from jobs.nemo.connectors import model_fields  # noqa: E402
-from jobs.nemo.data import TokenStoreDataModule  # noqa: E402
-from jobs.nemo.folders import checkpoint_folder, nemo_base  # noqa: E402
+from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base  # noqa: E402
+from jobs.nemo.connectors.model_config import model_fields  # noqa: E402
+from jobs.nemo.data_module import TokenStoreDataModule  # noqa: E402
 from jobs.nemo.schedule import TransformersSchedule  # noqa: E402
 from jobs.training.backend import TokenFiles  # noqa: E402
 from jobs.training.row_order import steps_of_run  # noqa: E402
 from tuneyard.configs.finetune import FinetuneConfig  # noqa: E402
-from tuneyard.planning.nemo_parallelism import check_nemo_config, plan_batch  # noqa: E402
+from tuneyard.planning.nemo_checks import check_nemo_config  # noqa: E402
+from tuneyard.planning.nemo_parallelism import plan_batch  # noqa: E402
 from tuneyard.planning.nemo_recipe_values import recipe_values  # noqa: E402
 from tuneyard.training_data.token_store import open_token_rows  # noqa: E402
 
 
 def build_recipe(config: FinetuneConfig, tokens: TokenFiles) -> run.Partial:
-    """`llm.<recipe>.finetune_recipe` as a run.Partial of `llm.finetune`, with the config's data, model sizes,
-    parallelism, optimizer, schedule, checkpoints and base.
+    """NeMo's recipe `config.nemo.recipe` as a run.Partial of `llm.finetune`, with the values of `config`.
 
-    The base must have been imported to `nemo_base(config)` (jobs.nemo.folders). Raises ConfigError for what Megatron
-    could not run.
+    These are data, model sizes, parallelism, optimizer, schedule, checkpoints and the base. The base must be at
+    `nemo_base(config)` (jobs.nemo.checkpoint_folders) when the recipe runs. Raises ConfigError for a config that
+    Megatron cannot run.
     """
     base = json.loads((config.model.folder / "config.json").read_text(encoding="utf-8"))
     check_nemo_config(config, base)
@@ -53,7 +54,7 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles) -> run.Partial:
     recipe.trainer.plugins = megatron_precision(config)
     recipe.trainer.strategy.pipeline_dtype = recipe.trainer.plugins.pipeline_dtype
     if training.method == "lora":
-        recipe.peft.target_modules = _adapted_modules(config, base["num_hidden_layers"])
+        recipe.peft.target_modules = _lora_target_modules(config, base["num_hidden_layers"])
     recipe.trainer.max_steps = steps.total
     recipe.trainer.val_check_interval = min(training.eval_every_steps or steps.per_epoch, steps.total)
     recipe.log.ckpt.every_n_train_steps = training.checkpoint_every_steps or steps.per_epoch
@@ -64,14 +65,14 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles) -> run.Partial:
 
 
 def stock_recipe(config: FinetuneConfig) -> run.Partial:
-    """NeMo's own recipe for the config's name and method."""
+    """NeMo's unchanged recipe for `config.nemo.recipe` and `config.training.method`."""
     finetune_recipe = getattr(llm, config.nemo.recipe).finetune_recipe
     scheme = "lora" if config.training.method == "lora" else "none"
     return finetune_recipe(name=config.run.name, dir=str(checkpoint_folder(config)), peft_scheme=scheme)
 
 
 def set_field(recipe: Any, field: str, value: Any) -> None:
-    """Sets a dotted field of nested run.Configs."""
+    """Sets the dotted `field` of nested run.Configs."""
     *parents, name = field.split(".")
     for parent in parents:
         recipe = getattr(recipe, parent)
@@ -79,7 +80,7 @@ def set_field(recipe: Any, field: str, value: Any) -> None:
 
 
 def megatron_precision(config: FinetuneConfig) -> run.Config[MegatronMixedPrecision]:
-    """The recipes' bf16 with fp32 gradients and main weights, or plain fp32."""
+    """The precision plugin: bf16 with fp32 gradients and master weights as in NeMo's recipes, or fp32 throughout."""
     if config.training.precision == "bf16":
         return bf16_mixed()
     return run.Config(
@@ -91,7 +92,8 @@ def megatron_precision(config: FinetuneConfig) -> run.Config[MegatronMixedPrecis
     )
 
 
-def _adapted_modules(config: FinetuneConfig, layers: int) -> list[str]:
+def _lora_target_modules(config: FinetuneConfig, layers: int) -> list[str]:
+    """Attention projections that get adapters: in all `layers` layers, or in the last `lora.last_layers`."""
     names, last = ["linear_qkv", "linear_proj"], config.training.lora.last_layers
     if last is None or last >= layers:
         return names

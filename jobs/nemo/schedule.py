@@ -1,4 +1,4 @@
-"""transformers' learning rate schedules for NeMo's optimizer, so that both backends step alike."""
+"""Learning rate schedules of transformers for NeMo's optimizer, so that both backends use the same rates."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from transformers import get_scheduler
 
 
 class TransformersSchedule(LRSchedulerModule):
-    """`schedule` by transformers' name, with a share of all steps as linear warm-up."""
+    """The transformers schedule named `schedule`, after a linear warm-up over `warmup_ratio` (0 to 1) of all steps."""
 
     def __init__(self, schedule: str, warmup_ratio: float, max_steps: int | None = None) -> None:
         super().__init__()
         self.schedule = schedule
         self.warmup_ratio = warmup_ratio
-        self.max_steps = max_steps  # NeMo sets it to the trainer's
+        self.max_steps = max_steps  # NeMo sets this to the trainer's max_steps
 
     def scheduler(self, _model: Any, optimizer: Any) -> dict[str, Any]:
-        """What Lightning's configure_optimizers returns."""
+        """The value for Lightning's configure_optimizers; NeMo calls this."""
         assert self.max_steps is not None
         warmup = math.ceil(self.max_steps * self.warmup_ratio)
         schedule = get_scheduler(self.schedule, optimizer, warmup, self.max_steps)

@@ -1,1 +1,1 @@
-"""One finetuning run on Ray: preflight, worker group, worker loop, progress, export task."""
+"""One finetuning run, step by step, as its driver sees it: preflight, training, export, registration, deployment."""

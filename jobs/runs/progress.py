@@ -1,4 +1,4 @@
-"""Events of the workers -> one progress bar (or plain lines) and MLflow metrics, in a driver thread."""
+"""TrainingProgress: shows a run's metrics as a progress bar or plain lines, and logs them, in a driver thread."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import Any, Protocol, Self, TextIO
 
 from tqdm import tqdm
 
-from tuneyard.core.room_commands import progress_line
+from tuneyard.core.room_commands import PROGRESS_PREFIX, progress_line
 
 POLL_EVERY_S = 2.0
-"""Each look costs calls to the head and a write to the registry, on cores that are the workers' on a small machine."""
-
-LogPoints = Callable[[list[tuple[int, dict[str, float]]]], None]
-"""Takes points of curves: step, and metrics by name."""
+"""Each poll calls the cluster's head and writes to the registry; on a small machine that takes the workers' cores."""
 
 LINE_EVERY_S = 5.0
-"""Where no terminal listens, a plain line this often."""
+"""Least time between two plain lines where the output is no terminal."""
+
+LogPoints = Callable[[list[tuple[int, dict[str, float]]]], None]
+"""Logs points of metrics: each is a step and values by metric name."""
 
 
 class EventSource(Protocol):
-    """Where events come from."""
+    """Where TrainingProgress gets the events of a run from."""
 
     def next_events(self) -> list[dict[str, float]]:
-        """Those since the last call."""
+        """The metrics reported since the last call, in order. Each holds at least `step` and `total_steps`."""
 
     def notices(self) -> list[str]:
-        """What has happened to the machines since the last call, for people."""
+        """One line for each change of the cluster since the last call."""
 
 
 class TrainingProgress:
-    """Context manager: shows and logs every event until it is closed; then the last ones. Says so when a run went back
-    to its last checkpoint or on with other workers, and what the source notices.
+    """Context manager that shows and logs every event of a run until it closes; the last events are not lost.
 
-    `last` is the newest value of every metric.
+    It also prints the source's notices, and a line when the workers were restarted. `latest` holds the newest value of
+    every metric.
     """
 
     def __init__(self, source: EventSource, log: LogPoints, stream: TextIO | None = None) -> None:
@@ -45,11 +45,12 @@ class TrainingProgress:
         self._log = log
         self._stream = stream or sys.stderr
         self._bar: tqdm[Any] | None = None
-        self._line_due = 0.0
-        self._first: tuple[float, float] | None = None
-        self._done = threading.Event()
+        self._next_line_at = 0.0
+        self._pace_start: tuple[float, float] | None = None
+        """Step and time of the first event since the workers started."""
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="training-progress", daemon=True)
-        self.last: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -58,42 +59,44 @@ class TrainingProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
+        self._closed.set()
         self._thread.join(timeout=30)
         if self._bar is not None:
             self._bar.close()
 
     def _run(self) -> None:
         while True:
-            closing = self._done.is_set()
+            is_last_poll = self._closed.is_set()
             events = self._source.next_events()
             for notice in self._source.notices():
-                self._say(notice)
+                self._print(notice)
             if events:
-                self._log([(int(event["step"]), _metrics_of(event)) for event in events])
+                self._log([(int(event["step"]), _logged_metrics(event)) for event in events])
             for event in events:
-                self._say_when_back(event)
-                self.last |= event
+                self._report_restart(event)
+                self.latest |= event
                 self._show(event)
-            if closing:
+            if is_last_poll:
                 return
-            self._done.wait(POLL_EVERY_S)
+            self._closed.wait(POLL_EVERY_S)
 
-    def _say_when_back(self, event: dict[str, float]) -> None:
+    def _report_restart(self, event: dict[str, float]) -> None:
+        """Prints a line when this event shows that the workers were restarted."""
         if "loss" not in event:
             return
-        before, step = int(self.last.get("step", 0)), int(event["step"])
+        before, step = int(self.latest.get("step", 0)), int(event["step"])
         if step <= before:
-            then = f"from step {step} on the run does again what it had done up to step {before}, with the same rows"
-        elif event.get("workers") != self.last.get("workers", event.get("workers")):
-            then = f"the run goes on with step {step}"
+            steps = f"step {step}" if step == before else f"steps {step} to {before}"
+            consequence = f"the run repeats {steps} with the same rows"
+        elif event.get("workers") != self.latest.get("workers", event.get("workers")):
+            consequence = f"the run continues with step {step}"
         else:
             return
-        self._say(f"the workers started again ({int(event['workers'])} now): {then}")
-        self._first = None
+        self._print(f"the workers started again ({int(event['workers'])} now): {consequence}")
+        self._pace_start = None
 
-    def _say(self, text: str) -> None:
-        text = f"training: {text}"
+    def _print(self, text: str) -> None:
+        text = f"{PROGRESS_PREFIX}{text}"
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -105,35 +108,28 @@ class TrainingProgress:
             return
         step = int(event["step"])
         if self._bar is None:
-            # `initial` keeps the ETA right when a run resumes in the middle.
+            # With `initial`, tqdm's ETA is right for a run that resumes in the middle.
             self._bar = tqdm(
                 total=int(event["total_steps"]), initial=step - 1, unit="step", desc="training", file=self._stream
             )
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(_metrics_text(self.last))
+        self._bar.set_postfix_str(_metrics_text(self.latest))
 
     def _show_line(self, event: dict[str, float]) -> None:
         now = time.monotonic()
-        last_step = event["step"] >= event["total_steps"]
-        if now < self._line_due and "eval_loss" not in event and not last_step:
+        is_last_step = event["step"] >= event["total_steps"]
+        if now < self._next_line_at and "eval_loss" not in event and not is_last_step:
             return
-        self._line_due = now + LINE_EVERY_S
-        print(
-            progress_line(
-                int(event["step"]),
-                int(event["total_steps"]),
-                f"{_metrics_text(self.last)}  ETA {self._eta_text(event)}",
-            ),
-            file=self._stream,
-            flush=True,
-        )
+        self._next_line_at = now + LINE_EVERY_S
+        rest = f"{_metrics_text(self.latest)}  ETA {self._eta_text(event)}"
+        print(progress_line(int(event["step"]), int(event["total_steps"]), rest), file=self._stream, flush=True)
 
     def _eta_text(self, event: dict[str, float]) -> str:
-        """Time left at the pace since this process's first event, so that a resumed run's is right too."""
+        """The time left as `minutes:seconds`, at the pace since the workers started; `…` before there is a pace."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = (event["step"], now)
-        first_step, first_time = self._first
+        if self._pace_start is None:
+            self._pace_start = (event["step"], now)
+        first_step, first_time = self._pace_start
         steps = event["step"] - first_step
         if steps <= 0:
             return "…"
@@ -152,5 +148,5 @@ def _metrics_text(metrics: dict[str, float]) -> str:
     return "  ".join(text.format(metrics[name]) for name, text in formats.items() if name in metrics)
 
 
-def _metrics_of(event: dict[str, float]) -> dict[str, float]:
+def _logged_metrics(event: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in event.items() if name not in ("step", "total_steps", "workers")}

@@ -1,4 +1,4 @@
-"""A run's own folder: its record (run.json), Ray Train's state."""
+"""A run's folder `<storage>/runs/<name>/`: its record (run.json), its config, and Ray Train's state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tuneyard.storage.folder import StorageFolder
 
 RECORD_NAME, CONFIG_NAME = "run.json", "config.json"
 TRAIN_STATE = "ray_train"
+"""Subfolder where Ray Train keeps its state and the run's checkpoints."""
 
 
 class RunRecord(StrictModel):
-    """What run.json holds, from the start of the run on; `version` and `checkpoint` once it succeeded."""
+    """The content of run.json. It is written when the run starts; `checkpoint` and `version` when it succeeds."""
 
     inputs_fingerprint: str
     mlflow_run_id: str | None = None
@@ -27,7 +28,7 @@ class RunRecord(StrictModel):
 
 
 class RunFolder:
-    """`<storage>/runs/<name>/`."""
+    """The folder of the run that a config names."""
 
     def __init__(self, config: FinetuneConfig) -> None:
         self.name = config.run.name
@@ -35,15 +36,21 @@ class RunFolder:
 
     @property
     def location(self) -> str:
-        """Path or URI, for people too."""
+        """The folder's path or URI."""
         return self.storage.location
+
+    @property
+    def train_state(self) -> StorageFolder:
+        """Where Ray Train keeps its own state and the run's checkpoints."""
+        return self.storage.child(TRAIN_STATE)
 
     @classmethod
     def open(cls, config: FinetuneConfig, inputs_fingerprint: str) -> tuple[Self, RunRecord]:
-        """The folder and its record: a new one, or that of the run to resume.
+        """The run's folder and its record: a new record, or that of the run to resume.
 
-        Raises TrainingError when a run of this name exists with other inputs. With `run.resume:
-        false` an existing run is moved aside, never deleted.
+        With `run.resume: false` an existing folder is renamed to `<name>.old-<time>`, never deleted. Raises
+        TrainingError when a run of this name exists with other inputs, when its record is damaged, and when a folder
+        on an object store would have to be renamed.
         """
         folder = cls(config)
         if not config.run.resume and folder.storage.size_of(RECORD_NAME) is not None:
@@ -56,13 +63,13 @@ class RunFolder:
             raise TrainingError(
                 f"The run {config.run.name!r} in {folder.location} was started with other data, base, codec or "
                 f"training settings (inputs {record.inputs_fingerprint[:12]}, now {inputs_fingerprint[:12]}). Choose "
-                "another run.name, restore the old settings, or give --set run.resume=false to start over."
+                "another run.name, restore the old settings, or start over with --set run.resume=false."
             )
         folder.storage.write(CONFIG_NAME, config.model_dump_json(indent=2).encode())
         return folder, record
 
     def save(self, record: RunRecord) -> None:
-        """Replaces run.json as a whole."""
+        """Replaces run.json; a reader sees the old record or the new one."""
         self.storage.write(RECORD_NAME, record.model_dump_json(indent=2).encode())
 
     def _read(self) -> RunRecord | None:
@@ -73,19 +80,14 @@ class RunFolder:
             return RunRecord.model_validate(json.loads(content))
         except (ValueError, ValidationError) as e:
             raise TrainingError(
-                f"{self.location}/{RECORD_NAME} is damaged: {e}. Give --set run.resume=false to start over."
+                f"{self.location}/{RECORD_NAME} is damaged: {e}. Start the run over with --set run.resume=false."
             ) from e
 
     def _move_aside(self) -> None:
         folder = self.storage.local
         if folder is None:
             raise TrainingError(
-                f"{self.location}: a run's folder on an object store is not moved, which would copy every checkpoint. "
-                "To start over choose another run.name."
+                f"{self.location}: run.resume=false cannot move this run aside, because on an object store that would "
+                "copy every checkpoint. To start over, choose another run.name."
             )
         folder.rename(folder.with_name(f"{self.name}.old-{time.strftime('%Y%m%d-%H%M%S')}"))
-
-
-def train_state(config: FinetuneConfig) -> StorageFolder:
-    """Where Ray Train keeps its own state and the run's checkpoints."""
-    return RunFolder(config).storage.child(TRAIN_STATE)

@@ -1,4 +1,4 @@
-"""TrainingBackend: the contract of every training engine."""
+"""TrainingBackend, the protocol of every training engine, and TrainContext, what a worker gives to it."""
 
 from __future__ import annotations
 
@@ -14,54 +14,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenFiles:
-    """Folders of token stores (tuneyard.training_data.token_store), on storage that every worker sees."""
+    """Folders of token stores (tuneyard.training_data.token_store) that this worker can read as local files.
+
+    `heldout` is None when the run has no held-out data.
+    """
 
     train: Path
     heldout: Path | None
 
 
 class TrainContext(Protocol):
-    """Where a worker stands, and whom it tells. Ray Train provides one; so does plain torchrun."""
+    """The worker that a backend runs in: its rank, its folders, and where it reports to.
+
+    `jobs.workers.ray_train_context` implements it on Ray Train. A backend needs nothing else of Ray, so it also runs
+    under plain torchrun.
+    """
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """This worker's rank in the process group, from 0."""
+        ...
+
     @property
-    def world_size(self) -> int: ...
+    def world_size(self) -> int:
+        """The number of workers in the process group."""
+        ...
+
     @property
     def work_dir(self) -> Path:
-        """A folder of this worker's own, for files that may vanish with it."""
+        """A scratch folder of this worker alone. It is deleted when the worker ends."""
         ...
 
     @property
     def resume_from(self) -> Path | None:
-        """The last reported checkpoint, as a local folder until report_checkpoint; None on a fresh start."""
+        """The checkpoint that was reported last, as a local folder; None on a fresh start.
+
+        The folder is valid until the first call of report_checkpoint.
+        """
         ...
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
-        """Tells the driver about progress. Only rank 0's calls count; cheap, waits for no other worker, and a failure
-        costs only the progress.
+        """Sends metrics to the driver. Only rank 0 calls it.
+
+        It is cheap and waits for no other worker. If sending fails, the metrics are lost and training continues.
         """
         ...
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
-        """Persists a folder. Every rank must call it, each with what it holds; the folders are merged."""
+        """Persists `folder` as a checkpoint and returns when it is stored.
+
+        Every rank must call it, each with a folder of the files that it holds; the folders are merged.
+        """
         ...
 
 
 class TrainingBackend(Protocol):
-    """Trains on tokens and exports to Hugging Face format. It never sees a chat.
+    """Trains on tokens and exports to Hugging Face format. A backend never sees a chat.
 
-    `train` runs in every worker of a process group that already exists. It reports metrics named
-    step, total_steps, epoch, loss, grad_norm, learning_rate, tokens_per_s, eval_loss; reports a
-    checkpoint (with optimizer state) as often as the config says and at the end; and goes on
-    exactly from `context.resume_from` when that is set. It returns when training is complete and
-    raises TrainingError on a non-finite loss.
+    `train` runs in every worker of a process group that already exists. It reports metrics named step, total_steps,
+    epoch, loss, grad_norm, learning_rate, tokens_per_s and eval_loss. It reports a checkpoint with optimizer state as
+    often as the config says and at the end. When `context.resume_from` is set, it continues exactly from that
+    checkpoint: same rows, same losses. It returns when training is complete, and raises TrainingError when the loss is
+    not finite.
 
-    `export_hf` runs in one process, later, perhaps on another node. It writes config, tokenizer
-    and weights in the base's dtype under the base's tensor names into the existing folder
-    `target`, adapters merged in fp32, and returns the trained model's own fp32 logits, taken
-    before merging: one float32 array [positions, vocabulary] per probe row (all of
-    token_table.TOKEN_COLUMNS), at the positions that predict labelled tokens. It leaves the manifest to the caller.
+    `export_hf` runs later, in one process, perhaps on another node. It writes config, tokenizer and weights into the
+    existing folder `target`: in the base's dtype, under the base's tensor names, with adapters merged in fp32. It
+    writes no manifest; the caller does. It returns the trained model's own logits, computed before merging: one
+    float32 array [positions, vocabulary] per probe row, at the positions that predict labelled tokens. A probe row
+    holds all of token_table.TOKEN_COLUMNS. `checkpoint` is a folder that `train` reported.
     """
 
     def train(self, config: FinetuneConfig, tokens: TokenFiles, context: TrainContext) -> None: ...

@@ -1,4 +1,4 @@
-"""A model's logits at the positions that predict labelled tokens: what export proofs and held-out loss compare."""
+"""A transformers model's logits at the positions that predict labelled tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from jobs.training.collator import create_collator
 
 
 def label_logits(model: torch.nn.Module, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
-    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens."""
+    """fp32 logits [positions, vocabulary] per row of the token table, at the positions that predict labelled tokens.
+
+    The export proof and the held-out loss compare these. Runs one row at a time, on the model's own device.
+    """
     result = []
     collator = create_collator(model)
     with torch.inference_mode():

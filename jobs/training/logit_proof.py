@@ -1,4 +1,4 @@
-"""Logits compared: adapters merged against adapters put on, a reloaded export against the trained model."""
+"""Compares logits: of the merged model with the adapted one, and of the reloaded export with the trained model."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ import numpy as np
 from tuneyard.core.errors import CheckpointError, TrainingError
 
 MAX_MERGE_LOGIT_DIFFERENCE = 5e-3
-"""Merged against adapted logits, both fp32: measured 1e-4 and less; a wrong merge is off by whole units."""
+"""Largest allowed difference of a logit before and after merging, both fp32.
+
+Measured: at most 1e-4. A wrong merge is off by whole units.
+"""
 
 MAX_MEAN_KL = 0.01
-"""nats per token, trained model against reloaded export. Rounding the weights to bf16 costs about 1e-4."""
+"""Largest allowed KL divergence between trained model and reloaded export, nats per token.
+
+Measured: rounding the weights to bf16 costs about 1e-4.
+"""
 
 MIN_TOP1_AGREEMENT = 0.97
-"""Share of positions at which both put the same token first; near-ties may flip when rounding to bf16."""
+"""Smallest allowed share of positions at which both models rank the same token first.
+
+It is below 1 because near-ties may change order when weights are rounded to bf16.
+"""
 
 
 def check_merge(adapted: list[np.ndarray], merged: list[np.ndarray]) -> None:
-    """Raises TrainingError when merging has changed the model. Each: fp32 [positions, vocabulary] per probe row."""
+    """Raises TrainingError when merging the adapters changed the model.
+
+    Both arguments: fp32 logits [positions, vocabulary] per probe row, before and after merging.
+    """
     worst = max((float(np.abs(a - m).max()) for a, m in zip(adapted, merged, strict=True)), default=0.0)
     if worst > MAX_MERGE_LOGIT_DIFFERENCE:
         raise TrainingError(
@@ -26,9 +38,13 @@ def check_merge(adapted: list[np.ndarray], merged: list[np.ndarray]) -> None:
         )
 
 
-def compare_logits(expected: list[np.ndarray], found: list[np.ndarray]) -> dict[str, float]:
-    """Mean KL divergence (nats per token), top-1 agreement and worst logit difference over all positions."""
-    left, right = np.concatenate(expected), np.concatenate(found)
+def compare_logits(trained: list[np.ndarray], reloaded: list[np.ndarray]) -> dict[str, float]:
+    """Compares two models over all positions of the probe rows; the result goes into the manifest's `proof`.
+
+    `mean_kl`: KL(trained || reloaded), nats per token; `top1_agreement`: share of positions with the same first token;
+    `max_logit_difference`; `positions`: how many were compared.
+    """
+    left, right = np.concatenate(trained), np.concatenate(reloaded)
     log_p, log_q = _log_softmax(left), _log_softmax(right)
     return {
         "mean_kl": float((np.exp(log_p) * (log_p - log_q)).sum(-1).mean()),
@@ -39,13 +55,13 @@ def compare_logits(expected: list[np.ndarray], found: list[np.ndarray]) -> dict[
 
 
 def check_proof(proof: dict[str, float]) -> None:
-    """Raises CheckpointError when what compare_logits found is not the same model."""
+    """Raises CheckpointError when the result of compare_logits shows that the export is not the trained model."""
     # Written so that a NaN fails.
     if not (proof["mean_kl"] <= MAX_MEAN_KL and proof["top1_agreement"] >= MIN_TOP1_AGREEMENT):
         raise CheckpointError(
-            "The reloaded export is not the trained model: mean KL "
-            f"{proof['mean_kl']:.4f} nats (allowed {MAX_MEAN_KL}), top-1 agreement {proof['top1_agreement']:.3f} "
-            f"(needed {MIN_TOP1_AGREEMENT}). Nothing was published."
+            f"The reloaded export is not the trained model: its mean KL divergence is {proof['mean_kl']:.4f} nats "
+            f"(allowed {MAX_MEAN_KL}), its top-1 agreement {proof['top1_agreement']:.3f} (needed "
+            f"{MIN_TOP1_AGREEMENT}). Nothing was published."
         )
 
 

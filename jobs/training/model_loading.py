@@ -1,4 +1,4 @@
-"""GPT-OSS checkpoints loaded by transformers as models that can be trained or measured."""
+"""Loads GPT-OSS checkpoints with transformers as unquantised models that can be trained or measured."""
 
 from __future__ import annotations
 
@@ -11,31 +11,39 @@ import transformers
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 
 TRANSFORMERS_4 = transformers.__version__.startswith("4.")
-"""NeMo's environment has it; its experts have one implementation, the eager one."""
+"""True in NeMo's environment. transformers 4 has one implementation of the experts and no option to choose it."""
 
 
 def load_dequantised(
     folder: Path, dtype: torch.dtype | str, *, on_gpu: bool, experts: str | None = None, device_map: str | None = None
 ) -> Any:
-    """A checkpoint as a model that is not quantised, whatever its experts are; `experts` names their kernels."""
-    # grouped_mm, transformers' default, was up to 7.5 times slower on a CPU.
+    """The checkpoint in `folder` as an unquantised transformers model; MXFP4 experts are dequantised.
+
+    `experts` is transformers' experts_implementation; None takes its default on a GPU and `eager` on a CPU. `dtype`
+    and `device_map` are those of `from_pretrained`.
+    """
+    # On a CPU, transformers' default (grouped_mm) was up to 7.5 times slower than eager.
     experts = experts or (None if on_gpu or TRANSFORMERS_4 else "eager")
     model = transformers.GptOssForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         device_map=device_map,
-        attn_implementation="eager",  # the one that implements sinks and has a backward pass everywhere
+        # The only implementation with attention sinks and a backward pass on every device.
+        attn_implementation="eager",
         **({"experts_implementation": experts} if experts else {}),
         **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),
     )
-    # What is trained, and exported, is not quantised any more.
+    # transformers keeps the field, but the weights in memory are not quantised any more.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
 
 
 def unquantised_config(base: Path) -> Any:
-    """The base's config as an export has it: published GPT-OSS is MXFP4, an export is in the base's dtype."""
+    """The transformers config of `base` for an export: without quantisation, because an export is in the base's dtype.
+
+    Published GPT-OSS checkpoints have MXFP4 experts.
+    """
     config = transformers.AutoConfig.from_pretrained(base)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -1,15 +1,15 @@
-# The train image: CUDA, PyTorch, TransformerEngine, and NeMo and Ray in the versions of constraints/nemo.txt.
-# Linted, never built yet: no machine of ours has a container engine.
+# The train image: CUDA, PyTorch and TransformerEngine, with NeMo and Ray in the versions of constraints/nemo.txt.
+# Linted, but not built yet: our machines have no container engine.
 #
 #   docker build -f platform/images/train.Dockerfile -t tuneyard-train .
 #
-# Python's minor version and Ray's version must be the same on every node of a cluster.
+# All nodes of a cluster must have the same version of Ray and the same minor version of Python.
 ARG CUDA_IMAGE=nvidia/cuda:13.0.1-cudnn-devel-ubuntu24.04
 # hadolint ignore=DL3006
 FROM ${CUDA_IMAGE}
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# Ubuntu 24.04's Python is 3.12; the compilers are TransformerEngine's, which is built against the CUDA of the image.
+# Ubuntu 24.04 has Python 3.12. The compilers build TransformerEngine against the CUDA of the image.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends build-essential cmake git ninja-build \

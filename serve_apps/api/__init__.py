@@ -1,1 +1,1 @@
-"""The OpenAI API of one model: routes, chat, completions."""
+"""The OpenAI API of one model: its services and their routes."""

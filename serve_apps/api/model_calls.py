@@ -1,134 +1,147 @@
-"""A model's API over calls instead of HTTP: what a replica answers to the gateway.
+"""ModelCalls: a model's API by Python calls instead of HTTP, for the gateway.
 
-Errors are answers, never exceptions: what crosses a Serve handle as an exception arrives wrapped.
+Errors are returned as answers, never raised: an exception arrives wrapped at the other end of a Serve handle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from serve_apps.api.chat_service import ChatService
-from serve_apps.api.completion_service import CompletionService
-from serve_apps.http_front.async_streams import gathered
-from serve_apps.http_front.http_plumbing import server_sent_events
-from serve_apps.metrics.measured_engine import CHARGE
-from tuneyard.api.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    TokenizeRequest,
-    error_body,
-)
+from pydantic import BaseModel
+
+from serve_apps.answers.async_streams import SourceClosingStream, batch_texts
+from serve_apps.api.chat import ChatService
+from serve_apps.api.completions import CompletionService
+from serve_apps.api.tokenization import TokenizationService
+from serve_apps.engine_wrappers.token_charge import charge_tokens_to
+from serve_apps.generation.served_model import ServedModel
+from serve_apps.http_front.events import server_sent_events
+from tuneyard.api.wire.chat_request import ChatCompletionRequest
+from tuneyard.api.wire.completions import CompletionRequest
+from tuneyard.api.wire.errors import error_body
+from tuneyard.api.wire.tokenization import DetokenizeRequest, TokenizeRequest
 from tuneyard.core.errors import RequestError
 
-CHARGE_EVERY_S = 0.5
+CHARGE_INTERVAL_S = 0.5
+"""How often the tokens of an unfinished answer are reported to the gateway."""
+
+MODEL_DEPLOYMENT = "ModelReplica"
+"""Name of the Serve deployment whose replicas answer these calls."""
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
+"""The paths that can be called."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What a running application serves. `version` is that of its checkpoint, `name/version`."""
+    """What a running application serves."""
 
     model_id: str
     version: str
+    """Version of its checkpoint, `name/version`."""
     max_model_len: int
     created: int
     headers: dict[str, str]
+    """HTTP headers that every answer of this model carries."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A whole answer, or the beginning of a stream, as HTTP has it. `tokens` of prompt and answer, to be charged."""
+class CallAnswer:
+    """A whole answer, or the start of a stream, as HTTP status and JSON content."""
 
     status: int
     content: dict[str, Any] | None
+    """None if the stream was started: events follow."""
     tokens: int = 0
+    """Tokens of prompt and answer to charge, beyond those reported before."""
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """Server-sent events of a stream, as text, and the tokens that they cost."""
+class CallEvents:
+    """Server-sent events of a stream, and the tokens to charge for them."""
 
     text: str
+    """One or more whole events; "" if there are only tokens to report."""
     tokens: int
 
 
 class ModelCalls:
-    """Answers requests by path and JSON body."""
+    """Answers requests given by path and JSON body."""
 
-    def __init__(self, service: ChatService) -> None:
-        self._chats = service
-        self._texts = CompletionService(service)
+    def __init__(self, model: ServedModel) -> None:
+        self._chat = ChatService(model)
+        self._completions = CompletionService(model)
+        self._tokenization = TokenizationService(model)
 
-    async def whole(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
-        """The answer at once, at the end. Before it, when it takes long, what it has cost so far, as events without
-        text: who leaves early is charged too. Closing it aborts the request.
+    async def complete(self, path: str, body: Any) -> AsyncGenerator[CallAnswer | CallEvents, None]:
+        """Gives the whole answer, as the last item.
+
+        While the answer takes long, gives CallEvents without text, so that tokens are charged even if the client
+        disconnects early. Closing the generator aborts the request.
         """
-        counted = _Counter()
-        token = CHARGE.set(counted)
-        try:
+        count = _TokenCount()
+        with charge_tokens_to(count.add):
             answering = asyncio.create_task(self._answer(path, body))
-        finally:
-            CHARGE.reset(token)
         try:
-            while not (await asyncio.wait({answering}, timeout=CHARGE_EVERY_S))[0]:
-                yield Events("", counted.take())
+            while not (await asyncio.wait({answering}, timeout=CHARGE_INTERVAL_S))[0]:
+                yield CallEvents("", count.take())
             answer = answering.result()
-            yield Answered(200, answer.model_dump(), counted.take())
+            yield CallAnswer(200, answer.model_dump(), count.take())
         except RequestError as e:
-            yield Answered(e.status_code, error_body(e), counted.take())
+            yield CallAnswer(e.status_code, error_body(e), count.take())
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
 
-    async def streamed(self, path: str, body: Any) -> AsyncIterator[Answered | Events]:
-        """First whether it was taken (200, no content) or why not; then events. Closing it aborts the request."""
-        counted = _Counter()
-        token = CHARGE.set(counted)
-        try:
-            chunks = await self._open(path, body)
-        except RequestError as e:
-            yield Answered(e.status_code, error_body(e), counted.take())
-            return
-        finally:
-            CHARGE.reset(token)
-        yield Answered(200, None)
-        async with contextlib.aclosing(gathered(server_sent_events(chunks))) as texts:
-            async for text in texts:
-                yield Events(text, counted.take())
+    async def stream(self, path: str, body: Any) -> AsyncGenerator[CallAnswer | CallEvents, None]:
+        """Gives first whether the request was accepted (200, no content) or the error; then the stream's events.
 
-    async def _answer(self, path: str, body: Any) -> Any:
+        Closing the generator aborts the request.
+        """
+        count = _TokenCount()
+        try:
+            with charge_tokens_to(count.add):
+                chunks = await self._open_stream(path, body)
+        except RequestError as e:
+            yield CallAnswer(e.status_code, error_body(e), count.take())
+            return
+        yield CallAnswer(200, None)
+        async with contextlib.aclosing(batch_texts(server_sent_events(chunks))) as texts:
+            async for text in texts:
+                yield CallEvents(text, count.take())
+
+    async def _answer(self, path: str, body: Any) -> BaseModel:
         match path:
             case "/v1/chat/completions":
-                return await self._chats.complete(ChatCompletionRequest.parse(body))
+                return await self._chat.complete(ChatCompletionRequest.parse(body))
             case "/v1/completions":
-                return await self._texts.complete(CompletionRequest.parse(body))
+                return await self._completions.complete(CompletionRequest.parse(body))
             case "/tokenize":
-                return self._texts.tokenize(TokenizeRequest.parse(body))
+                return self._tokenization.tokenize(TokenizeRequest.parse(body))
             case "/detokenize":
-                return self._texts.detokenize(DetokenizeRequest.parse(body))
-        raise RequestError(f"{path}: no such path.")
+                return self._tokenization.detokenize(DetokenizeRequest.parse(body))
+        raise RequestError(f"The path {path} does not exist.")
 
-    async def _open(self, path: str, body: Any) -> AsyncIterator[Any]:
+    async def _open_stream(self, path: str, body: Any) -> SourceClosingStream[Any]:
         if path == "/v1/completions":
-            return await self._texts.open_stream(CompletionRequest.parse(body))
-        return await self._chats.open_stream(ChatCompletionRequest.parse(body))
+            return await self._completions.open_stream(CompletionRequest.parse(body))
+        return await self._chat.open_stream(ChatCompletionRequest.parse(body))
 
 
-class _Counter:
-    """Tokens since the last look."""
+class _TokenCount:
+    """Tokens since the last `take`."""
 
     def __init__(self) -> None:
         self._tokens = 0
 
-    def __call__(self, tokens: int) -> None:
+    def add(self, tokens: int) -> None:
         self._tokens += tokens
 
     def take(self) -> int:
-        taken, self._tokens = self._tokens, 0
-        return taken
+        """Returns the count and sets it to 0."""
+        tokens, self._tokens = self._tokens, 0
+        return tokens

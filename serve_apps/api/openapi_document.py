@@ -1,4 +1,8 @@
-"""The API's OpenAPI document: requests are parsed by hand, for OpenAI's error shape, so their schemas come in here."""
+"""The OpenAPI document of the API.
+
+Routes parse requests themselves, to answer errors in OpenAI's format, so FastAPI does not know the requests' schemas.
+This module adds them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from tuneyard.api.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    RenderRequest,
-    TokenizeRequest,
-)
+from tuneyard.api.wire.chat_request import ChatCompletionRequest, RenderRequest
+from tuneyard.api.wire.completions import CompletionRequest
+from tuneyard.api.wire.tokenization import DetokenizeRequest, TokenizeRequest
 
 REQUESTS: tuple[type[BaseModel], ...] = (
     ChatCompletionRequest,
@@ -28,7 +28,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 class ErrorDetails(BaseModel):
-    """OpenAI's error object."""
+    """The content of OpenAI's error object."""
 
     message: str
     type: str
@@ -37,10 +37,14 @@ class ErrorDetails(BaseModel):
 
 
 class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
     error: ErrorDetails
 
 
 class Health(BaseModel):
+    """The answer of /healthz and /readyz."""
+
     status: str
     requests: int = 0
     kv_cache_usage: float = Field(default=0.0, ge=0, le=1)
@@ -48,48 +52,50 @@ class Health(BaseModel):
 
 
 class Version(BaseModel):
+    """The answer of /version."""
+
     version: str
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorBody, "description": what}
-    for code, what in (
-        (400, "What the request gets wrong; `param` names it."),
+    code: {"model": ErrorBody, "description": description}
+    for code, description in (
+        (400, "The request is invalid; `param` names the field."),
         (401, "No valid API key."),
         (403, "The key may not do this."),
-        (404, "No such model."),
+        (404, "The model does not exist."),
         (413, "The body is too large."),
-        (429, "Over a limit; Retry-After says when to try again."),
+        (429, "A limit of the key is reached; Retry-After says when to retry."),
         (500, "The engine failed."),
-        (503, "Not ready, or a full queue; Retry-After says when to try again."),
+        (503, "Not ready, or the queue is full; Retry-After says when to retry."),
     )
 }
-
+"""`responses` of a route: every error status with its body."""
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer; with stream=true in chunks.", "content": {"text/event-stream": {}}},
     **ERRORS,
 }
-"""Of routes that can stream."""
+"""`responses` of a route that can stream."""
 
 
-def body(model: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route that takes this model."""
+def request_body(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route whose request body is this model."""
     schema = {"$ref": _REFERENCE.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def install_document(api: FastAPI) -> None:
-    """Makes the application's /openapi.json complete."""
+    """Makes the application's /openapi.json complete: with the requests' schemas."""
 
     def document() -> dict[str, Any]:
         if api.openapi_schema is None:
-            found = get_openapi(title=api.title, version=api.version, routes=api.routes)
+            content = get_openapi(title=api.title, version=api.version, routes=api.routes)
             _, definitions = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=_REFERENCE)
-            schemas = found.setdefault("components", {}).setdefault("schemas", {})
+            schemas = content.setdefault("components", {}).setdefault("schemas", {})
             for name, schema in definitions["$defs"].items():
                 schemas.setdefault(name, schema)
-            api.openapi_schema = found
+            api.openapi_schema = content
         return api.openapi_schema
 
     api.openapi = document  # type: ignore[method-assign]

@@ -1,177 +1,130 @@
-"""The OpenAI API as FastAPI routes over the services: the same under Ray Serve and under plain uvicorn."""
+"""The OpenAI API of one model as a FastAPI application, for Ray Serve or any ASGI server."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client.metrics_core import Metric
-from pydantic import BaseModel
 
-from serve_apps.api.chat_service import ChatService
-from serve_apps.api.completion_service import CompletionService
-from serve_apps.api.openapi_document import ERRORS, STREAMED, Health, Version, body, install_document
-from serve_apps.http_front.http_plumbing import Admitted, authorization, base_api, json_body
+from serve_apps.api.chat import ChatService
+from serve_apps.api.completions import CompletionService
+from serve_apps.api.openapi_document import ERRORS, STREAMED, install_document, request_body
+from serve_apps.api.operator_routes import add_operator_routes
+from serve_apps.api.tokenization import TokenizationService
+from serve_apps.generation.served_model import ServedModel
+from serve_apps.http_front.admission import admit_request, authorization_header
+from serve_apps.http_front.base_api import create_base_api
+from serve_apps.http_front.bodies import read_json
 from serve_apps.http_front.key_gate import KeyGate
-from serve_apps.metrics.exposition import metrics_page
-from tuneyard import __version__
-from tuneyard.api.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    RenderRequest,
-    TokenizeRequest,
-)
-from tuneyard.api.responses import (
-    ChatCompletion,
-    Completion,
-    Detokenized,
-    ModelCard,
-    ModelList,
-    RenderedPrompt,
-    Tokenized,
-)
-from tuneyard.core.errors import AdminKeyError, EngineError, ModelNotFoundError
+from tuneyard.api.wire.chat_answer import ChatCompletion
+from tuneyard.api.wire.chat_request import ChatCompletionRequest
+from tuneyard.api.wire.completions import Completion, CompletionRequest
+from tuneyard.api.wire.model_list import ModelCard, ModelList
+from tuneyard.api.wire.tokenization import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ApiOptions:
-    """What an API has beside its services. `admin_key`: without one, administrators' routes are closed. `gate`: who may
-    ask what. `headers`: sent with every answer; where it leads back to. `metrics`: what GET /metrics gives.
-    """
+    """What an API needs beside its model."""
 
     admin_key: str | None = None
+    """The administrators' key. None closes their routes."""
     gate: KeyGate = dataclasses.field(default_factory=lambda: KeyGate(None))
+    """Checks API keys and their limits; by default no key is needed."""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    metrics: Callable[[], Awaitable[Sequence[Metric]]] | None = None
+    """Sent with every answer: model version, weights, run and dataset."""
+    collect_metrics: Callable[[], Awaitable[Sequence[Metric]]] | None = None
+    """Gives the metrics for GET /metrics; None: an empty page."""
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext
     """Entered before the first request, left after the last one."""
-    gives_request_ids: bool = True
-    """False behind Ray Serve, whose proxy does."""
+    sets_request_ids: bool = True
+    """False behind Ray Serve, whose proxy sets X-Request-Id."""
 
 
-def create_api(get_service: Callable[[], ChatService], options: ApiOptions | None = None) -> FastAPI:
-    """The FastAPI application. `get_service` is called per request."""
-    chosen = options or ApiOptions()
+def create_api(model: ServedModel, options: ApiOptions | None = None) -> FastAPI:
+    """The FastAPI application for one model."""
+    options = options or ApiOptions()
+    enter_lifespan = options.lifespan
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with chosen.lifespan():
+        async with enter_lifespan():
             yield
 
-    api = base_api(chosen.headers, lifespan, gives_request_ids=chosen.gives_request_ids)
-    _add_model_routes(api, get_service, chosen.gate)
-    _add_operator_routes(api, get_service, chosen)
+    api = create_base_api(options.headers, lifespan, sets_request_ids=options.sets_request_ids)
+    _add_model_list(api, model, options.gate)
+    _add_completion_routes(api, model, options.gate)
+    _add_token_routes(api, model, options.gate)
+    add_operator_routes(api, model, options.admin_key, options.collect_metrics)
     install_document(api)
     return api
 
 
-def _add_model_routes(api: FastAPI, get_service: Callable[[], ChatService], gate: KeyGate) -> None:
-    """What clients of the model use."""
-
+def _add_model_list(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
     @api.get("/v1/models", response_model=ModelList)
     async def list_models(request: Request) -> Response:
-        gate.check(authorization(request))
-        return _json(get_service().models())
+        gate.authenticate(authorization_header(request))
+        return JSONResponse(ModelList(data=[model.card()]).model_dump())
 
     @api.get("/v1/models/{model_id:path}", response_model=ModelCard, responses=ERRORS)
     async def retrieve_model(request: Request, model_id: str) -> Response:
-        gate.check(authorization(request))
-        for card in get_service().models().data:
-            if card.id == model_id:
-                return _json(card)
-        raise ModelNotFoundError(f"The model {model_id!r} does not exist here.", param="model", code="model_not_found")
+        gate.authenticate(authorization_header(request))
+        model.check_name(model_id)
+        return JSONResponse(model.card().model_dump())
+
+
+def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
+    chat, completions = ChatService(model), CompletionService(model)
 
     @api.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
         responses=STREAMED,
-        openapi_extra=body(ChatCompletionRequest),
+        openapi_extra=request_body(ChatCompletionRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
-        gate.check(authorization(request))
-        parsed = ChatCompletionRequest.parse(await json_body(request))
-        with Admitted(gate, request, parsed.model) as admitted:
+        gate.authenticate(authorization_header(request))
+        parsed = ChatCompletionRequest.parse(await read_json(request))
+        with admit_request(gate, request, parsed.model) as admission:
             if parsed.stream:
-                return admitted.streamed(await get_service().open_stream(parsed))
-            return admitted.whole(await get_service().complete(parsed))
-
-    @api.post("/v1/completions", response_model=Completion, responses=STREAMED, openapi_extra=body(CompletionRequest))
-    async def create_completion(request: Request) -> Response:
-        gate.check(authorization(request))
-        parsed = CompletionRequest.parse(await json_body(request))
-        service = CompletionService(get_service())
-        with Admitted(gate, request, parsed.model) as admitted:
-            if parsed.stream:
-                return admitted.streamed(await service.open_stream(parsed))
-            return admitted.whole(await service.complete(parsed))
-
-    @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=body(TokenizeRequest))
-    async def tokenize(request: Request) -> Response:
-        gate.check(authorization(request))
-        parsed = TokenizeRequest.parse(await json_body(request))
-        with Admitted(gate, request, parsed.model) as admitted:
-            return admitted.whole(CompletionService(get_service()).tokenize(parsed))
-
-    @api.post("/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=body(DetokenizeRequest))
-    async def detokenize(request: Request) -> Response:
-        gate.check(authorization(request))
-        parsed = DetokenizeRequest.parse(await json_body(request))
-        with Admitted(gate, request, parsed.model) as admitted:
-            return admitted.whole(CompletionService(get_service()).detokenize(parsed))
-
-
-def _add_operator_routes(api: FastAPI, get_service: Callable[[], ChatService], options: ApiOptions) -> None:
-    """Health, version, metrics, and what administrators use."""
+                return admission.stream(await chat.open_stream(parsed))
+            return admission.respond(await chat.complete(parsed))
 
     @api.post(
-        "/v1/chat/completions/render",
-        response_model=RenderedPrompt,
-        responses=ERRORS,
-        openapi_extra=body(RenderRequest),
+        "/v1/completions",
+        response_model=Completion,
+        responses=STREAMED,
+        openapi_extra=request_body(CompletionRequest),
     )
-    async def render_prompt(request: Request) -> Response:
-        _check_admin(request, options.admin_key)
-        parsed = RenderRequest.parse(await json_body(request))
-        return _json(get_service().render(parsed))
-
-    async def health() -> Response:
-        try:
-            stats = await get_service().check_health()
-        except EngineError as e:
-            return JSONResponse({"status": "unhealthy", "reason": e.message}, status_code=503)
-        return JSONResponse({"status": "ok", **dataclasses.asdict(stats)})
-
-    unhealthy: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "The engine is dead."}}
-    api.get("/healthz", response_model=Health, responses=unhealthy)(health)
-    # A replica takes requests only once its engine answers, so one that lives is ready.
-    api.get("/readyz", response_model=Health, responses=unhealthy)(health)
-
-    @api.get("/version", response_model=Version)
-    async def version() -> Response:
-        return JSONResponse({"version": __version__})
-
-    @api.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        return metrics_page(await options.metrics() if options.metrics is not None else ())
+    async def create_completion(request: Request) -> Response:
+        gate.authenticate(authorization_header(request))
+        parsed = CompletionRequest.parse(await read_json(request))
+        with admit_request(gate, request, parsed.model) as admission:
+            if parsed.stream:
+                return admission.stream(await completions.open_stream(parsed))
+            return admission.respond(await completions.complete(parsed))
 
 
-def _check_admin(request: Request, admin_key: str | None) -> None:
-    """Raises AdminKeyError unless the request carries the key."""
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if admin_key is None or not secrets.compare_digest(given.encode(), admin_key.encode()):
-        raise AdminKeyError(
-            f"{request.url.path} is for administrators: send the key as 'Authorization: Bearer …'. It is "
-            "TUNEYARD_ADMIN_KEY of the deployment, or lies in $TUNEYARD_HOME/admin_key.",
-            code="admin_key_required",
-        )
+def _add_token_routes(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
+    tokenization = TokenizationService(model)
 
+    @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=request_body(TokenizeRequest))
+    async def tokenize(request: Request) -> Response:
+        gate.authenticate(authorization_header(request))
+        parsed = TokenizeRequest.parse(await read_json(request))
+        with admit_request(gate, request, parsed.model) as admission:
+            return admission.respond(tokenization.tokenize(parsed))
 
-def _json(content: BaseModel) -> Response:
-    return JSONResponse(content.model_dump())
+    @api.post(
+        "/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=request_body(DetokenizeRequest)
+    )
+    async def detokenize(request: Request) -> Response:
+        gate.authenticate(authorization_header(request))
+        parsed = DetokenizeRequest.parse(await read_json(request))
+        with admit_request(gate, request, parsed.model) as admission:
+            return admission.respond(tokenization.detokenize(parsed))

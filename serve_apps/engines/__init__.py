@@ -1,1 +1,1 @@
-"""The engine protocol, one adapter per engine, sampling and grammars."""
+"""Engines: token ids in, token ids out. The protocol, one adapter per engine, sampling and grammars."""

@@ -1,4 +1,4 @@
-"""InferenceEngine: the contract of every engine, with the requests and chunks that cross it."""
+"""InferenceEngine: the protocol that every engine implements, with its requests, chunks and statistics."""
 
 from __future__ import annotations
 
@@ -9,45 +9,58 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to choose tokens. `max_tokens` is always explicit; temperature 0 is greedy; top_k 0 is off.
-
-    Presence and frequency penalties look at the answer, the repetition penalty at the prompt too. The same seed gives
-    the same tokens for the same prompt; None: another draw each time. `logit_bias`: (token id, what is added).
-    """
+    """How the engine chooses tokens."""
 
     max_tokens: int
+    """New tokens, at most. Always explicit: engines have no default."""
+
     temperature: float = 1.0
+    """0 selects the most likely token each time."""
+
     top_p: float = 1.0
     top_k: int = 0
+    """0 turns top-k sampling off."""
+
     min_p: float = 0.0
     seed: int | None = None
+    """The same seed gives the same tokens for the same prompt; None draws differently each time."""
+
     presence_penalty: float = 0.0
+    """Applies to the tokens of the answer."""
+
     frequency_penalty: float = 0.0
+    """Applies to the tokens of the answer."""
+
     repetition_penalty: float = 1.0
+    """Applies to the tokens of the prompt and the answer."""
+
     logit_bias: tuple[tuple[int, float], ...] = ()
+    """Pairs of a token id and the value to add to its logit."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt, as token ids."""
+    """One prompt, as token ids, to be answered once."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     stop_token_ids: tuple[int, ...]
+    """The answer ends at the first of these tokens, which belongs to it. See stop_tokens.py."""
+
     logprobs: int | None = None
-    """How many of the most likely tokens to give at each place, with the chosen one; None: no log-probabilities."""
+    """Number of most likely tokens to report per token, besides the chosen one; None reports no log-probabilities."""
 
     grammar: str | None = None
-    """What the answer is held to, in llguidance's syntax (tuneyard.harmony.answer_grammar); None: nothing."""
+    """Grammar that the answer must match, in llguidance's syntax (tuneyard.harmony.answer_grammar); None: any text."""
 
     shares_prompt: bool = False
-    """Another request for the same answer has the same prompt, and it is counted there."""
+    """True for choices after the first: prompt tokens are billed on choice 0."""
 
-    def options(self) -> frozenset[str]:
-        """Those of OPTIONS that the request asks for."""
+    def requested_options(self) -> frozenset[str]:
+        """The OPTIONS that this request uses."""
         sampling = self.sampling
-        asked = {
+        is_requested = {
             "logprobs": self.logprobs is not None,
             "response_format": self.grammar is not None,
             "seed": sampling.seed is not None,
@@ -57,7 +70,7 @@ class GenerationRequest:
             "repetition_penalty": sampling.repetition_penalty != 1,
             "logit_bias": bool(sampling.logit_bias),
         }
-        return frozenset(name for name, is_asked in asked.items() if is_asked)
+        return frozenset(name for name, requested in is_requested.items() if requested)
 
 
 OPTIONS = frozenset(
@@ -72,57 +85,64 @@ OPTIONS = frozenset(
         "logit_bias",
     }
 )
-"""What not every engine can do, by the API parameter that asks for it. An engine that cannot refuses the request."""
+"""API parameters that some engines do not support. Such an engine refuses a request that uses one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The log-probability (nats) of a chosen token, and the most likely ones, best first, as (token id, value)."""
+    """Log-probability, in nats, of a chosen token, and the most likely tokens at its position."""
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...]
+    """Pairs of token id and log-probability, most likely first."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Tokens that are new since the last chunk; `finish_reason` on the last chunk only. `logprobs`: one per token,
-    when asked for."""
+    """The tokens that were generated since the last chunk."""
 
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length", "abort"] | None = None
+    """Set on the last chunk only."""
+
     logprobs: tuple[TokenLogprob, ...] = ()
+    """One per token if the request asks for log-probabilities, otherwise empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Load at this moment: requests that the engine holds, and the share of its KV cache in use (0 to 1)."""
+    """The engine's load at this moment."""
 
     requests: int
+    """Requests in the engine, running and waiting."""
+
     kv_cache_usage: float
+    """Used share of the KV cache, 0 to 1."""
 
 
 class InferenceEngine(Protocol):
-    """Token ids in, token ids out. Engines know nothing of chats.
+    """Generates token ids from token ids. Engines know nothing of chats or text.
 
-    `start` loads the model, off the event loop, and returns when the engine answers. `generate`
-    gives chunks in order; the last one, and only it, has a finish_reason: "stop" when the last
-    token is one of stop_token_ids (which is then the last of token_ids: the codec needs it),
-    "length" when exactly max_tokens were made, "abort" after `abort`. A request that cannot be
-    answered (no prompt, one that does not fit max_model_len with max_tokens, unknown token ids,
-    sampling out of range, one of OPTIONS from an engine without it, an id that is running)
-    raises RequestError on the first step, before anything is generated, and hurts no other
-    request. When the engine dies, every running and every later request raises EngineError: no
-    answer ever just ends. Closing or cancelling the iterator aborts the request in the engine;
-    its id may be used again at once. `abort` of an unknown id does nothing. `check_health` raises
-    EngineError once the engine cannot answer any more. `shutdown` ends running requests with
-    EngineError, frees the engine and may be called twice; an engine that is not shut down may
-    keep the process from ending.
+    `start` loads the model outside the event loop and returns when the engine can answer.
+
+    `generate` yields chunks in order. Only the last chunk has a finish_reason: "stop" if its last token is one of
+    stop_token_ids (the codec needs that token), "length" if exactly max_tokens tokens were generated, "abort" after
+    `abort`. The first step raises RequestError, before anything is generated, for a request that cannot be answered: no
+    prompt, prompt and max_tokens longer than max_model_len, unknown token ids, sampling values out of range, one of
+    OPTIONS that the engine does not support, or the id of a running request. Such a request does not affect others.
+    When the engine fails, all running and all later requests raise EngineError: an answer never ends without a
+    finish_reason or an error. Closing or cancelling the iterator aborts the request in the engine, and its id can be
+    used again immediately.
+
+    `abort` ignores unknown ids. `check_health` raises EngineError once the engine cannot answer any more. `shutdown`
+    ends running requests with EngineError and frees the engine; it may be called twice. Without it, the engine may keep
+    the process from ending.
     """
 
     @property
     def max_model_len(self) -> int:
-        """The context in tokens, prompt and answer together."""
+        """Maximum number of tokens of prompt and answer together."""
         ...
 
     async def start(self) -> None: ...

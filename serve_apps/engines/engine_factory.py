@@ -1,16 +1,19 @@
-"""Creates the engine that a config names: the only importer of the engines' adapters."""
+"""Creates the engine that a config names. Only this module imports the engines' adapters."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from serve_apps.engines.engine import InferenceEngine
-from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import MissingDependencyError
 
 
 def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
-    """The engine that `engine` names, not started yet."""
+    """The engine `config.engine` for a checkpoint folder, not started yet.
+
+    Raises MissingDependencyError if TensorRT-LLM is needed and not installed.
+    """
     match config.engine:
         case "transformers":
             from serve_apps.engines.transformers_engine import TransformersEngine
@@ -20,13 +23,13 @@ def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
             try:
                 from serve_apps.engines.tensorrt_llm_engine import TensorRTLLMEngine
             except ModuleNotFoundError as e:
-                # What is there and broken keeps its own traceback.
+                # An installed package that cannot be imported keeps its own traceback.
                 if e.name != "tensorrt_llm":
                     raise
                 raise MissingDependencyError(
-                    "engine: tensorrt_llm needs TensorRT-LLM, which is not installed here. Run replicas in the serve "
-                    "image (platform/images/serve.Dockerfile); the extra tuneyard[tensorrt_llm] alone contradicts "
-                    "Ray Serve's pins, as that file explains."
+                    "engine: tensorrt_llm needs TensorRT-LLM, which is not installed here. Run the replicas in the "
+                    "serve image (platform/images/serve.Dockerfile). Installing only the extra tuneyard[tensorrt_llm] "
+                    "conflicts with Ray Serve's pinned versions; that file explains why."
                 ) from e
             return TensorRTLLMEngine(config, checkpoint)
         case "scripted":

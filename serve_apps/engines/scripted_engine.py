@@ -1,4 +1,4 @@
-"""A scripted engine: canned token streams, for tests and UI work. It computes nothing."""
+"""An engine that plays scripted replies, for tests and work on the UI. It computes nothing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
 
 from serve_apps.engines.engine import EngineStats, GenerationRequest, TokenChunk
-from serve_apps.engines.running_requests import Deliver, RunningRequests, check_request
+from serve_apps.engines.request_checks import check_request
+from serve_apps.engines.running_requests import ChunkCallback, RunningRequests
+from serve_apps.engines.stop_tokens import ends_with_stop_token
 from tuneyard.core.errors import ConfigError
 
 
 class ScriptedEngine:
-    """Answers each request with the next reply of the script, one token per chunk. See InferenceEngine.
+    """Answers each request with the next reply of `script`, one token per chunk. See InferenceEngine.
 
-    `crash_after_tokens` kills the engine once it has given so many tokens in all. `options`: what it accepts without
-    acting on it, for tests of what lies above an engine.
+    `token_interval_s` is the time between tokens. After `crash_after_tokens` tokens over all requests the engine fails;
+    None: never. `options` are the OPTIONS that it accepts and ignores, for tests of the code above an engine. Raises
+    ConfigError if the script or one of its replies is empty.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class ScriptedEngine:
         self._replies = itertools.cycle([tuple(reply) for reply in script])
         self._interval_s = token_interval_s
         self._max_model_len = max_model_len
-        self._tokens_left = crash_after_tokens
+        self._tokens_until_crash = crash_after_tokens
         self._options = options
         self._requests = RunningRequests()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -44,16 +47,16 @@ class ScriptedEngine:
         return self._max_model_len
 
     async def start(self) -> None:
-        """Nothing to load."""
+        """Does nothing: there is no model to load."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         check_request(request, self._max_model_len, options=self._options)
         reply = next(self._replies)
 
-        def submit(deliver: Deliver) -> None:
-            self._tasks[request.request_id] = asyncio.create_task(self._play(request, reply, deliver))
+        def submit(on_chunk: ChunkCallback) -> None:
+            self._tasks[request.request_id] = asyncio.create_task(self._play(request, reply, on_chunk))
 
-        chunks = self._requests.run(request, submit, lambda: self._forget(request.request_id))
+        chunks = self._requests.run(request, submit, lambda: self._cancel(request.request_id))
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -68,33 +71,33 @@ class ScriptedEngine:
         self._requests.check_alive()
 
     async def shutdown(self) -> None:
-        self._requests.die("The engine was shut down.")
+        self._requests.fail_all("The engine was shut down.")
         for request_id in list(self._tasks):
-            self._forget(request_id)
+            self._cancel(request_id)
 
-    async def _play(self, request: GenerationRequest, reply: tuple[int, ...], deliver: Deliver) -> None:
-        """The reply, over and over until a stop token or max_tokens ends it."""
+    async def _play(self, request: GenerationRequest, reply: tuple[int, ...], on_chunk: ChunkCallback) -> None:
+        """Repeats the reply until a stop token or max_tokens ends it."""
         started = time.monotonic()
         for count, token in enumerate(itertools.cycle(reply), start=1):
-            # By the clock, so that a late token does not delay those after it.
+            # Times are relative to the start, so that a late token does not delay the tokens after it.
             await asyncio.sleep(max(0.0, started + count * self._interval_s - time.monotonic()))
-            if self._tokens_left is not None:
-                self._tokens_left -= 1
-                if self._tokens_left < 0:
+            if self._tokens_until_crash is not None:
+                self._tokens_until_crash -= 1
+                if self._tokens_until_crash < 0:
                     self._tasks.pop(request.request_id, None)
-                    self._requests.die("The scripted engine crashed, as it was told to.")
+                    self._requests.fail_all("The scripted engine crashed after `crash_after_tokens` tokens.")
                     return
             reason: Literal["stop", "length"] | None = None
-            if token in request.stop_token_ids:
+            if ends_with_stop_token(request, (token,)):
                 reason = "stop"
             elif count == request.sampling.max_tokens:
                 reason = "length"
-            deliver(TokenChunk((token,), reason))
+            on_chunk(TokenChunk((token,), reason))
             if reason is not None:
                 self._tasks.pop(request.request_id, None)
                 return
 
-    def _forget(self, request_id: str) -> None:
+    def _cancel(self, request_id: str) -> None:
         task = self._tasks.pop(request_id, None)
         if task is not None:
             task.cancel()

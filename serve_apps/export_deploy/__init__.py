@@ -1,1 +1,1 @@
-"""NeMo Export-Deploy's Python calls over our engines, and a Triton server."""
+"""NeMo Export-Deploy's Python classes on Tuneyard's engines, and a Triton server."""

@@ -1,6 +1,7 @@
-"""NeMo Export-Deploy's TensorRTLLMAPIDeployable, over an engine of ours: for code that was written for it.
+"""NeMo Export-Deploy's TensorRTLLMAPIDeployable on Tuneyard's engines, for code written for Export-Deploy.
 
-Same name, arguments and meaning (Export-Deploy v0.5.0, nemo_deploy/llm/trtllm_api_deployable.py; later there is none).
+Names and arguments are those of Export-Deploy v0.5.0, nemo_deploy/llm/trtllm_api_deployable.py. Later versions of
+Export-Deploy do not have this class.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from tokenizers import Tokenizer
 
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
+from serve_apps.engines.stop_tokens import read_stop_token_ids
 from tuneyard.chats.messages import ChatMessage
-from tuneyard.checkpoints.layout.gpt_oss import read_json
 from tuneyard.checkpoints.manifest import read_manifest
-from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.errors import CheckpointError, ConfigError
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 from tuneyard.planning.gpus import GPUS
-from tuneyard.planning.local_gpus import describe_gpus, known_gpu_here
+from tuneyard.planning.local_gpus import describe_gpus, known_local_gpu
 
 Result = TypeVar("Result")
 
@@ -33,10 +35,10 @@ Result = TypeVar("Result")
 class TensorRTLLMAPIDeployable:
     """An engine in this process, with blocking calls. Close it, or use it as a context manager.
 
-    `hf_model_id_path` is a checkpoint folder. `engine`: another one than TensorRT-LLM; the fields before it are then
-    not used. `chat`: each prompt is a user's message, rendered as in training, and what comes back is the final answer;
-    without it prompts are completed as they stand, as Export-Deploy does, which GPT-OSS was never trained for.
-    Raises ConfigError and CheckpointError with the fix, and what the engine raises while it loads.
+    `hf_model_id_path` is a checkpoint folder; nothing is downloaded. `engine` selects another engine than TensorRT-LLM;
+    the size and parallelism arguments then have no effect. With `chat`, each prompt is a user's message, rendered as in
+    training, and `generate` returns the final answer. Without it, prompts are completed as plain text, as Export-Deploy
+    does; GPT-OSS was not trained for that. Raises ConfigError, CheckpointError, and the engine's errors while it loads.
     """
 
     def __init__(
@@ -55,20 +57,22 @@ class TensorRTLLMAPIDeployable:
         engine: EngineConfig | None = None,
         chat: bool = False,
     ) -> None:
-        folder = _folder(hf_model_id_path)
-        for name, found, only in (
+        folder = _checkpoint_folder(hf_model_id_path)
+        for name, value, supported in (
             ("tokenizer", tokenizer, None),
             ("pipeline_parallel_size", pipeline_parallel_size, 1),
             ("moe_tensor_parallel_size", moe_tensor_parallel_size, -1),
             ("backend", backend, "pytorch"),
             ("dtype", dtype, "auto"),
         ):
-            if found != only:
-                raise ConfigError(f"{name}={found!r}: for GPT-OSS here it can only be {only!r}. Leave it out.")
+            if value != supported:
+                raise ConfigError(
+                    f"{name}={value!r} is not supported for GPT-OSS. The only value is {supported!r}: leave it out."
+                )
         if engine is None:
             section = TensorRTLLMConfig.model_validate(
                 {
-                    "gpu": _gpu_here(),
+                    "gpu": _local_gpu_name(),
                     "tensor_parallel_size": tensor_parallel_size,
                     "moe_expert_parallel_size": None if moe_expert_parallel_size < 0 else moe_expert_parallel_size,
                     "max_batch_size": max_batch_size,
@@ -78,15 +82,15 @@ class TensorRTLLMAPIDeployable:
             )
             engine = EngineConfig(engine="tensorrt_llm", tensorrt_llm=section)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._codec = HarmonyCodec.from_checkpoint(folder, _settings(folder)) if chat else None
-        self._stops = self._codec.stop_token_ids if self._codec is not None else _stop_token_ids(folder)
+        self._codec = HarmonyCodec.from_checkpoint(folder, _codec_settings(folder)) if chat else None
+        self._stop_token_ids = self._codec.stop_token_ids if self._codec is not None else read_stop_token_ids(folder)
         self._serial = itertools.count()
         self._engine = create_engine(engine, folder)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="deployable", daemon=True)
         self._thread.start()
         try:
-            self._wait(self._engine.start())
+            self._run(self._engine.start())
         except BaseException:
             self.close()
             raise
@@ -99,21 +103,25 @@ class TensorRTLLMAPIDeployable:
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> list[str]:
-        """An answer per prompt, of up to `max_length` new tokens; greedy unless something is said about sampling.
+        """One answer per prompt, of at most `max_length` new tokens.
 
-        Raises RequestError for a prompt or value that the engine refuses; EngineError when it fails.
+        Greedy if temperature, top_k and top_p are all None. Raises RequestError for a prompt or value that the engine
+        refuses, and EngineError if the engine fails.
         """
         return self.generate_each([(prompt, max_length, temperature, top_k, top_p) for prompt in prompts])
 
-    def generate_each(self, asked: Sequence[tuple[str, int, float | None, int | None, float | None]]) -> list[str]:
-        """`generate` with values of its own for each prompt; all run in one batch."""
-        return self._wait(self._generate_all([self._request(*each) for each in asked]))
+    def generate_each(self, requests: Sequence[tuple[str, int, float | None, int | None, float | None]]) -> list[str]:
+        """`generate` with separate values for each prompt, all in one batch.
+
+        Each request is (prompt, max_length, temperature, top_k, top_p).
+        """
+        return self._run(self._generate_all([self._generation_request(*request) for request in requests]))
 
     def close(self) -> None:
-        """Frees the engine; may be called twice."""
+        """Frees the engine. A second call does nothing."""
         if self._loop.is_closed():
             return
-        self._wait(self._engine.shutdown())
+        self._run(self._engine.shutdown())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -126,7 +134,7 @@ class TensorRTLLMAPIDeployable:
     ) -> None:
         self.close()
 
-    def _request(
+    def _generation_request(
         self, prompt: str, max_length: int, temperature: float | None, top_k: int | None, top_p: float | None
     ) -> GenerationRequest:
         if self._codec is None:
@@ -140,7 +148,7 @@ class TensorRTLLMAPIDeployable:
             top_p=1.0 if top_p is None else top_p,
             top_k=top_k or 0,
         )
-        return GenerationRequest(f"deployable-{next(self._serial)}", tuple(ids), sampling, self._stops)
+        return GenerationRequest(f"deployable-{next(self._serial)}", tuple(ids), sampling, self._stop_token_ids)
 
     async def _generate_all(self, requests: list[GenerationRequest]) -> list[str]:
         tasks = [asyncio.create_task(self._generate(request)) for request in requests]
@@ -160,40 +168,32 @@ class TensorRTLLMAPIDeployable:
         deltas = [*parser.feed(ids), *parser.finish()]
         return "".join(delta.text for delta in deltas if delta.channel == "final")
 
-    def _wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+    def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _folder(path: str) -> Path:
+def _checkpoint_folder(path: str) -> Path:
     folder = Path(path).expanduser().absolute()
     if not (folder / "config.json").is_file():
         raise CheckpointError(
-            f"{path}: no checkpoint folder. Nothing is downloaded here: hf download {path} --exclude 'original/*' "
-            "'metal/*' --local-dir FOLDER, "
-            "then tuneyard models adopt FOLDER, and give FOLDER."
+            f"{path} is not a checkpoint folder: it contains no config.json. Models are not downloaded here. Run "
+            f"`hf download {path} --exclude 'original/*' 'metal/*' --local-dir FOLDER`, then `tuneyard models adopt "
+            "FOLDER`, and pass FOLDER."
         )
     return folder
 
 
-def _settings(folder: Path) -> CodecSettings:
+def _codec_settings(folder: Path) -> CodecSettings:
     codec = read_manifest(folder).codec
     return CodecSettings.model_validate(codec.settings) if codec is not None else CodecSettings()
 
 
-def _stop_token_ids(folder: Path) -> tuple[int, ...]:
-    """What the model's own files say ends a completion."""
-    for name in ("generation_config.json", "config.json"):
-        if (folder / name).is_file() and (found := read_json(folder / name).get("eos_token_id")) is not None:
-            return tuple(found) if isinstance(found, list) else (found,)
-    raise CheckpointError(f"{folder}: neither generation_config.json nor config.json has an eos_token_id.")
-
-
-def _gpu_here() -> str:
-    """The name of this machine's GPU, as a config would have it."""
-    if (known := known_gpu_here()) is not None:
+def _local_gpu_name() -> str:
+    """This machine's GPU, by its name in configs. Raises ConfigError if TensorRT-LLM does not run on it."""
+    if (known := known_local_gpu()) is not None:
         return known
-    found = [gpu["name"] for gpu in describe_gpus()]
+    names = [gpu["name"] for gpu in describe_gpus()]
     raise ConfigError(
-        f"TensorRT-LLM runs on {', '.join(GPUS)}, and this machine's GPU is: {found[0] if found else 'none'}. "
-        "Elsewhere: engine=EngineConfig(engine='transformers')."
+        f"TensorRT-LLM runs on {', '.join(GPUS)}; this machine's GPU is: {names[0] if names else 'none'}. "
+        "On other machines pass engine=EngineConfig(engine='transformers')."
     )

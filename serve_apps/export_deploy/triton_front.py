@@ -1,6 +1,6 @@
-"""NeMo Export-Deploy's DeployPyTriton: a deployable behind NVIDIA's Triton Inference Server, with the same fields.
+"""NeMo Export-Deploy's DeployPyTriton: serves a deployable from NVIDIA's Triton Inference Server, with the same fields.
 
-Needs nvidia-pytriton (extra `triton`), which wants numpy 1: the serve image has it, the default environment does not.
+Needs nvidia-pytriton (extra `triton`), which requires numpy 1: the serve image has it, the default environment not.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from tuneyard.core.errors import ConfigError, MissingDependencyError
 from tuneyard.core.ports import check_port_free
 
 DEFAULT_MAX_LENGTH = 256
-_OPTIONAL: dict[str, Any] = {
+"""New tokens per answer if a request gives no max_length."""
+
+_OPTIONAL_INPUTS: dict[str, Any] = {
     "max_length": np.int64,
-    "max_batch_size": np.int64,  # Export-Deploy takes it too, and does nothing with it
+    "max_batch_size": np.int64,  # accepted and ignored, as in Export-Deploy
     "top_k": np.int64,
     "top_p": np.float32,
     "temperature": np.float32,
@@ -31,11 +33,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class DeployPyTriton:
-    """`deploy`, then `serve` (until a signal) or `run` (and `stop`). Listens on loopback unless `address` says
-    otherwise: Triton asks for no key.
+    """Call `deploy`, then `serve`, which blocks until a signal, or `run` and later `stop`.
 
-    Unlike Export-Deploy's, requests with different values answer in one batch, errors are raised and not only logged,
-    and SIGTERM stops it cleanly. A request that is refused fails those that Triton put into the same batch.
+    Triton checks no API key, so the default `address` is loopback. Unlike in Export-Deploy, requests with different
+    values can be answered in one batch, errors are raised instead of only logged, and SIGTERM stops the server cleanly.
+    If a request is refused, all requests that Triton put into the same batch fail. Raises ConfigError without `model`.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class DeployPyTriton:
         allow_http: bool = True,
     ) -> None:
         if model is None:
-            raise ConfigError("DeployPyTriton needs model=, a TensorRTLLMAPIDeployable.")
+            raise ConfigError("DeployPyTriton needs a model. Pass model=, a TensorRTLLMAPIDeployable.")
         self._name = triton_model_name
         self._version = triton_model_version
         self._model = model
@@ -61,8 +63,10 @@ class DeployPyTriton:
         self._triton: Any = None
 
     def deploy(self) -> None:
-        """Prepares the server; nothing listens yet. Raises MissingDependencyError, and PortInUseError: Triton itself
-        would wait two minutes for a port that is taken.
+        """Prepares the server, which does not listen yet.
+
+        Raises MissingDependencyError without nvidia-pytriton. Raises PortInUseError if a port is in use: Triton itself
+        would wait for it for two minutes.
         """
         try:
             from pytriton.decorators import batch
@@ -72,13 +76,14 @@ class DeployPyTriton:
             if e.name != "pytriton":
                 raise
             raise MissingDependencyError(
-                "The Triton front needs nvidia-pytriton: pip install 'tuneyard[triton]', where numpy is 1.x."
+                "The Triton server needs nvidia-pytriton, which is not installed. In an environment with numpy 1.x, "
+                "run: pip install 'tuneyard[triton]'"
             ) from e
         http, grpc = self._ports["http"], self._ports["grpc"]
         for name, port in self._ports.items():
             if port is not None:
                 check_port_free(self._address, port, f"{name}_port={port + 10}")
-        # Its Python stub looks for this interpreter's own library; without this it finds another one, or none.
+        # Triton's Python stub loads this interpreter's shared library; without the path it finds another one, or none.
         os.environ.setdefault("LD_LIBRARY_PATH", str(sysconfig.get_config_var("LIBDIR")))
         config = TritonConfig(
             http_address=self._address,
@@ -87,7 +92,7 @@ class DeployPyTriton:
             grpc_port=grpc,
             allow_http=http is not None,
             allow_grpc=grpc is not None,
-            # Export-Deploy leaves them on port 8002, open to all; two deployments of a machine would collide there.
+            # Export-Deploy serves metrics on port 8002 of all interfaces: two deployments on a machine would conflict.
             allow_metrics=False,
         )
         self._triton = Triton(config=config)
@@ -97,40 +102,40 @@ class DeployPyTriton:
             infer_func=batch(self._infer),
             inputs=[
                 Tensor(name="prompts", shape=(-1,), dtype=bytes),
-                *(Tensor(name=name, shape=(-1,), dtype=kind, optional=True) for name, kind in _OPTIONAL.items()),
+                *(Tensor(name=name, shape=(-1,), dtype=kind, optional=True) for name, kind in _OPTIONAL_INPUTS.items()),
             ],
             outputs=[Tensor(name="sentences", shape=(-1,), dtype=bytes)],
             config=ModelConfig(max_batch_size=self._max_batch_size, batcher=DynamicBatcher()),
         )
 
     def run(self) -> None:
-        """Starts it and returns when it answers."""
+        """Starts the server and returns when it answers. Raises ConfigError before `deploy`."""
         self._deployed().run()
 
     def serve(self) -> None:
-        """Serves until Ctrl-C or SIGTERM, and stops cleanly."""
-        with _stopping_on_signals():
+        """Serves until Ctrl-C or SIGTERM, then stops the server. Raises ConfigError before `deploy`."""
+        with _signals_as_keyboard_interrupt():
             self.run()
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
         self.stop()
 
     def stop(self) -> None:
-        """Stops it; the deployable stays as it is."""
+        """Stops the server; the deployable stays open. Raises ConfigError before `deploy`."""
         self._deployed().stop()
 
     def _deployed(self) -> Any:
         if self._triton is None:
-            raise ConfigError("Call deploy() first.")
+            raise ConfigError("The Triton server is not deployed. Call deploy() first.")
         return self._triton
 
     def _infer(self, prompts: np.ndarray, **optional: np.ndarray) -> dict[str, np.ndarray]:
-        """A batch [rows, 1], each row with values of its own."""
+        """Answers a batch of inputs [rows, 1]; each row may have its own values."""
         texts = [bytes(prompt).decode("utf-8") for prompt in prompts[:, 0]]
         count = len(texts)
         columns = (_column(optional.get(name), count) for name in ("max_length", "temperature", "top_k", "top_p"))
         lengths, temperatures, top_ks, top_ps = columns
-        asked = [
+        requests = [
             (
                 text,
                 DEFAULT_MAX_LENGTH if length is None else int(length),
@@ -142,7 +147,7 @@ class DeployPyTriton:
                 texts, lengths, temperatures, top_ks, top_ps, strict=True
             )
         ]
-        answers = self._model.generate_each(asked)
+        answers = self._model.generate_each(requests)
         return {"sentences": np.array([[answer.encode("utf-8")] for answer in answers], dtype=object)}
 
 
@@ -151,15 +156,15 @@ def _column(values: np.ndarray | None, count: int) -> Sequence[Any]:
 
 
 @contextlib.contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """Both signals raise KeyboardInterrupt: by default SIGTERM ends the process and the server's files stay behind."""
+def _signals_as_keyboard_interrupt() -> Iterator[None]:
+    """STOP_SIGNALS raise KeyboardInterrupt: by default SIGTERM ends the process before it can remove Triton's files."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""NeMo Export-Deploy's NemoQueryTRTLLMAPI: asks a Triton server; needs no more than HTTP."""
+"""NeMo Export-Deploy's NemoQueryTRTLLMAPI: a client for DeployPyTriton's Triton server over HTTP."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ _TYPES = {"max_length": "INT64", "top_k": "INT64", "top_p": "FP32", "temperature
 
 
 class NemoQueryTRTLLMAPI:
-    """Asks the model `model_name` at `url` (`host:port`, `http://host:port`), as DeployPyTriton serves it."""
+    """Client for the model `model_name` at `url`, which is `host:port` or `http://host:port`.
+
+    `timeout_s` limits each request. Raises ConfigError for a grpc:// URL.
+    """
 
     def __init__(self, url: str, model_name: str, timeout_s: float = 600.0) -> None:
         if url.startswith("grpc://"):
-            raise ConfigError(f"{url}: this client speaks HTTP. Give the HTTP port: http://host:8000")
+            raise ConfigError(
+                f"{url}: this client speaks HTTP only. Give the server's HTTP port, for example http://host:8000."
+            )
         self._url = (url if url.startswith("http") else f"http://{url}").rstrip("/")
         self._model = model_name
         self._timeout_s = timeout_s
@@ -33,9 +38,10 @@ class NemoQueryTRTLLMAPI:
         temperature: float | None = None,
         init_timeout: float = 60.0,
     ) -> np.ndarray:
-        """Answers as an array [prompts, 1] of str, as Export-Deploy gives them. Waits `init_timeout` s for the model.
+        """The answers as an array [prompts, 1] of str, as in Export-Deploy.
 
-        Raises EngineError when the server is not there or fails, RequestError for what it refuses.
+        Waits up to `init_timeout` seconds for the model to be ready. Raises EngineError if the server cannot be reached
+        or fails, and RequestError if it refuses the request.
         """
         count = len(prompts)
         inputs: list[dict[str, Any]] = [
@@ -58,28 +64,28 @@ class NemoQueryTRTLLMAPI:
         if response.status_code >= 500:
             raise EngineError(f"{self._url}: {self._model} failed: {_error_text(response)}")
         if response.status_code != 200:
-            raise RequestError(f"{self._url}: {self._model} refuses the request: {_error_text(response)}")
+            raise RequestError(f"{self._url}: {self._model} refused the request: {_error_text(response)}")
         (sentences,) = (o for o in response.json()["outputs"] if o["name"] == "sentences")
         return np.array(sentences["data"], dtype=str).reshape(count, 1)
 
     def _wait_until_ready(self, client: httpx.Client, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        found = "no answer"
+        state = "no answer"
         while True:
             try:
                 response = client.get(f"/v2/models/{self._model}/ready", timeout=5)
                 if response.status_code == 200:
                     return
-                found = _error_text(response)
+                state = _error_text(response)
             except httpx.HTTPError as e:
-                found = f"{type(e).__name__}: {e}"
+                state = f"{type(e).__name__}: {e}"
             if time.monotonic() > deadline:
-                raise EngineError(f"{self._url}: the model {self._model} is not there after {timeout_s:g} s: {found}")
+                raise EngineError(f"{self._url}: the model {self._model} is not ready after {timeout_s:g} s: {state}")
             time.sleep(0.2)
 
 
 def _error_text(response: httpx.Response) -> str:
-    """What Triton says, whichever way it says it."""
+    """Triton's error message, or the status and the start of the body if the response contains none."""
     try:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):

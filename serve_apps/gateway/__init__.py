@@ -1,1 +1,1 @@
-"""Many models behind one `/v1`."""
+"""One `/v1` for many models."""

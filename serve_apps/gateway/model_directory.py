@@ -1,4 +1,4 @@
-"""The models that run now, by every name that they have: id, version (`name/3`) and alias (`name@production`)."""
+"""ModelDirectory: the running models, found by id, version (`name/3`) or alias (`name@production`)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serve_apps.api.model_calls import ModelDescription
+from serve_apps.api.model_calls import MODEL_DEPLOYMENT, ModelDescription
 from tuneyard.checkpoints.registry import ModelRegistry
 from tuneyard.core.errors import ModelNotFoundError, RegistryError
 
-LOOK_EVERY_S = 1.0
-REPLICA = "ModelReplica"
+REFRESH_INTERVAL_S = 1.0
+DESCRIBE_TIMEOUT_S = 5.0
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
-    """An application, what it serves, and the way to it."""
+    """A model's Serve application, what it serves, and the handle to call it."""
 
     application: str
     description: ModelDescription
@@ -31,83 +31,88 @@ class RunningModel:
 
 
 class ModelDirectory:
-    """Looks at Serve's running applications, once a second at most, beside the requests: these are answered from what
-    was seen last, and only the very first waits.
+    """Reads Serve's running applications, at most once per REFRESH_INTERVAL_S.
+
+    It reads them in the background: requests are answered from the last reading, and only the first request waits.
     """
 
     def __init__(self) -> None:
         self._models: dict[str, RunningModel] = {}
-        self._settled: dict[str, float] = {}
-        """When an application was deployed that has told what it serves; one that is being deployed is asked again, for
-        a replica of before may have answered.
+        """By application name."""
+        self._described_deployments: dict[str, float] = {}
+        """By application name: the deployment time for which the description is final. While an application is being
+        deployed its description may come from a replica of the version before, so it is read again.
         """
-        self._looked_at: float | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._refreshed_at: float | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._registry: ModelRegistry | None = None
 
     async def models(self) -> list[RunningModel]:
-        """All of them, by id."""
-        if self._looking is None and (self._looked_at is None or time.monotonic() - self._looked_at > LOOK_EVERY_S):
-            self._looking = asyncio.create_task(self._look())
-        if self._looked_at is None and self._looking is not None:
-            await asyncio.shield(self._looking)
+        """All running models, sorted by application name."""
+        is_due = self._refreshed_at is None or time.monotonic() - self._refreshed_at > REFRESH_INTERVAL_S
+        if self._refreshing is None and is_due:
+            self._refreshing = asyncio.create_task(self._refresh())
+        if self._refreshed_at is None and self._refreshing is not None:
+            await asyncio.shield(self._refreshing)
         return [self._models[name] for name in sorted(self._models)]
 
     async def find(self, name: str) -> RunningModel:
-        """The model of an id, a version or an alias. Raises ModelNotFoundError with what there is."""
+        """The running model of an id, version or alias. Raises ModelNotFoundError, with the models that run."""
         models = await self.models()
         for model in models:
             if name in (model.description.model_id, model.description.version):
                 return model
-        meaning = ""
+        explanation = ""
         if "@" in name:
-            version = await asyncio.to_thread(self._version_of, name)
+            version = await asyncio.to_thread(self._version_of_alias, name)
             for model in models:
                 if version is not None and model.description.version == version:
                     return model
-            meaning = f" It means {version}, which is not running." if version is not None else ""
+            explanation = f" It refers to {version}, which is not running." if version is not None else ""
         served = ", ".join(model.description.model_id for model in models) or "nothing"
         raise ModelNotFoundError(
-            f"The model {name!r} does not exist here.{meaning} Served: {served}.", param="model", code="model_not_found"
+            f"The model {name!r} does not exist here.{explanation} Served: {served}.",
+            param="model",
+            code="model_not_found",
         )
 
-    async def _look(self) -> None:
-        """What goes wrong on the way leaves the last view as it is."""
+    async def _refresh(self) -> None:
+        """Reads Serve's applications. On an error the models stay as they were."""
         try:
             status = await asyncio.to_thread(serve.status)
-            apps = {name: app for name, app in status.applications.items() if REPLICA in app.deployments}
+            apps = {name: app for name, app in status.applications.items() if MODEL_DEPLOYMENT in app.deployments}
             for name in self._models.keys() - apps.keys():
                 del self._models[name]
-            asked = [
-                self._describe(name, app.last_deployed_time_s, is_settled=app.status == "RUNNING")
+            descriptions = [
+                self._describe(name, app.last_deployed_time_s, is_running=app.status == "RUNNING")
                 for name, app in apps.items()
-                if self._settled.get(name) != app.last_deployed_time_s
+                if self._described_deployments.get(name) != app.last_deployed_time_s
                 and (app.status == "RUNNING" or name in self._models)
             ]
-            await asyncio.gather(*asked)
-        except Exception as e:  # noqa: BLE001  # a controller that restarts, say
-            logger.warning("Serve does not say what runs: %s", e)
+            await asyncio.gather(*descriptions)
+        except Exception as e:  # noqa: BLE001  # for example while Serve's controller restarts
+            logger.warning("Serve's status is not available: %s", e)
         finally:
-            self._looked_at = time.monotonic()
-            self._looking = None
+            self._refreshed_at = time.monotonic()
+            self._refreshing = None
 
-    async def _describe(self, name: str, deployed_at: float, *, is_settled: bool) -> None:
-        """Asks an application what it serves; one that cannot tell now is asked again at the next look."""
+    async def _describe(self, name: str, deployed_at: float, *, is_running: bool) -> None:
+        """Reads what an application serves. If it does not answer, the next refresh tries again."""
         try:
             handle = serve.get_app_handle(name)
-            description = await asyncio.wait_for(handle.describe.remote(), timeout=5)
-        except Exception as e:  # noqa: BLE001  # Serve raises whatever went wrong on the way
-            logger.warning("the application %s does not say what it serves: %s", name, e)
+            description = await asyncio.wait_for(handle.describe.remote(), timeout=DESCRIBE_TIMEOUT_S)
+        except Exception as e:  # noqa: BLE001  # Serve raises whatever failed in the replica or on the way
+            logger.warning("the application %s does not answer what it serves: %s", name, e)
             return
         self._models[name] = RunningModel(name, description, handle)
-        if is_settled:
-            self._settled[name] = deployed_at
+        if is_running:
+            self._described_deployments[name] = deployed_at
 
-    def _version_of(self, reference: str) -> str | None:
-        """`name/version` of an alias; None when the registry does not know it."""
+    def _version_of_alias(self, reference: str) -> str | None:
+        """`name/version` of an alias; None if the registry does not know it."""
         try:
             self._registry = self._registry or ModelRegistry()
-            found = self._registry.find(reference)
+            registered = self._registry.find(reference)
         except RegistryError:
             return None
-        return f"{found.name}/{found.version}"
+        return f"{registered.name}/{registered.version}"

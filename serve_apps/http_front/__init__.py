@@ -1,1 +1,1 @@
-"""What every HTTP application here shares: middleware, bodies, errors, streams, API keys."""
+"""What every HTTP application here shares: middleware, admission, bodies, events, errors."""

@@ -1,1 +1,1 @@
-"""What replicas and engines measure, as one Prometheus page."""
+"""The metrics of all replicas as one Prometheus page."""

@@ -1,4 +1,4 @@
-"""Prometheus's text format, of the metrics of several replicas."""
+"""Metrics in Prometheus's text format, those of several replicas on one page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Families:
-    """What prometheus_client writes as text."""
+class _FixedCollector:
+    """Gives metric families to prometheus_client's text writer."""
 
     families: Sequence[Metric]
 
@@ -26,9 +26,9 @@ def metrics_page(metrics: Iterable[Metric]) -> Response:
 
 
 def as_text(metrics: Iterable[Metric]) -> str:
-    """Families that occur more than once become one, as the format demands."""
+    """The metrics as text; families of the same name are merged, as the format requires."""
     merged: dict[str, Metric] = {}
     for family in metrics:
-        known = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-        known.samples += family.samples
-    return generate_latest(_Families(list(merged.values()))).decode()
+        target = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+        target.samples += family.samples
+    return generate_latest(_FixedCollector(list(merged.values()))).decode()

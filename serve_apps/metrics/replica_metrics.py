@@ -1,8 +1,8 @@
-"""The metrics of all replicas, whichever of them is asked.
+"""SharedMetrics: the metrics of all replicas of an application, from whichever replica a scrape reaches.
 
-A scrape over HTTP reaches one replica of many, another one each time, and counters would jump. So each replica labels
-its metrics with its name and tells them every TELL_EVERY_S, through Ray's key-value store; who is asked shows all. No
-call between replicas: that would wait for a place among their requests, and count as one.
+Each scrape over HTTP reaches another replica, so counters of single replicas would jump. Therefore each replica labels
+its metrics with its name and publishes them in Ray's key-value store, and the scraped replica adds those of the others.
+Calls between replicas would not do: they would wait in the request queue, and count as requests.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.exceptions import RayError
 
 from serve_apps.metrics.exposition import as_text
-from tuneyard.cluster.key_value_store import Board, ClusterBoard
+from tuneyard.cluster.key_value_store import KeyValueStore, RayKeyValueStore
 
-TELL_EVERY_S = 2.0
-KEPT_S = 60.0
-"""A replica that has told nothing for so long is gone."""
+PUBLISH_INTERVAL_S = 2.0
+EXPIRY_S = 60.0
+"""Metrics that were published longer ago belong to a replica that is gone."""
 
-LIMIT_S = 5.0
-"""How long a scrape waits for what others have told."""
+READ_TIMEOUT_S = 5.0
+"""How long a scrape waits for the metrics of other replicas."""
 
 NAMESPACE = "tuneyard-metrics"
 
@@ -33,8 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 class SharedMetrics:
-    """Those of one replica, told to the others, and those of the others. `shows_all`: of every application, not only of
-    its own.
+    """The metrics of one replica, published for the others.
+
+    `collect` gives the replica's own metrics. `shows_all_applications` is for the gateway: its page shows every
+    application's metrics.
     """
 
     def __init__(
@@ -43,53 +45,60 @@ class SharedMetrics:
         replica: str,
         collect: Callable[[], Awaitable[Sequence[Metric]]],
         *,
-        shows_all: bool = False,
-        board: Board | None = None,
+        shows_all_applications: bool = False,
+        store: KeyValueStore | None = None,
     ) -> None:
         self._key = f"{application}/{replica}"
-        self._prefix = "" if shows_all else f"{application}/"
+        self._prefix = "" if shows_all_applications else f"{application}/"
         self._collect = collect
-        self._board = board or ClusterBoard(NAMESPACE)
+        self._store = store or RayKeyValueStore(NAMESPACE)
 
     @contextlib.asynccontextmanager
-    async def told(self) -> AsyncIterator[None]:
-        """Inside it the metrics are told; at its end once more, and the last ones stay for KEPT_S."""
-        teller = asyncio.create_task(self._keep_telling())
+    async def publishing(self) -> AsyncIterator[None]:
+        """Publishes the metrics every PUBLISH_INTERVAL_S while the context is open, and once more at its end.
+
+        The last values stay visible for EXPIRY_S.
+        """
+        publisher = asyncio.create_task(self._keep_publishing())
         try:
             yield
         finally:
-            teller.cancel()
-            await asyncio.gather(teller, return_exceptions=True)
-            await self._tell()
+            publisher.cancel()
+            await asyncio.gather(publisher, return_exceptions=True)
+            await self._publish()
 
-    async def of_all(self) -> list[Metric]:
-        """This replica's as they are now, the others' as last told; without these when the cluster does not answer."""
+    async def collect_all(self) -> list[Metric]:
+        """This replica's current metrics and the last published ones of the others.
+
+        Only this replica's, if the cluster's key-value store does not answer.
+        """
         own = list(await self._collect())
         try:
-            others = await asyncio.wait_for(asyncio.to_thread(self._others), LIMIT_S)
+            others = await asyncio.wait_for(asyncio.to_thread(self._read_others), READ_TIMEOUT_S)
         except (RayError, TimeoutError) as e:
-            logger.warning("the metrics of other replicas are not known now: %s", e)
+            logger.warning("the metrics of other replicas are not available: %s", e)
             return own
         return own + others
 
-    async def _keep_telling(self) -> None:
+    async def _keep_publishing(self) -> None:
         while True:
-            await self._tell()
-            await asyncio.sleep(TELL_EVERY_S)
+            await self._publish()
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         text = f"{time.time()}\n{as_text(await self._collect())}"
         try:
-            await asyncio.to_thread(self._board.put, self._key, text)
+            await asyncio.to_thread(self._store.put, self._key, text)
         except RayError as e:
-            logger.info("the metrics could not be told: %s", e)
+            logger.info("the metrics could not be published: %s", e)
 
-    def _others(self) -> list[Metric]:
+    def _read_others(self) -> list[Metric]:
+        """The other replicas' metrics; deletes those that have expired."""
         families: list[Metric] = []
-        for key, value in self._board.found(self._prefix).items():
-            told_at, _, text = value.partition("\n")
-            if time.time() - float(told_at) > KEPT_S:
-                self._board.remove(key)
+        for key, value in self._store.get_prefix(self._prefix).items():
+            published_at, _, text = value.partition("\n")
+            if time.time() - float(published_at) > EXPIRY_S:
+                self._store.delete(key)
             elif key != self._key:
                 families += text_string_to_metric_families(text)
         return families

@@ -1,1 +1,1 @@
-"""The README's figures. `python -m tests.bench [train] [serve] [accuracy]`; all of them without arguments."""
+"""The figures of docs/figures.md. `python -m tests.bench [train] [serve] [accuracy]`; all of them without arguments."""

@@ -1,4 +1,4 @@
-"""Runs benchmarks by name; prints each result as JSON and keeps it under `$TUNEYARD_HOME/bench`."""
+"""Runs benchmarks by name, prints each result as JSON, and writes it to a file in `$TUNEYARD_HOME/bench`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.bench import (
     cluster,
     data,
     engine,
+    help_time,
     peer_serving,
     request_costs,
     serve_throughput,
@@ -35,16 +36,17 @@ BENCHMARKS = {
     "peer": peer_serving.run,
     "storage": storage.run,
     "cluster": cluster.run,
+    "help": help_time.run,
 }
 
 
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; default: all")
     names = parser.parse_args().names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
-        parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"there is no benchmark {sorted(unknown)[0]!r}; choose from {', '.join(BENCHMARKS)}")
     folder = tuneyard_home() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:

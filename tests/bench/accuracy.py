@@ -1,12 +1,12 @@
-"""The demo's accuracy: base and tuned, on held-out and on trained phrasings. Needs the demo's models."""
+"""Accuracy of the demo's base and finetuned model on held-out and on training questions. Needs the demo's models."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from jobs.evaluate import Endpoint, evaluate
-from serve_apps.deployment import Deployment
+from jobs.evaluation.served_model import Endpoint, evaluate
+from serve_apps.deployment.lifecycle import Deployment
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cli.demo import ANSWER_TOKENS
 from tuneyard.cluster.connection import CHECKOUT
@@ -15,7 +15,7 @@ from tuneyard.core.config_loading import load_config
 
 CONFIG = CHECKOUT / "serve_apps" / "configs" / "demo_cpu.yaml"
 BASE_ROWS, TUNED_ROWS = 20, 100
-"""At most so many rows, spread over the file: the base rambles to the token limit."""
+"""Most rows per model, spread over the file. Fewer for the base, whose answers reach the token limit."""
 
 
 def run() -> dict[str, Any]:
@@ -27,11 +27,11 @@ def run() -> dict[str, Any]:
             m.model_id: Endpoint(m.model_id, u) for m, u in zip(config.models, deployment.base_urls, strict=True)
         }
         for name in ("heldout", "train"):
-            rows = load_chat_dataset(CHECKOUT / "jobs" / "data" / f"brindle_{name}.jsonl").examples
+            rows = load_chat_dataset(str(CHECKOUT / "jobs" / "data" / f"brindle_{name}.jsonl")).examples
             for model, endpoint in endpoints.items():
                 limit = TUNED_ROWS if model == "brindle-support" else BASE_ROWS
-                asked = rows[:: max(1, len(rows) // limit)]
-                score = asdict(evaluate(endpoint, asked, ANSWER_TOKENS))
+                sample = rows[:: max(1, len(rows) // limit)]
+                score = asdict(evaluate(endpoint, sample, ANSWER_TOKENS))
                 del score["answers"]
                 result[f"{name}:{model}"] = score
     return result

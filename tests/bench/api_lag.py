@@ -1,7 +1,7 @@
-"""What the API adds to an engine's tokens: lag per token and time to the first one at 64 streams, one hop and gateway;
-and the requests/s of both, and of the same API under plain uvicorn.
+"""Latency that the API adds to an engine, and requests/s: on a model's route, through the gateway, and without Ray.
 
-A scripted engine gives a token every 20 ms; how much later than that a client sees it is the lag.
+A scripted engine generates a token every 20 ms in each of 64 streams. The lag of a token is how much later than that
+the client receives it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-from serve_apps.deployment import Deployment
+from serve_apps.deployment.lifecycle import Deployment
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.bench.bases import TINY, base
@@ -35,7 +35,7 @@ REQUESTS, CLIENTS = 4096, 64
 
 
 def run() -> dict[str, Any]:
-    """With Serve's settings as the environment has them; they are named in the result."""
+    """Measures lag, time to the first token and requests/s; the result names the environment's RAY_SERVE_ variables."""
     tiny = base(TINY)  # its tokenizer is needed, its weights are not
     script = [encode_spelled_out(tiny, SCRIPT)]
     model = {
@@ -57,11 +57,11 @@ def run() -> dict[str, Any]:
     with _plain(tiny) as url:
         result["plain_uvicorn"] = asyncio.run(_measure(url))
     alone = asyncio.run(_engine_alone(script))
-    for way in ("one_hop", "gateway"):
-        found, plain = result[way], result["plain_uvicorn"]
-        found["requests_against_plain_uvicorn"] = found["requests_per_s"] / plain["requests_per_s"]
-        found["added_p50_ms"], found["added_p95_ms"] = (
-            found[f"token_lag_{share}_ms"] - alone[f"token_lag_{share}_ms"] for share in ("p50", "p95")
+    for route in ("one_hop", "gateway"):
+        figures, plain = result[route], result["plain_uvicorn"]
+        figures["requests_against_plain_uvicorn"] = figures["requests_per_s"] / plain["requests_per_s"]
+        figures["added_p50_ms"], figures["added_p95_ms"] = (
+            figures[f"token_lag_{share}_ms"] - alone[f"token_lag_{share}_ms"] for share in ("p50", "p95")
         )
     settings = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
     return {
@@ -75,7 +75,7 @@ def run() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _plain(checkpoint: Path) -> Iterator[str]:
-    """The same engine and API in a process of its own, without Ray."""
+    """The same engine and API in a separate process, without Ray. Yields its URL."""
     command = [sys.executable, "-m", "tests.bench.plain_server", str(checkpoint), SCRIPT, str(INTERVAL_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -86,14 +86,14 @@ def _plain(checkpoint: Path) -> Iterator[str]:
 
 
 async def _measure(url: str) -> dict[str, float]:
-    # The client shares the cores with what is measured; httpx took most of a core for so many streams.
+    # The client shares the CPU with the server; with 64 streams, httpx used most of a core.
     connector = aiohttp.TCPConnector(limit=STREAMS + CLIENTS)
     url = f"{url}/v1/chat/completions"
     async with aiohttp.ClientSession(connector=connector, raise_for_status=True) as client:
         await asyncio.gather(*(_stream(client, url) for _ in range(4)))  # warms it up
         streams = await asyncio.gather(*(_stream(client, url) for _ in range(STREAMS)))
         started = time.monotonic()
-        await asyncio.gather(*(_client(client, url, REQUESTS // CLIENTS) for _ in range(CLIENTS)))
+        await asyncio.gather(*(_send_requests(client, url, REQUESTS // CLIENTS) for _ in range(CLIENTS)))
         rate = REQUESTS / (time.monotonic() - started)
     return {
         **_lags([arrivals for _, arrivals in streams]),
@@ -103,7 +103,7 @@ async def _measure(url: str) -> dict[str, float]:
 
 
 async def _engine_alone(script: list[list[int]]) -> dict[str, float]:
-    """The lag that the engine's own timers have, with as many streams in one event loop and nothing around it."""
+    """The lag of the engine's own timers: the same number of streams in one event loop, without the API."""
     engine = ScriptedEngine(script, token_interval_s=INTERVAL_S)
 
     async def stream(number: int) -> list[float]:
@@ -114,11 +114,11 @@ async def _engine_alone(script: list[list[int]]) -> dict[str, float]:
 
 
 def _lags(streams: list[list[float]]) -> dict[str, float]:
-    """How much later than the engine's beat tokens came, each stream against its earliest one."""
+    """Median and 95th percentile of the lag. In each stream, the token that came earliest has the lag zero."""
     lags = []
     for arrivals in streams:
-        beats = [arrival - place * INTERVAL_S for place, arrival in enumerate(arrivals)]
-        lags += [beat - min(beats) for beat in beats]
+        starts = [arrival - index * INTERVAL_S for index, arrival in enumerate(arrivals)]
+        lags += [start - min(starts) for start in starts]
     lags.sort()
     return {
         "token_lag_p50_ms": 1000 * lags[len(lags) // 2],
@@ -127,7 +127,7 @@ def _lags(streams: list[list[float]]) -> dict[str, float]:
 
 
 async def _stream(client: aiohttp.ClientSession, url: str) -> tuple[float, list[float]]:
-    """Time to the first token, and when each came."""
+    """The time to the first token, and the arrival time of each token, in seconds."""
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}
     started = time.monotonic()
     arrivals: list[float] = []
@@ -138,7 +138,7 @@ async def _stream(client: aiohttp.ClientSession, url: str) -> tuple[float, list[
     return arrivals[0] - started, arrivals
 
 
-async def _client(client: aiohttp.ClientSession, url: str, count: int) -> None:
+async def _send_requests(client: aiohttp.ClientSession, url: str, count: int) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
     for _ in range(count):
         async with client.post(url, json=body) as response:

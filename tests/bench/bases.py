@@ -1,4 +1,4 @@
-"""The models that benchmarks start from, built where they are not there yet."""
+"""Base models for benchmarks, built when they do not exist yet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ SMOL, TINY = "smol-oss-135m", "tiny-oss-random"
 
 
 def base(name: str) -> Path:
-    """Its folder."""
-    from jobs.build_base_model import build_base_model
+    """The folder of a base model in TUNEYARD_HOME. Builds the model if it does not exist."""
+    from jobs.bases.building import build_base_model
 
     folder = tuneyard_home() / "models" / "base" / name
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Padded, grouped and packed batches of the same long-tailed rows: training tokens/s and loss, on one core or a GPU."""
+"""Training tokens/s and loss with padded, grouped and packed batches of the same rows, on one CPU core or a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from jobs.training.collator import create_collator
 from jobs.training.row_order import EpochOrder, row_lengths, with_filler
-from jobs.training.transformers_backend import load_trainable_model
+from jobs.training.trainable_model import load_trainable_model
 from tests.bench.bases import SMOL, base
 from tests.bench.data import long_tailed
 from tuneyard.cluster.connection import CHECKOUT
@@ -27,7 +27,7 @@ CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"
 
 
 def run() -> dict[str, Any]:
-    """By way of batching: tokens/s of forward and backward, the mean loss of a token over all rows, peak GPU memory."""
+    """By batching mode: tokens/s of forward and backward pass, mean loss per token over all rows, peak GPU memory."""
     gpus = describe_gpus()
     overrides = [f"model.base={base(SMOL)}"]
     if gpus:
@@ -41,24 +41,24 @@ def run() -> dict[str, Any]:
     packed = datasets.Dataset(pack_rows(table.rows, CAPACITY))
     model = load_trainable_model(config).to("cuda" if gpus else "cpu").train()
     _epoch(model, padded.select(range(BATCH)), EpochOrder(range(BATCH), 1), BATCH)  # warms up
-    ways = {
+    modes = {
         "padded": (padded, EpochOrder(padded, 1), BATCH),
         "grouped": (padded, EpochOrder(padded, 1, BATCH, row_lengths(padded)), BATCH),
         "packed": (packed, EpochOrder(packed, 1), 1),
     }
     result: dict[str, Any] = {"rows": table.rows.num_rows, "tokens": table.num_tokens, "gpus": gpus}
-    for name, (rows, order, batch) in ways.items():
+    for name, (rows, order, batch) in modes.items():
         if gpus:
             torch.cuda.reset_peak_memory_stats()
         seconds, loss = _epoch(model, rows, order, batch)
         result[name] = {"tokens_per_s": table.num_tokens / seconds, "loss": loss}
         if gpus:
             result[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    return result | {"fastest": max(ways, key=lambda name: float(result[name]["tokens_per_s"]))}
+    return result | {"fastest": max(modes, key=lambda name: float(result[name]["tokens_per_s"]))}
 
 
 def _epoch(model: Any, rows: datasets.Dataset, order: EpochOrder, batch: int) -> tuple[float, float]:
-    """Seconds, and the loss; the weights stay as they are."""
+    """Runs forward and backward over all rows without changing weights; returns seconds and the mean loss per token."""
     total, labels = 0.0, 0
     started = time.perf_counter()
     for inputs in DataLoader(rows, batch_size=batch, sampler=order, collate_fn=create_collator(model)):

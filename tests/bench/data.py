@@ -1,4 +1,4 @@
-"""Rendering, packing and validation: rows and tokens per second, share of places used, memory over a million rows."""
+"""Rows and tokens per second of rendering and validation, packing efficiency, memory for a million rows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any
 
 from jobs.bases.tiny_oss import build_tiny_oss
 from tuneyard.chats.messages import ChatExample, ChatMessage
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 from tuneyard.training_data.packing import packing_efficiency
-from tuneyard.training_data.token_store import PART_CHATS
+from tuneyard.training_data.part_rendering import PART_CHATS
 
 ROWS, MANY_ROWS, CAPACITY = 2000, 1_000_000, 2048
 WORDS = [
@@ -42,11 +43,11 @@ WORDS = [
 
 
 def run() -> dict[str, Any]:
-    """Figures by name; memory in MiB, efficiency 0 to 1."""
+    """Measures; memory is in MiB, the packing efficiency from 0 to 1."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # First: the peak is that of the largest child so far. A child counts this process's memory until it
-        # executes its own program, so smaller peaks do not show: the figure is a bound.
+        # Validation runs first, because its peak memory is that of the largest child process so far. A child counts the
+        # memory of this process until it executes its own program, so the figure is an upper bound.
         validated = _validate(folder)
         base = folder / "tiny"
         build_tiny_oss(base)
@@ -67,10 +68,10 @@ def run() -> dict[str, Any]:
 
 
 def _efficiency_in_parts(lengths: list[int]) -> float:
-    """As the token store packs: each part by itself."""
+    """Packing efficiency when each part is packed separately, as the token store does."""
     parts = [lengths[start : start + PART_CHATS] for start in range(0, len(lengths), PART_CHATS)]
-    places = sum(sum(part) / packing_efficiency(part, CAPACITY) for part in parts)
-    return sum(lengths) / places
+    capacity = sum(sum(part) / packing_efficiency(part, CAPACITY) for part in parts)
+    return sum(lengths) / capacity
 
 
 def long_tailed(rows: int, seed: int = 1) -> list[ChatExample]:
@@ -93,7 +94,7 @@ def _render(base: Path) -> dict[str, Any]:
 
 
 def _validate(folder: Path) -> dict[str, float]:
-    """A million short rows through `tuneyard data validate`, and a tenth of them, each in a process of its own."""
+    """Runs `tuneyard data validate` on a tenth of MANY_ROWS short rows and on all of them, each as a process."""
     result = {}
     for rows in (MANY_ROWS // 10, MANY_ROWS):
         path = folder / f"{rows}.jsonl"

@@ -1,7 +1,7 @@
-"""An engine by itself: cold start, time to the first token, tokens/s at several numbers of streams.
+"""An engine without the API: cold start, time to the first token, and tokens/s at several numbers of streams.
 
-Of the deployment that TUNEYARD_BENCH_CONFIG names, such as a preset of TensorRT-LLM; else of smol-oss-135m with the
-transformers engine, on what there is.
+Measures the first model of the serve config that TUNEYARD_BENCH_CONFIG names, for example a preset for TensorRT-LLM.
+Without the variable, it measures smol-oss-135m with the transformers engine, on a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 from serve_apps.engines.engine import GenerationRequest, InferenceEngine, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
 from tests.bench.bases import SMOL, base
-from tuneyard.checkpoints.manifest import software_versions
-from tuneyard.configs.serve import EngineConfig, ServeConfig
+from tuneyard.checkpoints.manifest_writer import software_versions
+from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.planning.local_gpus import describe_gpus
 
@@ -29,14 +30,16 @@ CONFIG_VARIABLE = "TUNEYARD_BENCH_CONFIG"
 
 
 @dataclass(frozen=True, slots=True)
-class _Timed:
+class _Measurement:
+    """One request: seconds to its first token, and its number of tokens."""
+
     first_token_s: float
     tokens: int
 
 
 def run() -> dict[str, Any]:
-    """Of the deployment that TUNEYARD_BENCH_CONFIG names, else of smol-oss-135m with the transformers engine."""
-    config, checkpoint = _what()
+    """Measures the engine; the result also names its config, the GPUs and the software versions."""
+    config, checkpoint = _engine_and_checkpoint()
     gpus = describe_gpus()
     streams = STREAMS if gpus else tuple(n for n in STREAMS if n <= MAX_CPU_STREAMS)
     cold, rows = asyncio.run(_measure(config, checkpoint, streams))
@@ -53,19 +56,19 @@ def run() -> dict[str, Any]:
     }
 
 
-def _what() -> tuple[EngineConfig, Path]:
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named is not None:
+def _engine_and_checkpoint() -> tuple[EngineConfig, Path]:
+    config_path = os.environ.get(CONFIG_VARIABLE)
+    if config_path is not None:
         from tuneyard.checkpoints.node_cache import local_folder
         from tuneyard.checkpoints.references import resolve_checkpoint
 
-        model = load_config(ServeConfig, Path(named)).models[0]
+        model = load_config(ServeConfig, Path(config_path)).models[0]
         return model.engine, local_folder(resolve_checkpoint(model.checkpoint))
     on_gpu = bool(describe_gpus())
-    room = (PROMPT_TOKENS + ANSWER_TOKENS) * (max(STREAMS) if on_gpu else MAX_CPU_STREAMS)
+    cache_tokens = (PROMPT_TOKENS + ANSWER_TOKENS) * (max(STREAMS) if on_gpu else MAX_CPU_STREAMS)
     config = EngineConfig(
         dtype="bfloat16" if on_gpu else "float32",
-        kv_cache_tokens=room,
+        kv_cache_tokens=cache_tokens,
         max_batch_tokens=8192 if on_gpu else 512,
         max_concurrent_requests=max(STREAMS),
     )
@@ -90,26 +93,26 @@ async def _measure(
 
 
 async def _batch(engine: InferenceEngine, count: int, name: str) -> dict[str, Any]:
-    """`count` requests at once, each with a prompt of its own, so that no prefix is shared."""
+    """Sends `count` requests at once. Their prompts differ from the first token, so that no prefix is shared."""
     started = time.monotonic()
-    timed = await asyncio.gather(*(_one(engine, f"{name}-{index}", index) for index in range(count)))
+    measurements = await asyncio.gather(*(_one(engine, f"{name}-{index}", index) for index in range(count)))
     took = time.monotonic() - started
-    firsts = sorted(each.first_token_s for each in timed)
+    firsts = sorted(each.first_token_s for each in measurements)
     return {
         "streams": count,
         "first_token_p50_s": statistics.median(firsts),
         "first_token_max_s": firsts[-1],
-        "output_tokens_per_s": sum(each.tokens for each in timed) / took,
+        "output_tokens_per_s": sum(each.tokens for each in measurements) / took,
     }
 
 
-async def _one(engine: InferenceEngine, name: str, index: int) -> _Timed:
-    prompt = tuple(100 + (7919 * (index + 1) + 31 * place) % 10_000 for place in range(PROMPT_TOKENS))
-    asked = GenerationRequest(name, prompt, SamplingParams(ANSWER_TOKENS, temperature=0.0), ())
+async def _one(engine: InferenceEngine, name: str, index: int) -> _Measurement:
+    prompt = tuple(100 + (7919 * (index + 1) + 31 * position) % 10_000 for position in range(PROMPT_TOKENS))
+    request = GenerationRequest(name, prompt, SamplingParams(ANSWER_TOKENS, temperature=0.0), ())
     started = time.monotonic()
     first, tokens = None, 0
-    async for chunk in engine.generate(asked):
+    async for chunk in engine.generate(request):
         first = first or time.monotonic() - started
         tokens += len(chunk.token_ids)
     assert first is not None
-    return _Timed(first, tokens)
+    return _Measurement(first, tokens)

@@ -1,5 +1,7 @@
-"""Our API on Ray Serve against `transformers serve --continuous-batching`: one checkpoint, one engine library, the same
-prompts, in turn. Tokens/s and time to the first text, by streams.
+"""Compares Tuneyard's API on Ray Serve with `transformers serve --continuous-batching`.
+
+Both serve one checkpoint with the same library and get the same prompts in turn. Measures tokens/s and the time to the
+first text at several numbers of streams.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from serve_apps.deployment import Deployment
+from serve_apps.deployment.lifecycle import Deployment
 from serve_apps.engines.transformers_engine import PAGE_SIZE
 from tests.bench.bases import base
 from tests.bench.serve_throughput import BASE, CONFIG, replica_rss
@@ -34,12 +36,12 @@ START_S = 180.0
 
 
 def run() -> dict[str, Any]:
-    """Medians over rounds that ask the two in turn, and how ours stands to theirs."""
+    """Medians over rounds in which the two servers take turns, and the ratio of Tuneyard's to the peer's."""
     config = load_config(ServeConfig, CONFIG)
     http = config.http.model_copy(update={"proxy": "haproxy"})
     config = config.model_copy(update={"http": http, "models": tuple(m for m in config.models if m.model_id == BASE)})
     checkpoint = base(BASE)
-    chats = load_chat_dataset(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl").examples[: max(STREAMS)]
+    chats = load_chat_dataset(str(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl")).examples[: max(STREAMS)]
     prompts = [chat.messages[1].content for chat in chats]
     with Deployment(config, address="local") as deployment, _transformers_serve(checkpoint, config) as (url, process):
         (ours,) = deployment.base_urls
@@ -55,7 +57,7 @@ def run() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _transformers_serve(checkpoint: Path, config: ServeConfig) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The peer, with the sizes that our engine has."""
+    """Runs `transformers serve` with the cache and batch sizes of the config's engine. Yields its URL and process."""
     engine, port = config.models[0].engine, free_port()
     command = [
         str(Path(sys.executable).with_name("transformers")),
@@ -69,8 +71,8 @@ def _transformers_serve(checkpoint: Path, config: ServeConfig) -> Iterator[tuple
         try:
             deadline = time.monotonic() + START_S
             while not _is_up(port):
-                assert process.poll() is None, f"ended by itself: {' '.join(command)}"
-                assert time.monotonic() < deadline, "transformers serve does not come up"
+                assert process.poll() is None, f"the server exited: {' '.join(command)}"
+                assert time.monotonic() < deadline, f"transformers serve does not answer after {START_S} s"
                 time.sleep(0.5)
             yield f"http://127.0.0.1:{port}/v1", process
         finally:
@@ -87,15 +89,15 @@ async def _measure(servers: dict[str, tuple[str, str]], prompts: list[str]) -> l
     rows = []
     async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=max(STREAMS))) as client:
         for count in STREAMS:
-            found: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+            results: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
             for number in range(ROUNDS + 1):
-                # Each is first in every second round.
+                # Each server is first in every second round.
                 for name, (url, model) in list(servers.items())[:: -1 if number % 2 else 1]:
                     measured = await _round(client, url, model, prompts[:count])
                     if number:  # the first round warms up
-                        found[name].append(measured)
-            rates = {name: statistics.median(rate for rate, _ in rounds) for name, rounds in found.items()}
-            firsts = {name: statistics.median(first for _, first in rounds) for name, rounds in found.items()}
+                        results[name].append(measured)
+            rates = {name: statistics.median(rate for rate, _ in rounds) for name, rounds in results.items()}
+            firsts = {name: statistics.median(first for _, first in rounds) for name, rounds in results.items()}
             rows.append(
                 {
                     "streams": count,
@@ -109,16 +111,16 @@ async def _measure(servers: dict[str, tuple[str, str]], prompts: list[str]) -> l
 
 
 async def _round(client: httpx.AsyncClient, url: str, model: str, prompts: list[str]) -> tuple[float, float]:
-    """Output tokens/s of all together, and the median time to the first text."""
+    """Streams all prompts at once; returns output tokens/s of all together and the median time to the first text."""
     started = time.monotonic()
-    found = await asyncio.gather(*(_stream(client, url, model, prompt) for prompt in prompts))
+    answers = await asyncio.gather(*(_stream(client, url, model, prompt) for prompt in prompts))
     took = time.monotonic() - started
-    return sum(tokens for tokens, _ in found) / took, statistics.median(first for _, first in found)
+    return sum(tokens for tokens, _ in answers) / took, statistics.median(first for _, first in answers)
 
 
 async def _stream(client: httpx.AsyncClient, url: str, model: str, prompt: str) -> tuple[int, float]:
     body: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "stream": True}
-    if model == BASE:  # the peer always tells its usage, and knows no such option
+    if model == BASE:  # the peer always sends its usage and does not know this option
         body["stream_options"] = {"include_usage": True}
     started, first, tokens = time.monotonic(), None, 0
     async with client.stream("POST", f"{url}/completions", json=body) as response:

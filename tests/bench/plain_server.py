@@ -1,4 +1,4 @@
-"""Run as a process: a scripted engine behind our API under plain uvicorn, no Ray. Prints where it listens.
+"""A program that serves a scripted engine over the API with plain uvicorn, without Ray, and prints its URL.
 
 python -m tests.bench.plain_server CHECKPOINT TEXT INTERVAL_S
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 
 
 def main() -> None:

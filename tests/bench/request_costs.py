@@ -1,7 +1,7 @@
-"""Where the time of a request goes: each layer of the API upon the one below it, on the same tokens, in one process.
+"""CPU time of each layer of the API per token and per request, measured in one process without a network.
 
-The engine is scripted and computes nothing, so that a layer's time is its own; a real engine's time per token stands
-beside. No network: `asgi` ends where the server would write to its socket.
+The engine is scripted and computes nothing, so a layer's time is its own. The time per token of a real engine is given
+for comparison. The layer `ASGI` ends where the server would write to its socket.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from serve_apps.api.chat_service import ChatService
+from serve_apps.api.chat import ChatService
 from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engine_wrappers.measured_engine import MeasuredEngine
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.scripted_engine import ScriptedEngine
-from serve_apps.http_front.http_plumbing import server_sent_events
-from serve_apps.metrics.measured_engine import MeasuredEngine
+from serve_apps.generation.served_model import ServedModel
+from serve_apps.http_front.events import server_sent_events
 from tests.bench import engine as engine_bench
 from tests.bench.api_lag import SCRIPT
 from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
-from tuneyard.api.requests import ChatCompletionRequest
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.api.wire.chat_request import ChatCompletionRequest
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 
 TOKENS, STREAMS, ROUNDS, REQUESTS = 200, 20, 5, 200
 TURNS = 8
-"""Of the chat whose prompt is rendered."""
+"""Messages of the chat whose rendering is measured."""
 
 
 def run() -> dict[str, Any]:
-    """Microseconds per token and per request, medians of rounds that take the layers in turn."""
+    """Microseconds per token and per request: medians of rounds in which the layers take turns."""
     tiny = base(TINY)
     codec = HarmonyCodec.from_checkpoint(tiny, CodecSettings())
     per_token = asyncio.run(_per_token(tiny, codec))
@@ -49,10 +51,11 @@ def run() -> dict[str, Any]:
 
 
 async def _per_token(checkpoint: Path, codec: HarmonyCodec) -> dict[str, float]:
-    """What each layer adds to the one before it."""
+    """Microseconds per token that each layer adds to the layer before it."""
     engine = MeasuredEngine(ScriptedEngine([encode_spelled_out(checkpoint, SCRIPT)]), "tiny", "tiny/1")
-    service = ChatService(engine, codec, "tiny", "0123456789abcdef")
-    api = create_api(lambda: service, ApiOptions())
+    model = ServedModel(engine, codec, "tiny", "0123456789abcdef")
+    service = ChatService(model)
+    api = create_api(model, ApiOptions())
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}
     request = ChatCompletionRequest.parse(body)
     prompt = tuple(codec.render([message.to_chat_message() for message in request.messages]))
@@ -61,7 +64,7 @@ async def _per_token(checkpoint: Path, codec: HarmonyCodec) -> dict[str, float]:
     def generation() -> GenerationRequest:
         return GenerationRequest(str(next(serial)), prompt, SamplingParams(TOKENS), codec.stop_token_ids)
 
-    async def chunks() -> AsyncIterator[Any]:
+    async def chunks() -> Any:
         return await service.open_stream(request)
 
     async def events() -> None:
@@ -81,14 +84,14 @@ async def _per_token(checkpoint: Path, codec: HarmonyCodec) -> dict[str, float]:
                 await layer()
             if number:  # the first warms up
                 rounds[name].append((time.perf_counter() - started) * 1e6 / STREAMS / TOKENS)
-    reached = [statistics.median(values) for values in rounds.values()]
+    totals = [statistics.median(values) for values in rounds.values()]
     return dict(
-        zip(layers, (after - before for before, after in zip([0.0, *reached], reached, strict=False)), strict=True)
+        zip(layers, (after - before for before, after in zip([0.0, *totals], totals, strict=False)), strict=True)
     )
 
 
 def _per_request(codec: HarmonyCodec) -> dict[str, float]:
-    """What a chat of several turns costs before its first token."""
+    """Microseconds that a chat of TURNS messages takes before its first token."""
     words = "The filter of the second pump is due for a change after every ninety days of use. " * 6
     turns = [{"role": ("user", "assistant")[n % 2], "content": f"{n}: {words}"} for n in range(TURNS - 1)]
     data = json.dumps({"model": "tiny", "messages": turns}).encode()
@@ -102,12 +105,13 @@ def _per_request(codec: HarmonyCodec) -> dict[str, float]:
 
 
 def _timed(action: Callable[[], Any]) -> float:
-    took = []
+    """The median duration of the action in microseconds."""
+    durations_s = []
     for _ in range(REQUESTS):
         started = time.perf_counter()
         action()
-        took.append(time.perf_counter() - started)
-    return statistics.median(took) * 1e6
+        durations_s.append(time.perf_counter() - started)
+    return statistics.median(durations_s) * 1e6
 
 
 async def _drain(items: AsyncIterator[Any]) -> None:
@@ -120,7 +124,7 @@ async def _opened(chunks: Callable[[], Awaitable[AsyncIterator[Any]]]) -> None:
 
 
 async def _call(api: Any, body: bytes) -> None:
-    """A request as the server hands it over; what is sent is dropped."""
+    """Calls the application with a request, as the server does, and drops the answer."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -134,13 +138,13 @@ async def _call(api: Any, body: bytes) -> None:
         "server": ("127.0.0.1", 1),
         "client": ("127.0.0.1", 2),
     }
-    parts = [{"type": "http.request", "body": body, "more_body": False}]
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        if parts:
-            return parts.pop()
+        if messages:
+            return messages.pop()
         await asyncio.Event().wait()
-        raise AssertionError("nobody leaves")
+        raise AssertionError("the client does not disconnect")
 
     async def send(message: dict[str, Any]) -> None:
         assert message["type"] != "http.response.start" or message["status"] == 200

@@ -1,4 +1,4 @@
-"""The served API at 8 streams against the bare engine called in a loop: output tokens/s, in one run; peak memory."""
+"""Output tokens/s of the served API at 8 streams, compared with the bare engine in the same run; memory in use."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 import openai
 import psutil
 
-from serve_apps.deployment import Deployment
+from serve_apps.deployment.lifecycle import Deployment
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
 from tests.bench.bases import SMOL, base
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cluster.connection import CHECKOUT
-from tuneyard.configs.serve import EngineConfig, ServeConfig
+from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.config_loading import load_config
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 
 STREAMS, TOKENS, ROUNDS = 8, 32, 3
 CONFIG = CHECKOUT / "serve_apps" / "configs" / "demo_cpu.yaml"
@@ -26,16 +28,16 @@ BASE = SMOL
 
 
 def run() -> dict[str, Any]:
-    """Median output tokens/s of each way, alternating; the base model, so that no finetuning is needed."""
+    """Alternates rounds through the API and on the bare engine, with the base model: no finetuning is needed."""
     config = load_config(ServeConfig, CONFIG)
     config = config.model_copy(update={"models": tuple(m for m in config.models if m.model_id == BASE)})
     base(BASE)
-    chats = load_chat_dataset(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl").examples[:STREAMS]
+    chats = load_chat_dataset(str(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl")).examples[:STREAMS]
     with Deployment(config, address="local") as deployment:
         (url,) = deployment.base_urls
         rates = asyncio.run(_measure(url, config.models[0].codec or CodecSettings(), chats))
         resident = replica_rss()
-    medians = {way: statistics.median(values) for way, values in rates.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "streams": STREAMS,
         "output_tokens_per_s": rates,
@@ -64,6 +66,7 @@ async def _measure(url: str, settings: CodecSettings, chats: list[Any]) -> dict[
 
 
 async def _timed(requests: list[Any]) -> float:
+    """Tokens per second of requests that each return their number of tokens."""
     started = time.monotonic()
     tokens = sum(await asyncio.gather(*requests))
     return tokens / (time.monotonic() - started)
@@ -88,7 +91,7 @@ async def _api_tokens(client: openai.AsyncOpenAI, chat: Any) -> int:
 
 
 def replica_rss() -> int:
-    """Bytes that the largest replica on this machine holds."""
+    """Resident memory in bytes of the largest replica process on this machine."""
     return max(p.memory_info().rss for p in psutil.process_iter() if "ServeReplica" in " ".join(_cmdline(p)))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint to an object store on this machine and back, hashed, against pyarrow.fs.copy_files."""
+"""Speed of uploads and downloads with hashing to an object store on this machine, against pyarrow.fs.copy_files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from unittest import mock
 import pyarrow.fs as pafs
 
 from tests.object_store import ObjectStore
-from tuneyard.checkpoints.transfer import Index, download, upload
+from tuneyard.checkpoints.folder_index import FolderIndex
+from tuneyard.checkpoints.transfer import download, upload
 from tuneyard.storage.folder import StorageFolder
 
 FILES, FILE_MIB, ROUNDS = 4, 64, 3
 
 
 def run() -> dict[str, Any]:
-    """MiB/s of each way, medians of ROUNDS in turn, and their ratios. Hashing the files before is not in it: a manifest
-    has their hashes already.
+    """Median MiB/s of each kind of transfer over ROUNDS rounds, and ratios.
+
+    The time to hash the source files is not included, because a manifest already holds their hashes.
     """
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -30,7 +32,7 @@ def run() -> dict[str, Any]:
         source.mkdir()
         for number in range(FILES):
             (source / f"model-{number}.safetensors").write_bytes(os.urandom(FILE_MIB * 2**20))
-        index = Index.of_files(source)
+        index = FolderIndex.of_files(source)
         with ObjectStore(folder / "store") as store, mock.patch.dict(os.environ, store.environment):
             rates: dict[str, list[float]] = {"upload": [], "copy_up": [], "download": [], "copy_down": []}
             for number in range(ROUNDS):
@@ -49,7 +51,7 @@ def run() -> dict[str, Any]:
                     )
                 )
                 rates["download"].append(_rate(lambda to=ours, at=back: download(to, index, at)))
-    medians = {way: statistics.median(values) for way, values in rates.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "mib_per_s": medians,
         "ratio_upload": medians["upload"] / medians["copy_up"],

@@ -1,4 +1,4 @@
-"""A worker of plain torchrun: the same backend, no Ray. Rank 0 writes tokens/s, a line per step."""
+"""A torchrun worker with the same backend and without Ray. Rank 0 writes tokens/s to a log, one line per step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch.distributed
 
-from jobs.runs.backend_factory import create_backend
 from jobs.training.backend import TokenFiles
+from jobs.workers.backend_factory import create_backend
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.config_loading import load_config
 
 
 class TorchrunContext:
-    """TrainContext without Ray: checkpoints stay where the Trainer wrote them."""
+    """A TrainContext without Ray. Checkpoints stay in the folder where the Trainer wrote them."""
 
     resume_from = None
 
@@ -32,11 +32,11 @@ class TorchrunContext:
                 file.write(f"{metrics['tokens_per_s']}\n")
 
     def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 def main() -> None:
-    """Arguments: config, token file, log, overrides."""
+    """Trains. The arguments are the config, the token file, the log and overrides."""
     config = load_config(FinetuneConfig, Path(sys.argv[1]), sys.argv[4:])
     log = Path(sys.argv[3])
     if os.environ["RANK"] == "0":

@@ -1,4 +1,4 @@
-"""The Ray job against the same transformers.Trainer under plain torchrun: tokens/s, alternating, in one run."""
+"""Training tokens/s of a Ray job, compared with the same transformers.Trainer under torchrun, in alternation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ CONFIG = CHECKOUT / "jobs" / "configs" / "demo_cpu.yaml"
 
 
 def run() -> dict[str, Any]:
-    """Tokens/s of each way over all steps but the first SKIPPED, and the ratio of each pair, whose order alternates."""
+    """Tokens/s with Ray and with torchrun after the first SKIPPED steps, and the ratio of each pair.
+
+    The order within the pairs alternates.
+    """
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
             f"run.storage={folder}/home",
@@ -29,11 +32,11 @@ def run() -> dict[str, Any]:
             f"training.checkpoint_every_steps={STEPS}",
             f"training.eval_every_steps={STEPS}",
         ]
-        ways = {"torchrun": lambda named: _torchrun(Path(folder), named), "ray": _ray}
-        rates: dict[str, list[float]] = {way: [] for way in ways}
+        launchers = {"torchrun": lambda named: _torchrun(Path(folder), named), "ray": _ray}
+        rates: dict[str, list[float]] = {name: [] for name in launchers}
         for number in range(PAIRS):
-            for way in sorted(ways, reverse=number % 2 == 0):
-                rates[way].append(ways[way]([*overrides, f"run.name=bench-{number}"]))
+            for name in sorted(launchers, reverse=number % 2 == 0):
+                rates[name].append(launchers[name]([*overrides, f"run.name=bench-{number}"]))
     ratios = [ray / torchrun for ray, torchrun in zip(rates["ray"], rates["torchrun"], strict=True)]
     return {"tokens_per_s": rates, "ratios_ray_to_torchrun": ratios, "mean_ratio": statistics.mean(ratios)}
 
@@ -50,13 +53,13 @@ def _torchrun(folder: Path, overrides: list[str]) -> float:
 
 
 def _ray(overrides: list[str]) -> float:
-    """In a process of its own, as a user starts it; the rates come back through the run's MLflow metrics."""
+    """Runs `jobs.finetune` as a process, as users do; reads the rates from the run's MLflow metrics."""
     import mlflow
 
     command = [sys.executable, "-m", "jobs.finetune", "--config", str(CONFIG), "--address", "local"]
-    command += [part for override in overrides for part in ("--set", override)]
+    command += [word for override in overrides for word in ("--set", override)]
     home = next(o.split("=", 1)[1] for o in overrides if o.startswith("run.storage="))
-    # Not the person's own registry, whose newest model it would become.
+    # A separate registry: in the user's own, the benchmark would become the newest model.
     registry = f"sqlite:///{home}/mlflow.db"
     subprocess.run(command, cwd=CHECKOUT, env=os.environ | {"MLFLOW_TRACKING_URI": registry}, check=True)
     client = mlflow.MlflowClient(registry)
@@ -67,5 +70,5 @@ def _ray(overrides: list[str]) -> float:
 
 
 def _steady_rate(rates: list[float]) -> float:
-    # Harmonic: steps hold about as many tokens each, so the mean is of the times.
+    # The harmonic mean: all steps have about the same number of tokens, so this averages their durations.
     return statistics.harmonic_mean(rates[SKIPPED:])

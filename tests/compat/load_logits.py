@@ -1,4 +1,4 @@
-"""Run by the other environment: logits of a checkpoint there, and of OpenAI's reference model, into a .npz file.
+"""Runs in .venv-compat: writes the logits of a checkpoint, and of OpenAI's reference model, into a .npz file.
 
 python load_logits.py OUTPUT CHECKPOINT [ORIGINAL]
 """
@@ -14,11 +14,11 @@ import torch
 import transformers
 
 TOKENS = torch.randint(9, 1024, (1, 96), generator=torch.Generator().manual_seed(0))
-"""Six windows of tiny-oss-random."""
+"""One prompt as long as six attention windows of tiny-oss-random."""
 
 
 def hugging_face_logits(folder: Path) -> np.ndarray:
-    """fp32 [tokens, vocabulary], MXFP4 experts dequantised."""
+    """fp32 logits [tokens, vocabulary] by transformers, with dequantised MXFP4 experts."""
     quantised = '"quantization_config"' in (folder / "config.json").read_text(encoding="utf-8")
     options: dict[str, Any] = {"quantization_config": transformers.Mxfp4Config(dequantize=True)} if quantised else {}
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options)
@@ -28,7 +28,7 @@ def hugging_face_logits(folder: Path) -> np.ndarray:
 
 
 def reference_logits(folder: Path) -> np.ndarray:
-    """The same from OpenAI's implementation."""
+    """fp32 logits [tokens, vocabulary] by OpenAI's reference implementation."""
     from gpt_oss.torch.model import Transformer
 
     model: Any = Transformer.from_checkpoint(str(folder), device="cpu")
@@ -38,17 +38,17 @@ def reference_logits(folder: Path) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes `version`, `logits`, the ids of a text, and `reference` where there is an original."""
+    """Writes `version`, `logits`, `ids` (the token ids of a text), and `reference` if ORIGINAL is given."""
     output, checkpoint, *original = map(Path, sys.argv[1:])
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "version": transformers.__version__,
         "logits": hugging_face_logits(checkpoint),
         "ids": tokenizer("Grüße, <|start|> 42!")["input_ids"],
     }
     if original:
-        found["reference"] = reference_logits(original[0])
-    np.savez(output, **found)
+        results["reference"] = reference_logits(original[0])
+    np.savez(output, **results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""NeMo Export-Deploy's calls over a real Triton server, with its fields: our client, NVIDIA's client, plain HTTP."""
+"""NeMo Export-Deploy's calls over a real Triton server: Tuneyard's client, and NVIDIA's client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from serve_apps.export_deploy.deployable import TensorRTLLMAPIDeployable
 from serve_apps.export_deploy.triton_query import NemoQueryTRTLLMAPI
 from tests.integration.processes import free_port
-from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import EngineError, RequestError
 
 pytestmark = pytest.mark.compat
@@ -31,8 +31,8 @@ def environment(home: Path) -> dict[str, str]:
 def served(
     request: pytest.FixtureRequest, tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, int]]:
-    """A server in the other environment; at the end it leaves nothing running and nothing in the home folder."""
-    assert PYTHON.is_file(), "run these with `make test-compat`, which makes their environment"
+    """Engine and port of a server in .venv-triton; at the end it leaves no process and no files in the home folder."""
+    assert PYTHON.is_file(), "run these tests with `make test-compat`, which creates their environment"
     home, port = tmp_path_factory.mktemp("home"), free_port()
     command = [PYTHON, HERE / "triton_server.py", request.param, tiny_oss, str(port)]
     with (home / "log").open("wb") as log:
@@ -53,11 +53,11 @@ def expected(tiny_oss: Path, prompts: list[str], length: int) -> list[str]:
         return deployable.generate(prompts, max_length=length)
 
 
-def test_the_seeds_query_is_answered(served: tuple[str, int], tiny_oss: Path) -> None:
+def test_export_deploys_query_is_answered(served: tuple[str, int], tiny_oss: Path) -> None:
     engine, port = served
-    asked = NemoQueryTRTLLMAPI(url=f"localhost:{port}", model_name="gpt-oss")
+    client = NemoQueryTRTLLMAPI(url=f"localhost:{port}", model_name="gpt-oss")
     prompts = ["What is the capital of France?", "Grüße, what is it?"]
-    output = asked.query_llm(prompts=prompts, max_length=12)
+    output = client.query_llm(prompts=prompts, max_length=12)
     assert output.shape == (2, 1)
     if engine == "transformers":
         assert output[:, 0].tolist() == expected(tiny_oss, prompts, 12)
@@ -65,13 +65,13 @@ def test_the_seeds_query_is_answered(served: tuple[str, int], tiny_oss: Path) ->
         assert len(set(output[:, 0].tolist())) == 2
 
 
-def test_requests_that_differ_are_answered_side_by_side(served: tuple[str, int], tiny_oss: Path) -> None:
-    """In Export-Deploy all of them fail when their lengths differ and Triton merges them."""
+def test_requests_with_different_lengths_are_answered_together(served: tuple[str, int], tiny_oss: Path) -> None:
+    """In Export-Deploy all requests that Triton merges fail if their lengths differ."""
     engine, port = served
-    asked = NemoQueryTRTLLMAPI(url=f"http://127.0.0.1:{port}", model_name="gpt-oss")
+    client = NemoQueryTRTLLMAPI(url=f"http://127.0.0.1:{port}", model_name="gpt-oss")
     lengths = [3, 5, 7, 9] * 3
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda length: asked.query_llm(["What is it?"], max_length=length)[0, 0], lengths))
+        answers = list(pool.map(lambda length: client.query_llm(["What is it?"], max_length=length)[0, 0], lengths))
     if engine == "transformers":
         by_length = {length: expected(tiny_oss, ["What is it?"], length)[0] for length in set(lengths)}
         assert answers == [by_length[length] for length in lengths]
@@ -81,26 +81,30 @@ def test_requests_that_differ_are_answered_side_by_side(served: tuple[str, int],
 def test_nvidias_own_client_is_answered(served: tuple[str, int], tmp_path: Path) -> None:
     _, port = served
     command = [PYTHON, "-W", "ignore", HERE / "triton_client.py", str(port), "What is it?", "6"]
-    found = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=True)
-    assert found.stdout.strip("\n")
+    finished = subprocess.run(
+        command, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=True
+    )
+    assert finished.stdout.strip("\n")
 
 
-def test_what_is_wrong_is_said(served: tuple[str, int]) -> None:
+def test_errors_reach_the_client(served: tuple[str, int]) -> None:
     _, port = served
-    asked = NemoQueryTRTLLMAPI(url=f"127.0.0.1:{port}", model_name="gpt-oss")
+    client = NemoQueryTRTLLMAPI(url=f"127.0.0.1:{port}", model_name="gpt-oss")
     with pytest.raises((RequestError, EngineError), match="max_tokens=0 must be from 1"):
-        asked.query_llm(["What is it?"], max_length=0)
-    assert asked.query_llm(["What is it?"], max_length=4).shape == (1, 1)
-    with pytest.raises(EngineError, match="the model other is not there after 1 s"):
+        client.query_llm(["What is it?"], max_length=0)
+    assert client.query_llm(["What is it?"], max_length=4).shape == (1, 1)
+    with pytest.raises(EngineError, match="the model other is not ready after 1 s"):
         NemoQueryTRTLLMAPI(url=f"127.0.0.1:{port}", model_name="other").query_llm(["x"], init_timeout=1)
 
 
-def test_a_taken_port_is_said_at_once(served: tuple[str, int], tiny_oss: Path, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_at_once(served: tuple[str, int], tiny_oss: Path, tmp_path: Path) -> None:
     """Triton would wait two minutes."""
     _, port = served
     NemoQueryTRTLLMAPI(f"127.0.0.1:{port}", "gpt-oss").query_llm(["x"], max_length=2)
     started = time.monotonic()
     command = [PYTHON, HERE / "triton_server.py", "scripted", tiny_oss, str(port)]
-    found = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=110, check=False)
-    assert f"Port {port} on 127.0.0.1 is taken" in found.stderr
+    finished = subprocess.run(
+        command, env=environment(tmp_path), capture_output=True, text=True, timeout=110, check=False
+    )
+    assert f"Port {port} on 127.0.0.1 is taken" in finished.stderr
     assert time.monotonic() - started < 100

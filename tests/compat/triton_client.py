@@ -1,4 +1,4 @@
-"""Run by the environment with pytriton: NVIDIA's own client, as Export-Deploy's query class uses it.
+"""Runs in .venv-triton: queries the server with NVIDIA's client, as Export-Deploy's query class does.
 
 python triton_client.py HTTP_PORT PROMPT MAX_LENGTH
 """
@@ -12,7 +12,7 @@ from pytriton.client import ModelClient
 
 
 def main() -> None:
-    """Prints the sentence."""
+    """Prints the answer."""
     prompt = np.array([[sys.argv[2].encode()]])
     with ModelClient(f"http://127.0.0.1:{sys.argv[1]}", "gpt-oss", init_timeout_s=60) as client:
         result = client.infer_batch(prompts=prompt, max_length=np.full((1, 1), int(sys.argv[3]), dtype=np.int64))

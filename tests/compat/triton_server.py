@@ -1,4 +1,4 @@
-"""Run by the environment with pytriton: the seed's deploy calls, as a person would write them.
+"""Runs in .venv-triton: deploys and serves a checkpoint with Export-Deploy's calls.
 
 python triton_server.py ENGINE CHECKPOINT HTTP_PORT
 """
@@ -9,13 +9,13 @@ import sys
 
 from serve_apps.export_deploy.deployable import TensorRTLLMAPIDeployable
 from serve_apps.export_deploy.triton_front import DeployPyTriton
-from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.engine import EngineConfig
 
 SCRIPT = ((72, 73), (74, 75, 76))
 
 
 def main() -> None:
-    """Says READY, and serves until SIGTERM."""
+    """Serves until SIGTERM, then prints STOPPED."""
     name, checkpoint, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     engine = EngineConfig.model_validate({"engine": name, **({"script": SCRIPT} if name == "scripted" else {})})
     with TensorRTLLMAPIDeployable(hf_model_id_path=checkpoint, engine=engine) as deployable:

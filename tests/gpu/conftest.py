@@ -1,4 +1,4 @@
-"""Without a CUDA GPU everything here is skipped, and says so."""
+"""Skips all tests of this folder on machines without a CUDA GPU."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def gpu() -> str:
     """The first GPU's name."""
     gpus = describe_gpus()
     if not gpus:
-        pytest.skip("no CUDA GPU here")
+        pytest.skip("this machine has no CUDA GPU")
     return str(gpus[0]["name"])

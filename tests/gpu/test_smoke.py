@@ -1,4 +1,4 @@
-"""Figures of this machine, written to tests/bench/results with hardware and versions."""
+"""Benchmarks of this machine; results go to tests/bench/results with hardware and versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parents[1] / "bench" / "results"
 
 @pytest.fixture(autouse=True)
 def outer_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The person's own, where the models are."""
+    """TUNEYARD_HOME as it was outside the test run, because the models are there."""
     outer = os.environ["TUNEYARD_OUTER_HOME"]
     if outer:
         monkeypatch.setenv("TUNEYARD_HOME", outer)
@@ -30,30 +30,30 @@ def outer_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_engine_under_load() -> None:
-    """TUNEYARD_BENCH_CONFIG names a preset with its checkpoint; else smol-oss-135m on the transformers engine."""
+    """The preset that TUNEYARD_BENCH_CONFIG names, with its checkpoint; otherwise smol-oss-135m on transformers."""
     if engine.CONFIG_VARIABLE not in os.environ:
-        _need_smol(f"and no preset in {engine.CONFIG_VARIABLE}")
+        _skip_without_smol(f"and {engine.CONFIG_VARIABLE} names no preset")
     result = engine.run()
     assert [row["streams"] for row in result["streams"]] == list(engine.STREAMS)
     assert all(row["output_tokens_per_s"] > 0 for row in result["streams"])
-    _keep(f"engine-{result['engine']}", result, result["streams"])
+    _save(f"engine-{result['engine']}", result, result["streams"])
 
 
 def test_ways_of_batching() -> None:
-    """The same loss each way; which is fastest is for whoever sets `data.batching` and its default."""
-    _need_smol("which `python -m jobs.build_base_model smol-oss-135m` makes")
+    """All values of `data.batching` give the same loss. The times show which default is best."""
+    _skip_without_smol("build it with `python -m jobs.build_base_model smol-oss-135m`")
     result = batching.run()
     losses = [result[name]["loss"] for name in ("padded", "grouped", "packed")]
     assert losses == pytest.approx([losses[0]] * 3, rel=0.01)
-    _keep("batching", result, {name: result[name] for name in ("padded", "grouped", "packed", "fastest")})
+    _save("batching", result, {name: result[name] for name in ("padded", "grouped", "packed", "fastest")})
 
 
-def _need_smol(otherwise: str) -> None:
+def _skip_without_smol(hint: str) -> None:
     if not (tuneyard_home() / "models" / "base" / SMOL).is_dir():
-        pytest.skip(f"no {SMOL} in TUNEYARD_HOME, {otherwise}")
+        pytest.skip(f"TUNEYARD_HOME has no {SMOL}: {hint}")
 
 
-def _keep(name: str, result: dict[str, Any], shown: Any) -> None:
+def _save(name: str, result: dict[str, Any], shown: Any) -> None:
     gpu = describe_gpus()[0]["name"].replace(" ", "_")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}-{gpu}-{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The real TensorRT-LLM: held against the contract, and running the InferenceEngine contract. In the serve image."""
+"""The real TensorRT-LLM, in the serve image: tensorrt_llm_contract.json, and the contract of InferenceEngine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from serve_apps.engines.engine import InferenceEngine
 from serve_apps.engines.engine_factory import create_engine
 from tests.serve_apps.engines import test_engine
-from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
-from tuneyard.planning.local_gpus import known_gpu_here
+from tuneyard.planning.local_gpus import known_local_gpu
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,10 +27,10 @@ pytestmark = [
 
 @pytest.fixture
 async def engine(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
-    """On tiny-oss-random, whose head size and heads are those of the large ones."""
-    name = known_gpu_here()
+    """Serves tiny-oss-random, whose head size and number of heads are those of the published models."""
+    name = known_local_gpu()
     if name is None:
-        pytest.skip("a GPU that no config of ours names")
+        pytest.skip("no shipped config is for this GPU")
     section = TensorRTLLMConfig.model_validate({"gpu": name, "max_seq_len": 8192, "free_gpu_memory_fraction": 0.3})
     engine = create_engine(EngineConfig(engine="tensorrt_llm", tensorrt_llm=section), tiny_oss)
     await engine.start()
@@ -38,7 +38,7 @@ async def engine(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
     await engine.shutdown()
 
 
-def test_the_package_is_what_the_contract_says() -> None:
+def test_the_package_matches_the_contract() -> None:
     from tests.serve_apps.engines.tensorrt_llm_contract import differences
 
     assert differences(metadata.version("tensorrt_llm")) == []

@@ -1,4 +1,4 @@
-"""A run that really happened: tiny-oss-random finetuned on a few chats by two Ray Train workers."""
+"""Fixture of a finished run: tiny-oss-random finetuned on a few chats by two Ray Train workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS = 12
 
 @dataclass(frozen=True)
 class Finetuned:
-    """Where the run lies and what it said."""
+    """Folders and output of a finished run."""
 
     folder: Path
     home: Path
@@ -35,7 +35,11 @@ class Finetuned:
 
 
 def write_finetune_config(folder: Path, base: Path, sections: dict[str, Any] | None = None, **training: Any) -> Path:
-    """A run of STEPS steps with a checkpoint every 4, in a folder with a space in its name."""
+    """Writes config and data of a run of STEPS steps with a checkpoint every 4, in a folder with a space in its name.
+
+    `sections` replaces whole sections of the config, `training` fields of its section `training`. Returns the config's
+    path.
+    """
     folder = folder / "a run"
     folder.mkdir(parents=True)
     for name, rows in (("train", 30), ("heldout", 6)):
@@ -62,11 +66,13 @@ def write_finetune_config(folder: Path, base: Path, sections: dict[str, Any] | N
 
 
 def finetune_command(config: Path, *more: str) -> tuple[str, ...]:
+    """The arguments of `python` that run the config on a private Ray."""
     return ("-m", "jobs.finetune", "--config", str(config), "--address", "local", *more)
 
 
 @pytest.fixture(scope="session")
 def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Finetuned:
+    """A finished run, which registered `tiny-support/1` in its own TUNEYARD_HOME. Do not change it."""
     folder = tmp_path_factory.mktemp("finetuned")
     config = write_finetune_config(folder, tiny_oss)
     home = folder / "home"

@@ -1,4 +1,4 @@
-"""The product's commands as a user runs them: real processes, real Ray, ports and folders of the test's own."""
+"""Runs commands as users do: as processes, with their own TUNEYARD_HOME and output file."""
 
 from __future__ import annotations
 
@@ -33,16 +33,19 @@ class Command:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def descendants(self, name_part: str = "") -> list[psutil.Process]:
-        """Living processes that came from this one, with the text in their command line."""
-        found = []
+        """The running descendants of this process whose command line contains `name_part`."""
+        processes = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if name_part in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        """Waits until the condition holds; fails with the output if the command ends first."""
+        """Waits until the condition holds. Fails with the output if the command ends first, or after TIMEOUT_S.
+
+        `what` names the awaited event in the failure.
+        """
         deadline = time.monotonic() + TIMEOUT_S
         while not condition():
             assert self.process.poll() is None, f"ended before {what}:\n{self.output}"
@@ -50,14 +53,17 @@ class Command:
             time.sleep(0.1)
 
     def interrupt(self) -> int:
-        """SIGINT, as Ctrl-C sends it; the exit code."""
+        """Sends SIGINT, as Ctrl-C does, waits for the end, and returns the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(TIMEOUT_S)
 
 
 @contextlib.contextmanager
 def running(folder: Path, home: Path, *arguments: str) -> Iterator[Command]:
-    """Runs `python <arguments>` from the checkout; whatever is left of it at the end is killed."""
+    """Runs `python ARGUMENTS` in the checkout, with `home` as TUNEYARD_HOME and a log file in `folder`.
+
+    At the end, the command and its descendants are killed if they still run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"command-{time.time_ns()}.log"
     python_path = os.pathsep.join(["platform", ".", *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -81,7 +87,7 @@ def running(folder: Path, home: Path, *arguments: str) -> Iterator[Command]:
 
 
 def run(folder: Path, home: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of a command that ends by itself."""
+    """Runs a command until it ends by itself; returns its exit code and its output. See `running` for the arguments."""
     with running(folder, home, *arguments) as command:
         code = command.process.wait(TIMEOUT_S)
     return code, command.output

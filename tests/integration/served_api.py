@@ -1,4 +1,4 @@
-"""An engine behind the API on a real port, in a thread of this process: no Ray."""
+"""Serves an engine over HTTP from a thread of this process, without Ray."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import AsyncIterator
 
 import uvicorn
 
-from serve_apps.api.chat_service import ChatService
 from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engine_wrappers.measured_engine import MeasuredEngine
 from serve_apps.engines.engine import InferenceEngine
-from serve_apps.metrics.measured_engine import MeasuredEngine
+from serve_apps.generation.served_model import ServedModel
 from tuneyard.harmony.codec import HarmonyCodec
 from ui.listening import open_socket
 
 
 class ServedApi:
-    """An engine behind a real port, in a thread of its own."""
+    """A running server of the model API, with the model id `tiny`; `root` is its URL."""
 
     def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
         measured = MeasuredEngine(engine, "tiny", "tiny/1")
-        service = ChatService(measured, codec, "tiny", "0123456789abcdef")
+        model = ServedModel(measured, codec, "tiny", "0123456789abcdef")
 
         @contextlib.asynccontextmanager
         async def lifespan() -> AsyncIterator[None]:
             yield
             await measured.shutdown()
 
-        api = create_api(lambda: service, ApiOptions(metrics=measured.metrics, lifespan=lifespan))
+        api = create_api(model, ApiOptions(collect_metrics=measured.metrics, lifespan=lifespan))
         socket = open_socket("127.0.0.1", 0)
         self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))

@@ -1,4 +1,4 @@
-"""A cluster that starts empty: the run waits, Ray's autoscaler adds a node for it, and takes it away again."""
+"""Autoscaled nodes: a run waits until Ray's autoscaler adds a node for it; afterwards the idle node is removed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from ray._private.services import get_node_ip_address
 from tests.integration.clusters import Cluster, cluster
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import CHECKOUT, free_port, run
-from tuneyard.cluster.job_client import job_client, nodes_of
+from tuneyard.cluster.job_client import job_client, list_node_resources
 
 pytestmark = pytest.mark.integration
 HEAD_ID = "f" * 51 + "00000"
-"""What the provider takes for the head."""
+"""The node id that the provider expects of the head."""
 
 
 def launcher_config(port: int) -> dict[str, Any]:
-    """For `fake_multinode`, whose nodes are raylets on this machine, and version 1 of the autoscaler."""
+    """The autoscaler's config for Ray's provider `fake_multinode`, whose nodes are raylets on this machine.
+
+    For version 1 of the autoscaler. `port` is the head's port.
+    """
     worker = {"resources": {"CPU": 2, "object_store_memory": 200 * 2**20}, "node_config": {}}
     empty_lists = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
     empty_lists += ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files")
@@ -57,7 +60,7 @@ def launcher_config(port: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[tuple[Cluster, str]]:
+def empty_cluster(tmp_path: Path) -> Iterator[tuple[Cluster, str]]:
     """A head without CPUs, and its address for drivers."""
     port = free_port()
     path = tmp_path / "launcher.json"
@@ -65,34 +68,35 @@ def empty(tmp_path: Path) -> Iterator[tuple[Cluster, str]]:
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_FAKE_CLUSTER", "1")
         patch.setenv("RAY_OVERRIDE_NODE_ID_FOR_TESTING", HEAD_ID)
-        # Nodes have the environment of the head, and no job brings them the rooms.
+        # Nodes inherit the head's environment. Without a submitted job, nothing else gives them the modules.
         patch.setenv("PYTHONPATH", f"{CHECKOUT}:{CHECKOUT / 'platform'}")
-        found = stack.enter_context(cluster(tmp_path, port, "--autoscaling-config", str(path)))
+        nodes = stack.enter_context(cluster(tmp_path, port, "--autoscaling-config", str(path)))
         patch.delenv("RAY_OVERRIDE_NODE_ID_FOR_TESTING")
-        yield found, f"{get_node_ip_address()}:{port}"
+        yield nodes, f"{get_node_ip_address()}:{port}"
 
 
-def cpus(nodes: Cluster) -> float:
+def total_cpus(nodes: Cluster) -> float:
+    """The CPUs of all living nodes."""
     with job_client(nodes.address) as client:
-        return sum(node.get("CPU", 0) for node in nodes_of(client))
+        return sum(node.get("CPU", 0) for node in list_node_resources(client))
 
 
-def test_a_node_comes_for_the_run_and_goes_when_it_is_done(
-    empty: tuple[Cluster, str], tiny_oss: Path, tmp_path: Path
+def test_a_node_is_added_for_the_run_and_removed_after_it(
+    empty_cluster: tuple[Cluster, str], tiny_oss: Path, tmp_path: Path
 ) -> None:
-    nodes, address = empty
+    nodes, address = empty_cluster
     config = write_finetune_config(tmp_path, tiny_oss, max_steps=4)
-    assert cpus(nodes) == 0
+    assert total_cpus(nodes) == 0
     command = ("-m", "jobs.finetune", "--config", str(config), "--address", address)
     code, output = run(tmp_path, nodes.home, *command)
     assert code == 1
-    assert "CPU: 2 needed, 0 there" in output
+    assert "CPU: 2 needed, 0 available" in output
     assert "--set workers.wait_for_nodes=true" in output
     code, output = run(tmp_path, nodes.home, *command, "--set", "workers.wait_for_nodes=true")
     assert code == 0, output
-    assert "waiting for nodes: CPU: 2 needed, 0 there" in output
+    assert "waiting for nodes: CPU: 2 needed, 0 available" in output
     assert "registered tiny-support/1 (@newest)" in output
     deadline = time.monotonic() + 90
-    while cpus(nodes):
-        assert time.monotonic() < deadline, "the idle node stays"
+    while total_cpus(nodes):
+        assert time.monotonic() < deadline, "the idle node was not removed"
         time.sleep(1)

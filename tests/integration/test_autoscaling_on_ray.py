@@ -1,4 +1,4 @@
-"""Replicas come with the load and go to none without it; every request is answered, or told to come again."""
+"""Autoscaled replicas: their number follows the load, down to none; each request is answered with 200 or 503."""
 
 from __future__ import annotations
 
@@ -19,38 +19,40 @@ pytestmark = pytest.mark.integration
 CLIENTS = 8
 
 
-def replicas(command: Command) -> int:
+def count_replicas(command: Command) -> int:
+    """The running replica processes of the model."""
     return len(command.descendants("ServeReplica:scaled"))
 
 
-def wait_until(command: Command, count: int, limit_s: float) -> None:
+def wait_for_replicas(command: Command, count: int, limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
-    while replicas(command) != count:
-        assert time.monotonic() < deadline, f"{replicas(command)} replicas, waited for {count}"
+    while count_replicas(command) != count:
+        assert time.monotonic() < deadline, f"{count_replicas(command)} replicas after {limit_s} s, expected {count}"
         time.sleep(0.2)
 
 
-async def ask(root: str, until: float, counts: Counter[int]) -> None:
+async def send_requests(root: str, until: float, counts: Counter[int]) -> None:
+    """Sends one request after another until the time `until`, and counts their statuses."""
     body: Any = {"model": "scaled", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 40}
     async with httpx.AsyncClient(base_url=root, timeout=120) as client:
         while time.monotonic() < until:
             counts[(await client.post("/v1/chat/completions", json=body)).status_code] += 1
 
 
-async def load(root: str, command: Command, seconds: float) -> tuple[Counter[int], int]:
-    """Statuses of all requests, and the most replicas seen."""
+async def apply_load(root: str, command: Command, seconds: float) -> tuple[Counter[int], int]:
+    """Sends requests from CLIENTS clients. Returns the count of each status, and the largest number of replicas."""
     counts: Counter[int] = Counter()
     until = time.monotonic() + seconds
-    asking = asyncio.gather(*(ask(root, until, counts) for _ in range(CLIENTS)))
-    most = 0
-    while not asking.done():
-        most = max(most, await asyncio.to_thread(replicas, command))
+    clients = asyncio.gather(*(send_requests(root, until, counts) for _ in range(CLIENTS)))
+    most_replicas = 0
+    while not clients.done():
+        most_replicas = max(most_replicas, await asyncio.to_thread(count_replicas, command))
         await asyncio.sleep(0.5)
-    await asking
-    return counts, most
+    await clients
+    return counts, most_replicas
 
 
-def test_up_with_the_load_down_to_none_and_back(tiny_oss: Path, tmp_path: Path) -> None:
+def test_replicas_scale_up_under_load_down_to_none_and_up_again(tiny_oss: Path, tmp_path: Path) -> None:
     port = free_port()
     config = {
         "http": {"port": port},
@@ -83,12 +85,12 @@ def test_up_with_the_load_down_to_none_and_back(tiny_oss: Path, tmp_path: Path) 
     with running(tmp_path, tmp_path / "home", *arguments) as command:
         command.wait_for(lambda: "Ctrl-C stops it" in command.output, "deployment")
         root = f"http://127.0.0.1:{port}"
-        counts, most = asyncio.run(load(root, command, 25))
-        assert most == 2
+        counts, most_replicas = asyncio.run(apply_load(root, command, 25))
+        assert most_replicas == 2
         assert counts[200] > CLIENTS
         assert set(counts) <= {200, 503}
-        wait_until(command, 0, limit_s=120)
-        counts, most = asyncio.run(load(root, command, 5))
+        wait_for_replicas(command, 0, limit_s=120)
+        counts, most_replicas = asyncio.run(apply_load(root, command, 5))
         assert set(counts) <= {200, 503}
         assert counts[200] > 0
-        assert most >= 1
+        assert most_replicas >= 1

@@ -1,4 +1,4 @@
-"""Finetuning for real: two Ray Train workers, export, proof, registry; death, Ctrl-C and resume."""
+"""Finetuning with two Ray Train workers: export, proof, registry; a killed worker, Ctrl-C, resume; refusals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.integration
 
 
 def logged_steps(home: Path, metric: str, model: str = "tiny-support") -> list[tuple[int, float]]:
-    """A metric's points in the order in which they were logged."""
+    """The (step, value) points of a metric of a model's only run, in the order in which they were logged."""
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(model)
-    (found,) = client.search_runs([experiment.experiment_id])
-    points = sorted(client.get_metric_history(found.info.run_id, metric), key=lambda point: point.timestamp)
+    (only_run,) = client.search_runs([experiment.experiment_id])
+    points = sorted(client.get_metric_history(only_run.info.run_id, metric), key=lambda point: point.timestamp)
     return [(point.step, point.value) for point in points]
 
 
@@ -50,7 +50,7 @@ def test_every_step_is_logged_once_and_the_loss_falls(finetuned: Finetuned) -> N
         assert len(logged_steps(finetuned.home, metric)) == STEPS
 
 
-def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(finetuned: Finetuned) -> None:
+def test_a_finished_run_is_not_repeated_and_changed_settings_are_refused(finetuned: Finetuned) -> None:
     code, output = run(finetuned.folder, finetuned.home, *finetune_command(finetuned.config))
     assert code == 0
     assert "is already done: tiny-support/1" in output
@@ -61,52 +61,56 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is_refused(finetu
     assert "Traceback" not in output
 
 
-def test_a_killed_worker_and_ctrl_c_lose_nothing(tiny_oss: Path, tmp_path: Path) -> None:
-    """Killed after the first checkpoint, interrupted after the second, finished by the same command; packed rows."""
+def test_a_run_continues_after_a_killed_worker_and_after_ctrl_c(tiny_oss: Path, tmp_path: Path) -> None:
+    """One worker is killed after the first checkpoint, Ctrl-C comes at step 20, and the same command finishes the run.
+
+    With packed rows.
+    """
     config = write_finetune_config(tmp_path, tiny_oss, max_steps=40, checkpoint_every_steps=5, batch_size_per_worker=1)
     config.write_text(config.read_text().replace("max_length: 1024", "max_length: 512\n  batching: packed"))
     home = tmp_path / "home"
     state = home / "runs" / "tiny" / "ray_train"
 
     with running(tmp_path, home, *finetune_command(config)) as command:
-        # Ray counts a checkpoint once its manager's snapshot names it.
+        # Ray uses a checkpoint only if the snapshot of its checkpoint manager names it.
         snapshot = state / "checkpoint_manager_snapshot.json"
         command.wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), "first checkpoint")
-        assert unneeded(command) == []
+        assert unneeded_ray_processes(command) == []
         victim = command.descendants("RayTrainWorker")[0]
         victim.send_signal(signal.SIGKILL)
-        command.wait_for(lambda: last_step(state) >= 20, "going on after the death")
+        command.wait_for(lambda: last_step(state) >= 20, "step 20 after a worker was killed")
         assert command.interrupt() == 130, command.output
-        assert "the same command goes on" in command.output
+        assert "run the same command again to continue" in command.output
     resumed_from = last_step(state)
     code, output = run(tmp_path, home, *finetune_command(config))
     assert code == 0, output
     steps = [step for step, _ in logged_steps(home, "loss")]
     assert set(steps) == set(range(1, 41))
-    # A step that was done again had the same rows: of its own epoch, which the death and the Ctrl-C fall into.
+    # A repeated step has the rows of its epoch, so the same loss. Both interruptions are in the middle of an epoch.
     first: dict[int, float] = {}
     for step, loss in logged_steps(home, "loss"):
         assert loss == pytest.approx(first.setdefault(step, loss), rel=1e-5), step
     restarts = [step for before, step in itertools.pairwise(steps) if step <= before]
     assert restarts
-    assert all(step > 5 for step in restarts), "a restart began at the beginning"
+    assert all(step > 5 for step in restarts), "the run started again at its beginning"
     assert steps[-1] == 40
-    # The last process started where the second one's last checkpoint was, not at the beginning.
+    # The second command continued from the last checkpoint of the first one.
     assert steps[len(steps) - (40 - resumed_from) :] == list(range(resumed_from + 1, 41))
 
 
-def unneeded(command: Command) -> list[str]:
-    """What Ray would start by itself, and a job on a private Ray has no use for."""
-    helpers = ("DatasetManager", "PlacementGroupCleaner", "AutoscalingCoordinator", "monitor.py", "dashboard.py")
-    return [name for name in helpers if command.descendants(name)]
+def unneeded_ray_processes(command: Command) -> list[str]:
+    """The running ones of those processes that Ray starts by default and a private Ray does not need."""
+    names = ("DatasetManager", "PlacementGroupCleaner", "AutoscalingCoordinator", "monitor.py", "dashboard.py")
+    return [name for name in names if command.descendants(name)]
 
 
 def last_step(state: Path) -> int:
-    found = [json.loads(p.read_text())["global_step"] for p in state.glob("checkpoint_*/trainer_state.json")]
-    return max(found, default=0)
+    """The step of the newest checkpoint in Ray Train's folder of a run; 0 if there is none."""
+    steps = [json.loads(p.read_text())["global_step"] for p in state.glob("checkpoint_*/trainer_state.json")]
+    return max(steps, default=0)
 
 
-def test_work_that_can_never_be_placed_is_refused_at_once(tiny_oss: Path, tmp_path: Path) -> None:
+def test_workers_that_can_never_be_placed_are_refused_at_once(tiny_oss: Path, tmp_path: Path) -> None:
     config = write_finetune_config(tmp_path, tiny_oss)
     command = finetune_command(config, "--set", "workers.num_workers=4000")
     code, output = run(tmp_path, tmp_path / "home", *command)

@@ -1,4 +1,4 @@
-"""A private Ray takes no more than its job needs, and leaves nothing behind."""
+"""A private Ray ends with its command, even when one of its processes hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.integration.processes import run
 
 pytestmark = pytest.mark.integration
 
-HANGING = """
+START_HANGING_ACTOR = """
 import atexit, os, time
 import ray
 from tuneyard.cluster.connection import connect_ray
@@ -30,17 +30,38 @@ class Hangs:
 actor = Hangs.remote()
 pid = ray.get(actor.pid.remote())
 del actor
-# Ray takes it for ended before it is.
-while any(found["State"] != "DEAD" for found in ray._private.state.actors().values()):
+# Ray marks the actor as dead while its process still runs.
+while any(state["State"] != "DEAD" for state in ray._private.state.actors().values()):
     time.sleep(0.1)
 print("pid", pid, os.path.exists(f"/proc/{pid}"))
 """
 
 
-def test_an_actor_that_hangs_in_its_exit_does_not_outlive_the_command(tmp_path: Path) -> None:
-    code, output = run(tmp_path, tmp_path / "home", "-c", HANGING)
+def test_an_actor_that_hangs_in_its_exit_ends_with_the_command(tmp_path: Path) -> None:
+    code, output = run(tmp_path, tmp_path / "home", "-c", START_HANGING_ACTOR)
     assert code == 0, output
     _, pid, was_alive = output.split()[-3:]
-    assert was_alive == "True", "it did not hang, so this test shows nothing"
+    assert was_alive == "True", "the actor did not hang, so this test proves nothing"
     with contextlib.suppress(psutil.NoSuchProcess):
         assert psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+
+
+LIST_PORTS = """
+import psutil
+from tuneyard.cluster.connection import connect_ray, disconnect_ray
+
+connect_ray("local")
+for process in psutil.Process().children(recursive=True):
+    for connection in process.net_connections(kind="tcp"):
+        if connection.status == psutil.CONN_LISTEN:
+            print("listens", connection.laddr.ip, process.name())
+disconnect_ray()
+"""
+
+
+def test_a_private_ray_listens_on_loopback_only(tmp_path: Path) -> None:
+    code, output = run(tmp_path, tmp_path / "home", "-c", LIST_PORTS)
+    assert code == 0, output
+    addresses = [line.split()[1] for line in output.splitlines() if line.startswith("listens")]
+    assert addresses
+    assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, output

@@ -1,4 +1,4 @@
-"""The API on a real port, asked by the SDKs that people use, and fuzzed by its own OpenAPI document."""
+"""The API over HTTP with the SDKs of OpenAI, LangChain and LiteLLM, and fuzzed with its own OpenAPI document."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from serve_apps.engines.engine_factory import create_engine
 from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tests.serve_apps.engines.test_sampling import to_the_point
-from tuneyard.configs.serve import EngineConfig
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tests.serve_apps.engines.test_token_grammar import short_answer_biases
+from tuneyard.configs.engine import EngineConfig
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 
 pytestmark = pytest.mark.integration
 THOUGHT = "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant"
@@ -41,7 +42,7 @@ QUESTION: Any = [{"role": "user", "content": "Weather in Oslo?"}]
 
 
 class Verdict(pydantic.BaseModel):
-    """What the model must fill in."""
+    """The schema of a structured answer."""
 
     sunny: bool
     wind: int = pydantic.Field(ge=0, le=9)
@@ -54,7 +55,7 @@ def codec(tiny_oss: Path) -> HarmonyCodec:
 
 @pytest.fixture
 def scripted(tiny_oss: Path, codec: HarmonyCodec, request: pytest.FixtureRequest) -> Iterator[ServedApi]:
-    """Answers with the replies that the test names, in turn."""
+    """A server whose answers are the replies in the test's parameter, in turn."""
     script = [encode_spelled_out(tiny_oss, reply) for reply in request.param]
     served = ServedApi(ScriptedEngine(script, options=OPTIONS), codec)
     yield served
@@ -63,13 +64,14 @@ def scripted(tiny_oss: Path, codec: HarmonyCodec, request: pytest.FixtureRequest
 
 @pytest.fixture(scope="module")
 def real(tiny_oss: Path, codec: HarmonyCodec) -> Iterator[ServedApi]:
+    """A server with the transformers engine."""
     served = ServedApi(create_engine(EngineConfig(kv_cache_tokens=8192), tiny_oss), codec)
     yield served
     served.stop()
 
 
 @pytest.mark.parametrize("scripted", [[CALL, ANSWER, CALL, ANSWER]], indirect=True)
-def test_openai_calls_a_tool_and_gives_its_result_back(scripted: ServedApi) -> None:
+def test_openai_calls_a_tool_and_sends_its_result(scripted: ServedApi) -> None:
     with openai.OpenAI(base_url=f"{scripted.root}/v1", api_key="none") as client:
         first = client.chat.completions.create(model="tiny", messages=QUESTION, tools=[TOOL])
         (call,) = first.choices[0].message.tool_calls or []
@@ -91,11 +93,11 @@ def test_openai_calls_a_tool_and_gives_its_result_back(scripted: ServedApi) -> N
         assert text == "Sunny in Oslo."
 
 
-def test_openai_parses_what_the_schema_enforced(real: ServedApi, codec: HarmonyCodec) -> None:
-    bias: Any = {str(token): value for token, value in to_the_point(codec, "analysis", "commentary")}
+def test_openai_parses_answers_that_a_schema_constrains(real: ServedApi, codec: HarmonyCodec) -> None:
+    bias: Any = {str(token): value for token, value in short_answer_biases(codec, "analysis", "commentary")}
     with openai.OpenAI(base_url=f"{real.root}/v1", api_key="none") as client:
         for seed in range(5):
-            found = client.chat.completions.parse(
+            completion = client.chat.completions.parse(
                 model="tiny",
                 messages=QUESTION,
                 response_format=Verdict,
@@ -104,7 +106,7 @@ def test_openai_parses_what_the_schema_enforced(real: ServedApi, codec: HarmonyC
                 seed=seed,
                 logit_bias=bias,
             )
-            assert isinstance(found.choices[0].message.parsed, Verdict)
+            assert isinstance(completion.choices[0].message.parsed, Verdict)
         required = client.chat.completions.create(
             model="tiny",
             messages=QUESTION,
@@ -113,7 +115,7 @@ def test_openai_parses_what_the_schema_enforced(real: ServedApi, codec: HarmonyC
             max_tokens=600,
             temperature=1,
             seed=1,
-            logit_bias={str(token): value for token, value in to_the_point(codec, "analysis")},
+            logit_bias={str(token): value for token, value in short_answer_biases(codec, "analysis")},
         )
         (call,) = required.choices[0].message.tool_calls or []
         assert isinstance(json.loads(call.function.arguments)["city"], str)
@@ -130,9 +132,9 @@ def test_openai_completes_text_and_lists_models(real: ServedApi) -> None:
     with openai.OpenAI(base_url=f"{real.root}/v1", api_key="none") as client:
         assert [model.id for model in client.models.list()] == ["tiny"]
         assert client.models.retrieve("tiny").id == "tiny"
-        asked: Any = {"model": "tiny", "prompt": "Hello", "max_tokens": 8, "temperature": 0}
-        whole = client.completions.create(**asked)
-        pieces = [chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True)]
+        request: Any = {"model": "tiny", "prompt": "Hello", "max_tokens": 8, "temperature": 0}
+        whole = client.completions.create(**request)
+        pieces = [chunk.choices[0].text for chunk in client.completions.create(**request, stream=True)]
         assert "".join(pieces) == whole.choices[0].text
 
 
@@ -158,16 +160,16 @@ def test_litellm(scripted: ServedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
-    asked: Any = {"model": "openai/tiny", "api_base": f"{scripted.root}/v1", "api_key": "none", "messages": QUESTION}
-    assert litellm.completion(**asked).choices[0].message.content == "Sunny in Oslo."
-    pieces = [chunk.choices[0].delta.content or "" for chunk in litellm.completion(**asked, stream=True)]
+    request: Any = {"model": "openai/tiny", "api_base": f"{scripted.root}/v1", "api_key": "none", "messages": QUESTION}
+    assert litellm.completion(**request).choices[0].message.content == "Sunny in Oslo."
+    pieces = [chunk.choices[0].delta.content or "" for chunk in litellm.completion(**request, stream=True)]
     assert "".join(pieces) == "Sunny in Oslo."
-    (call,) = litellm.completion(**asked, tools=[TOOL]).choices[0].message.tool_calls
+    (call,) = litellm.completion(**request, tools=[TOOL]).choices[0].message.tool_calls
     assert json.loads(call.function.arguments) == {"city": "Oslo"}
 
 
-def aim(case: Any) -> None:
-    """Generated bodies, made to reach the model, and kept short."""
+def adapt_body(case: Any) -> None:
+    """Changes a generated body so that it names the served model and asks for at most 8 tokens."""
     if isinstance(case.body, dict) and "model" in case.body:
         case.body["model"] = "tiny"
         for name in ("max_tokens", "max_completion_tokens"):
@@ -178,8 +180,8 @@ def aim(case: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_request_makes_it_fail_and_every_answer_conforms(real: ServedApi) -> None:
-    """No 5xx, and status, content type and body as documented; the engine is well afterwards."""
+def test_every_answer_to_fuzzed_requests_conforms_to_the_openapi_document(real: ServedApi) -> None:
+    """No answer is a server error; status, content type and body are as documented; the engine stays healthy."""
     schema = schemathesis.openapi.from_url(f"{real.root}/openapi.json")
     checks = [
         schemathesis.checks.not_a_server_error,
@@ -187,7 +189,7 @@ def test_no_request_makes_it_fail_and_every_answer_conforms(real: ServedApi) -> 
         schemathesis.checks.content_type_conformance,
         schemathesis.checks.status_code_conformance,
     ]
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) >= 10
     statuses = set()
     for operation in operations:
@@ -195,7 +197,7 @@ def test_no_request_makes_it_fail_and_every_answer_conforms(real: ServedApi) -> 
         @given(case=operation.as_strategy())
         @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
         def fuzz(case: Any) -> None:
-            aim(case)
+            adapt_body(case)
             response = case.call(timeout=60)
             statuses.add(response.status_code)
             case.validate_response(response, checks=checks)

@@ -1,4 +1,4 @@
-"""Serving for real: Ray Serve, HTTP, the openai client; clients that leave, and the end."""
+"""Serving on Ray Serve: the openai client, errors, disconnects, full queues, refused checkpoints, parity, shutdown."""
 
 from __future__ import annotations
 
@@ -26,17 +26,21 @@ ENDLESS = "<|channel|>final<|message|>on and on "
 
 @dataclass(frozen=True)
 class Served:
+    """A running deployment of two models."""
+
     command: Command
     root: str
     config: Path
 
 
 def serve_command(config: Path, *more: str) -> tuple[str, ...]:
+    """The arguments of `python` that serve the config on a private Ray."""
     return ("-m", "serve_apps.deploy", "--config", str(config), "--address", "local", *more)
 
 
 @pytest.fixture(scope="module")
 def served(finetuned: Finetuned, tiny_oss: Path) -> Iterator[Served]:
+    """A finetuned model, and a scripted one whose answers are endless. At the end, Ctrl-C ends every process."""
     port = free_port()
     scripted = {"engine": "scripted", "script": [encode_spelled_out(tiny_oss, ENDLESS)], "token_interval_s": 0.05}
     config = {
@@ -58,9 +62,9 @@ def served(finetuned: Finetuned, tiny_oss: Path) -> Iterator[Served]:
     with running(finetuned.folder, finetuned.home, *serve_command(path)) as command:
         command.wait_for(lambda: "Ctrl-C stops it" in command.output, "deployment")
         yield Served(command, f"http://127.0.0.1:{port}", path)
-        left = command.descendants()
+        processes = command.descendants()
         assert command.interrupt() == 0, command.output
-        _, alive = psutil.wait_procs(left, timeout=30)
+        _, alive = psutil.wait_procs(processes, timeout=30)
         assert alive == []
 
 
@@ -68,9 +72,9 @@ def test_the_openai_client_gets_the_same_answer_streamed_and_whole(served: Serve
     client = openai.OpenAI(base_url=f"{served.root}/v1", api_key="none")
     (model,) = client.models.list().data
     assert model.id == "tuned"
-    ask = {"model": "tuned", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_tokens": 30}
-    whole = client.chat.completions.create(**ask)
-    stream = client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    request = {"model": "tuned", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0, "max_tokens": 30}
+    whole = client.chat.completions.create(**request)
+    stream = client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True})
     *chunks, last = list(stream)
     deltas = [chunk.choices[0].delta for chunk in chunks]
     assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
@@ -83,7 +87,7 @@ def test_the_openai_client_gets_the_same_answer_streamed_and_whole(served: Serve
     client.close()
 
 
-def test_mistakes_come_back_as_openai_errors(served: Served) -> None:
+def test_wrong_requests_get_openai_errors(served: Served) -> None:
     with openai.OpenAI(base_url=f"{served.root}/v1", api_key="none", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError, match="Served: tuned"):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "x"}])
@@ -94,7 +98,7 @@ def test_mistakes_come_back_as_openai_errors(served: Served) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_away_aborts_its_request(served: Served, stream: bool) -> None:
+def test_a_client_that_disconnects_aborts_its_request(served: Served, stream: bool) -> None:
     health = f"{served.root}/endless/healthz"
     assert httpx.get(health).json()["requests"] == 0
     host, port = served.root.removeprefix("http://").split(":")
@@ -105,16 +109,16 @@ def test_a_client_that_goes_away_aborts_its_request(served: Served, stream: bool
     )
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(request.encode())
-        # Left alone it would go on for 2000 tokens at 20 a second.
+        # Without a disconnect, the answer would be 2000 tokens at 20 per second.
         served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 1, "request in the engine")
     served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "abort in the engine")
 
 
-def test_a_full_queue_says_when_to_come_again(served: Served) -> None:
+def test_a_full_queue_is_refused_with_retry_after(served: Served) -> None:
     body = {"model": "endless", "messages": [{"role": "user", "content": "x"}], "stream": True}
 
-    async def ask() -> list[httpx.Response]:
-        """What was refused; the rest streams until it is left."""
+    async def refused_answers() -> list[httpx.Response]:
+        """Sends 8 requests at once, returns the answers that are not 200, and closes the other streams."""
         async with httpx.AsyncClient(base_url=f"{served.root}/endless", timeout=60) as client:
             requests = [client.build_request("POST", "/v1/chat/completions", json=body) for _ in range(8)]
             sent = [asyncio.create_task(client.send(request, stream=True)) for request in requests]
@@ -126,14 +130,14 @@ def test_a_full_queue_says_when_to_come_again(served: Served) -> None:
                 await answer.aclose()
         return [answer for answer in answers if answer.status_code != 200]
 
-    refused = asyncio.run(ask())
+    refused = asyncio.run(refused_answers())
     assert refused
     assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}
     health = f"{served.root}/endless/healthz"
-    served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "end of all")
+    served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "end of all requests")
 
 
-def test_a_taken_port_is_named_with_the_way_out(served: Served, finetuned: Finetuned) -> None:
+def test_a_port_in_use_is_reported_with_another_port(served: Served, finetuned: Finetuned) -> None:
     code, output = run(finetuned.folder, finetuned.home, *serve_command(served.config))
     port = served.root.rsplit(":", 1)[1]
     assert code == 1
@@ -142,7 +146,7 @@ def test_a_taken_port_is_named_with_the_way_out(served: Served, finetuned: Finet
     assert "Traceback" not in output
 
 
-def test_another_prompt_format_than_in_training_is_refused(finetuned: Finetuned, tmp_path: Path) -> None:
+def test_a_codec_that_differs_from_training_is_refused(finetuned: Finetuned, tmp_path: Path) -> None:
     config = {
         "http": {"port": free_port()},
         "models": [
@@ -156,9 +160,7 @@ def test_another_prompt_format_than_in_training_is_refused(finetuned: Finetuned,
     assert "is not the one that the checkpoint was trained with" in output
 
 
-def test_a_damaged_checkpoint_is_never_served(finetuned: Finetuned, tmp_path: Path) -> None:
-    import shutil
-
+def test_a_damaged_and_an_unknown_checkpoint_are_refused(finetuned: Finetuned, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finetuned.checkpoint, copy)
     weights = copy / "model.safetensors"
@@ -181,21 +183,22 @@ def test_a_damaged_checkpoint_is_never_served(finetuned: Finetuned, tmp_path: Pa
     assert "none@x is not in the registry" in output
 
 
-def test_the_replica_renders_the_prompts_of_training(served: Served, finetuned: Finetuned) -> None:
-    prompts = f"{len(finetuned.manifest.parity)} prompts of its training"
-    assert f"tuned: parity proved, {prompts} render to the same" in served.command.output
+def test_replicas_render_the_training_prompts_as_in_training(served: Served, finetuned: Finetuned) -> None:
+    count = len(finetuned.manifest.parity)
+    assert f"tuned: parity proved, {count} prompts of its training render to the same" in served.command.output
     arguments = ("-m", "tuneyard.cli", "data", "parity", "tiny-support@newest")
-    for where in ((), ("--base-url", f"{served.root}/v1")):
-        code, output = run(finetuned.folder, finetuned.home, *arguments, *where)
+    for endpoint in ((), ("--base-url", f"{served.root}/v1")):
+        code, output = run(finetuned.folder, finetuned.home, *arguments, *endpoint)
         assert code == 0, output
-        assert prompts in output
+        assert f"tiny-support/1: {count} training prompts with " in output
+        assert " are rendered equally at " in output
     code, output = run(finetuned.folder, finetuned.home, *arguments, "--base-url", f"{served.root}/endless/v1")
     assert code == 1
-    assert "the prompt is not the one of its training. Row 1, token" in output
+    assert "a prompt is rendered differently than in training. Row 1, token" in output
 
 
-def test_a_skewed_checkpoint_is_refused_with_the_first_differing_token(finetuned: Finetuned, tmp_path: Path) -> None:
-    """Its manifest says that training saw another prompt than this installation renders."""
+def test_a_model_without_parity_is_refused_with_the_first_differing_token(finetuned: Finetuned, tmp_path: Path) -> None:
+    """The manifest holds a training prompt that differs in one token from what this installation renders."""
     skewed = Path(shutil.copytree(finetuned.checkpoint, tmp_path / "skewed"))
     manifest = json.loads((skewed / "manifest.json").read_text())
     manifest["parity"][2]["token_ids"][5] += 1
@@ -204,6 +207,6 @@ def test_a_skewed_checkpoint_is_refused_with_the_first_differing_token(finetuned
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     code, output = run(tmp_path, finetuned.home, *serve_command(tmp_path / "serve.yaml"))
     assert code == 1
-    assert "skewed: the prompt is not the one of its training. Row 3, token 5, after" in output
+    assert "skewed: a prompt is rendered differently than in training. Row 3, token 5, after" in output
     assert "trained: " in output
     assert "Traceback" not in output

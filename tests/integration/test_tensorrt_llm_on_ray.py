@@ -1,4 +1,4 @@
-"""The TensorRT-LLM engine in Ray Serve, on the fake and on GPUs that Ray only counts: placement, death, restart."""
+"""The TensorRT-LLM engine on Ray Serve, with the fake package and pretended GPUs: placement, failure, restart."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import pytest
 import yaml
 
 from tests.integration.processes import free_port, run, running
-from tests.published import publish_mxfp4
+from tests.mxfp4_base import publish_mxfp4
 from tests.serve_apps.conftest import FAKE_TENSORRT_LLM
 
 pytestmark = pytest.mark.integration
 CRASH_AFTER = 40
+"""Tokens, over all requests."""
 QUESTION: list[Any] = [{"role": "user", "content": "What does error E47 mean?"}]
 
 
-def model(name: str, checkpoint: Path, **section: Any) -> dict[str, Any]:
-    engine = {"gpu": "H100", "max_seq_len": 1024, "stall_timeout_s": 3} | section
+def model_section(name: str, checkpoint: Path, **engine_fields: Any) -> dict[str, Any]:
+    """A model's section of a ServeConfig; `engine_fields` are fields of its section `tensorrt_llm`."""
+    engine = {"gpu": "H100", "max_seq_len": 1024, "stall_timeout_s": 3} | engine_fields
     return {
         "model_id": name,
         "checkpoint": str(checkpoint),
@@ -35,7 +37,7 @@ def model(name: str, checkpoint: Path, **section: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def pretended_gpus() -> Iterator[None]:
-    """Three GPUs that Ray counts and nobody has; the fake importable in replicas."""
+    """Ray counts three GPUs that do not exist; replicas import the fake package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 3, "CPU": 4}')
         present = [path for path in [os.environ.get("PYTHONPATH")] if path]
@@ -45,6 +47,7 @@ def pretended_gpus() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quantised(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base checkpoint with MXFP4 experts."""
     target = tmp_path_factory.mktemp("published") / "q"
     publish_mxfp4(tiny_oss, target)
     return target
@@ -52,13 +55,13 @@ def quantised(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(tiny_oss: Path, quantised: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Two apps: `frail`, whose engine dies after some tokens, and `ray`, on two GPUs in a placement group."""
+    """The URL of two models: the engine of `crashing` fails after CRASH_AFTER tokens; `ray` has two GPUs."""
     folder, port = tmp_path_factory.mktemp("served"), free_port()
     config = {
         "http": {"port": port},
         "models": [
-            model("frail", tiny_oss, env={"FAKE_TRTLLM_CRASH_AFTER_TOKENS": str(CRASH_AFTER)}),
-            model("ray", quantised, tensor_parallel_size=2, orchestrator="ray"),
+            model_section("crashing", tiny_oss, env={"FAKE_TRTLLM_CRASH_AFTER_TOKENS": str(CRASH_AFTER)}),
+            model_section("ray", quantised, tensor_parallel_size=2, orchestrator="ray"),
         ],
     }
     (folder / "serve.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -68,8 +71,8 @@ def root(tiny_oss: Path, quantised: Path, tmp_path_factory: pytest.TempPathFacto
         yield f"http://127.0.0.1:{port}"
 
 
-def ask(root: str, name: str, tokens: int) -> str:
-    """The answer's reason to end. Raises openai.APIError when it has none."""
+def stream_answer(root: str, name: str, tokens: int) -> str:
+    """Streams an answer of up to `tokens` tokens; returns its finish reason. Raises openai.APIError if it fails."""
     with openai.OpenAI(base_url=f"{root}/{name}/v1", api_key="none", max_retries=0) as client:
         reasons = []
         stream = client.chat.completions.create(
@@ -82,38 +85,40 @@ def ask(root: str, name: str, tokens: int) -> str:
 
 
 def test_a_replica_over_two_gpus_answers(root: str) -> None:
-    assert ask(root, "ray", 8) == "length"
+    assert stream_answer(root, "ray", 8) == "length"
 
 
-def test_an_engine_that_dies_in_mid_stream_is_said_and_replaced(root: str) -> None:
-    """The stream ends with an error event and no [DONE]; the other model goes on; a new replica answers."""
-    assert ask(root, "frail", 4) == "length"
-    body = {"model": "frail", "messages": QUESTION, "max_tokens": 400, "stream": True, "temperature": 0}
-    with httpx.stream("POST", f"{root}/frail/v1/chat/completions", json=body, timeout=60) as response:
+def test_an_engine_that_fails_during_a_stream_is_reported_and_replaced(root: str) -> None:
+    """The stream ends with an error event and without [DONE]; the other model answers; a new replica starts."""
+    assert stream_answer(root, "crashing", 4) == "length"
+    body = {"model": "crashing", "messages": QUESTION, "max_tokens": 400, "stream": True, "temperature": 0}
+    with httpx.stream("POST", f"{root}/crashing/v1/chat/completions", json=body, timeout=60) as response:
         events = [line for line in response.iter_lines() if line]
     assert response.status_code == 200
     assert '"type": "server_error"' in events[-1]
     assert "The engine failed" in events[-1]
     assert not any("[DONE]" in event for event in events)
-    assert ask(root, "ray", 60) == "length"
+    assert stream_answer(root, "ray", 60) == "length"
     deadline = time.monotonic() + 120
     while True:
         try:
-            assert ask(root, "frail", 4) == "length"
+            assert stream_answer(root, "crashing", 4) == "length"
             break
         except openai.APIError:
-            assert time.monotonic() < deadline, "no new replica came up"
+            assert time.monotonic() < deadline, "no new replica answered within 120 s"
             time.sleep(0.5)
 
 
-def test_what_cannot_be_served_is_refused_before_anything_starts(tiny_oss: Path, tmp_path: Path) -> None:
-    """Four GPUs for two key/value heads and four attention heads divide; three do not; four are more than Ray has."""
+def test_impossible_numbers_of_gpus_are_refused_before_anything_starts(tiny_oss: Path, tmp_path: Path) -> None:
+    """Three GPUs do not divide the model's four attention heads. Four do, but Ray has only three."""
     for gpus, message in (
         (3, "tensor_parallel_size=3 does not divide the model's 4 attention heads"),
-        (4, "GPU: 4 needed, 3 there"),
+        (4, "GPU: 4 needed, 3 available"),
     ):
         (tmp_path / "serve.yaml").write_text(
-            yaml.safe_dump({"http": {"port": free_port()}, "models": [model("m", tiny_oss, tensor_parallel_size=gpus)]})
+            yaml.safe_dump(
+                {"http": {"port": free_port()}, "models": [model_section("m", tiny_oss, tensor_parallel_size=gpus)]}
+            )
         )
         arguments = ("-m", "serve_apps.deploy", "--config", str(tmp_path / "serve.yaml"), "--address", "local")
         code, output = run(tmp_path, tmp_path / "home", *arguments)

@@ -1,4 +1,4 @@
-"""NeMo in this process: the CPU shim where there is no GPU, then the product's own fixes."""
+"""Fixtures for NeMo: the CPU shim on machines without a GPU, the product's fixes, and small checkpoints."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 collect_ignore_glob = [] if importlib.util.find_spec("nemo") else ["test_*.py"]
-"""Without NeMo nothing here can be imported: `make test-nemo` runs these in their own environment."""
-
+"""Without NeMo these tests cannot be imported. `make test-nemo` runs them in NeMo's environment."""
 
 SITE = Path(__file__).parent / "site"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def shim_in_other_processes() -> Iterator[None]:
-    """Workers of Ray and spawned processes find the CPU shim by PYTHONPATH."""
+    """Puts `site/` on PYTHONPATH, so that Ray workers and spawned processes install the CPU shim too."""
     present = [path for path in [os.environ.get("PYTHONPATH")] if path]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(SITE), str(SITE.parents[2]), *present]))
@@ -27,7 +26,7 @@ def shim_in_other_processes() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def nemo_fixes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names of the fixes applied; from here on NeMo runs on this machine."""
+    """The names of the applied fixes. After this fixture, NeMo runs on this machine, with or without a GPU."""
     import torch
 
     from jobs.nemo.fixes import apply_fixes
@@ -42,7 +41,7 @@ def nemo_fixes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_fp32(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny-oss-random in fp32, so that arithmetic can be compared and not rounding."""
+    """tiny-oss-random in fp32, so that comparisons are not dominated by bf16 rounding."""
     import shutil
 
     import torch
@@ -59,7 +58,7 @@ def tiny_fp32(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def imported(nemo_fixes: list[str], tiny_fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny_fp32 in NeMo 2 format."""
     assert nemo_fixes
-    from jobs.nemo.importing import import_checkpoint
+    from jobs.nemo.checkpoint_import import import_checkpoint
 
     target = tmp_path_factory.mktemp("nemo") / "tiny"
     import_checkpoint(f"hf://{tiny_fp32}", target)

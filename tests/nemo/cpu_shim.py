@@ -1,7 +1,7 @@
-"""torch.cuda on a machine without CUDA, as far as Megatron and NeMo call it unconditionally. For tests only.
+"""Replaces torch.cuda on machines without CUDA, where Megatron and NeMo call it unconditionally. For tests only.
 
-Every entry point is answered by the CPU: devices, streams, events, generators, memory counters, tensor types. It
-refuses to install itself where a GPU exists.
+Devices, streams, events, generators, memory counters and tensor types are those of the CPU. On a machine with a GPU
+`install` raises an error.
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ _TENSOR_TYPES = ("Long", "Float", "Int", "Byte", "Half", "BFloat16", "Double")
 
 
 def install() -> None:
-    """Before megatron is imported. Raises RuntimeError where a GPU exists."""
+    """Installs the shim. Call it before megatron is imported. Raises RuntimeError if there is a GPU."""
     if torch.cuda.is_available():
-        raise RuntimeError("this machine has a GPU: the CPU shim would hide it")
+        raise RuntimeError("This machine has a GPU, and the CPU shim would hide it.")
     if getattr(torch.cuda, "is_tuneyard_shim", False):
         return
     cuda: Any = torch.cuda
     cuda.is_tuneyard_shim = True
-    nothing = ("set_device", "synchronize", "empty_cache", "reset_peak_memory_stats", "manual_seed_all", "manual_seed")
-    for name in nothing:
+    without_effect = (
+        "set_device",
+        "synchronize",
+        "empty_cache",
+        "reset_peak_memory_stats",
+        "manual_seed_all",
+        "manual_seed",
+    )
+    for name in without_effect:
         setattr(cuda, name, lambda *_, **__: None)
     for name in ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"):
         setattr(cuda, name, lambda *_, **__: 0)
@@ -40,12 +47,12 @@ def install() -> None:
         setattr(cuda, f"{name}Tensor", _tensor_type(getattr(torch, f"{name}Tensor")))
     torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
     torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-    _OnCpu().__enter__()
+    _CpuForCuda().__enter__()
     _patch_megatron()
 
 
-class _OnCpu(torch.overrides.TorchFunctionMode):
-    """Every device="cuda" becomes the CPU, every pinned allocation a plain one."""
+class _CpuForCuda(torch.overrides.TorchFunctionMode):
+    """Replaces the device "cuda" by the CPU, and pinned memory by plain memory, in every call of torch."""
 
     def __torch_function__(self, fn: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -138,11 +145,11 @@ def _patch_megatron() -> None:
     type_of = torch.Tensor.type
 
     def cuda_type_for_the_optimizer(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        found = type_of(self, *args, **kwargs)
-        asks = sys._getframe(1).f_code.co_filename
-        if isinstance(found, str) and "megatron/core/optimizer" in asks and not found.startswith("torch.cuda"):
-            return found.replace("torch.", "torch.cuda.", 1)
-        return found
+        result = type_of(self, *args, **kwargs)
+        caller = sys._getframe(1).f_code.co_filename
+        if isinstance(result, str) and "megatron/core/optimizer" in caller and not result.startswith("torch.cuda"):
+            return result.replace("torch.", "torch.cuda.", 1)
+        return result
 
     torch.Tensor.type = cuda_type_for_the_optimizer  # type: ignore[method-assign, assignment]
 
@@ -157,7 +164,7 @@ def _patch_megatron() -> None:
 
 
 def _clip(parameters: Any, max_norm: float, total_norm: float, use_decoupled_grad: bool = False) -> None:
-    """megatron/core/optimizer/clip_grads.py without its assertion about torch.cuda.FloatTensor."""
+    """clip_grad_by_total_norm_fp32 of megatron/core/optimizer/clip_grads.py, without its check for CUDA tensors."""
     coefficient = max_norm / (total_norm + 1e-6)
     if coefficient >= 1.0:
         return

@@ -1,4 +1,4 @@
-"""Both backends on the same base, tokens, seed and settings, every weight trained in fp32; and the plot of it.
+"""Trains both backends on the same base, tokens, seed and settings, all weights in fp32, and plots the losses.
 
 PYTHONPATH=tests/nemo/site:platform:. .venv-nemo/bin/python -m tests.nemo.loss_curves      writes the plot
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from jobs.runs.backend_factory import create_backend
+from jobs.workers.backend_factory import create_backend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
 
 STEPS = 20
-PLOT = Path("jobs/nemo_loss_curves.svg")
+PLOT = Path("docs/images/nemo_loss_curves.svg")
 
 
 def train_both(base: Path, folder: Path) -> dict[str, list[float]]:
-    """The losses of every step, in nats per labelled token, by backend."""
+    """The loss of each step in nats per labelled token, by backend."""
     tokens = stored(token_rows(base, 60), folder / "tokens")
     losses = {}
     for backend in ("transformers", "nemo"):
-        asked = backend_config(
+        config = backend_config(
             base,
             name=f"curve-{backend}",
             backend=backend,
@@ -31,7 +31,7 @@ def train_both(base: Path, folder: Path) -> dict[str, list[float]]:
             checkpoint_every_steps=STEPS,
         )
         context = RecordingContext(folder / backend)
-        create_backend(asked).train(asked, tokens, context)
+        create_backend(config).train(config, tokens, context)
         losses[backend] = context.losses
     return losses
 
@@ -44,8 +44,8 @@ def _plot() -> None:
     from jobs.bases.tiny_oss import build_tiny_oss
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         build_tiny_oss(folder / "tiny")
         base = folder / "fp32"
         transformers.GptOssForCausalLM.from_pretrained(folder / "tiny", dtype=torch.float32).save_pretrained(base)

@@ -1,4 +1,4 @@
-"""The table of jobs/NEMO.md: what our configs set other than NeMo's own recipes.
+"""The table of docs/nemo.md: values that the shipped configs set differently from NeMo's recipes.
 
 PYTHONPATH=tests/nemo/site:platform:. .venv-nemo/bin/python -m tests.nemo.recipe_table      prints it
 """
@@ -16,7 +16,7 @@ def table() -> list[str]:
     """Markdown lines, one per field in which a shipped config and its recipe differ."""
     from jobs.nemo.recipe import stock_recipe
     from tuneyard.configs.finetune import FinetuneConfig
-    from tuneyard.core.strict_config import load_config
+    from tuneyard.core.config_loading import load_config
     from tuneyard.planning.nemo_recipe_values import recipe_values
 
     columns: list[dict[str, tuple[Any, Any]]] = []

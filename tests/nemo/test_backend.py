@@ -1,4 +1,4 @@
-"""NeMo as a TrainingBackend: the contract, and the same loss curve as transformers."""
+"""The NeMo backend: the TrainingBackend contract, and the same loss curve as the transformers backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.runs.backend_factory import create_backend
+from jobs.workers.backend_factory import create_backend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config, check_contract, stored, token_rows
 from tests.nemo.loss_curves import STEPS, train_both
 from tuneyard.core.errors import ConfigError, TrainingError
@@ -18,53 +18,54 @@ from tuneyard.training_data.token_table import IGNORED_LABEL
 pytestmark = [pytest.mark.nemo, pytest.mark.usefixtures("nemo_fixes")]
 
 CURVE_TOLERANCE = 5e-4
-"""nats; transformers rounds the losses that it logs to 1e-4."""
+"""In nats. transformers rounds the losses that it logs to 1e-4."""
 
 LEARNING_STEPS = 120
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_contract(tiny_fp32: Path, tmp_path: Path, method: str) -> None:
-    asked = backend_config(tiny_fp32, name=method, backend="nemo", method=method, learning_rate=0.003)
-    check_contract(asked, token_rows(tiny_fp32), tmp_path)
+    config = backend_config(tiny_fp32, name=method, backend="nemo", method=method, learning_rate=0.003)
+    check_contract(config, token_rows(tiny_fp32), tmp_path)
 
 
 def test_both_backends_have_one_loss_curve(tiny_fp32: Path, tmp_path: Path) -> None:
-    """Sinks, YaRN, windows and routing included."""
+    """On a base whose attention sinks, YaRN, windows and routing all have an effect."""
     losses = train_both(tiny_fp32, tmp_path)
     assert len(losses["nemo"]) == STEPS
     assert losses["nemo"] == pytest.approx(losses["transformers"], abs=CURVE_TOLERANCE)
     assert losses["nemo"][-1] < 0.6 * losses["nemo"][0]
 
 
-def test_layers_that_visit_a_gpu_in_turn_give_the_same_logits(imported: Path, tiny_fp32: Path) -> None:
-    """A copy stands for the GPU."""
+def test_layer_offload_does_not_change_the_logits(imported: Path, tiny_fp32: Path) -> None:
+    """A copy of each layer stands in for the GPU."""
     import numpy as np
     import torch
     from megatron.core.transformer.transformer_layer import TransformerLayer
 
-    from jobs.nemo.export import HFExporter, label_logits
-    from jobs.nemo.layer_offload import parts, visits
+    from jobs.nemo.connectors.hf_exporter import HFExporter
+    from jobs.nemo.export import label_logits
+    from jobs.nemo.layer_offload import layers_on_device, offloadable_modules
 
     model, _ = HFExporter(str(imported)).nemo_load(imported)
     model = model.float().eval()
-    visiting = parts(model, TransformerLayer)
-    sizes = [sum(t.nbytes for t in (*part.parameters(), *part.buffers())) for part in visiting]
+    modules = offloadable_modules(model, TransformerLayer)
+    sizes = [sum(t.nbytes for t in (*module.parameters(), *module.buffers())) for module in modules]
     assert sum(sizes) == sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     rows = token_rows(tiny_fp32, 2).rows.to_pylist()
     expected = label_logits(model, rows)
-    with visits(visiting, torch.clone):
-        found = label_logits(model, rows)
-    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    with layers_on_device(modules, torch.clone):
+        logits = label_logits(model, rows)
+    assert all(np.array_equal(a, b) for a, b in zip(expected, logits, strict=True))
 
 
 def test_the_exported_merged_model_answers_trained_questions(tiny_fp32: Path, tmp_path: Path) -> None:
-    """Two chats learnt by heart through LoRA in NeMo: transformers, given the prompts, goes on with the answers."""
+    """LoRA in NeMo memorises two chats; the export in transformers completes their prompts with their answers."""
     import torch
     import transformers
 
     rows = token_rows(tiny_fp32, 2)
-    asked = backend_config(
+    config = backend_config(
         tiny_fp32,
         name="by-heart",
         backend="nemo",
@@ -76,46 +77,46 @@ def test_the_exported_merged_model_answers_trained_questions(tiny_fp32: Path, tm
         eval_every_steps=LEARNING_STEPS,
     )
     context = RecordingContext(tmp_path / "run")
-    create_backend(asked).train(asked, stored(rows, tmp_path / "tokens"), context)
+    create_backend(config).train(config, stored(rows, tmp_path / "tokens"), context)
     target = tmp_path / "export"
     target.mkdir()
-    create_backend(asked).export_hf(asked, context.checkpoints[-1], target, [])
+    create_backend(config).export_hf(config, context.checkpoints[-1], target, [])
     model = transformers.GptOssForCausalLM.from_pretrained(target, attn_implementation="eager").eval()
     for row in rows.rows.to_pylist():
-        start = next(place for place, label in enumerate(row["labels"]) if label != IGNORED_LABEL)
+        start = next(index for index, label in enumerate(row["labels"]) if label != IGNORED_LABEL)
         prompt = torch.tensor([row["input_ids"][:start]])
         answer = row["input_ids"][start:]
-        found = model.generate(
+        generated = model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=len(answer), do_sample=False
         )
-        assert found[0, start:].tolist() == answer
+        assert generated[0, start:].tolist() == answer
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(tiny_fp32: Path, tmp_path: Path) -> None:
-    asked = backend_config(
+    config = backend_config(
         tiny_fp32, name="nan", backend="nemo", method="full", learning_rate=1e30, max_grad_norm=1e30, warmup_ratio=0
     )
     tokens = stored(token_rows(tiny_fp32), tmp_path / "tokens")
     with pytest.raises(
         TrainingError, match=r"(gradients are not finite|The loss is (nan|inf)).*training.learning_rate"
     ):
-        create_backend(asked).train(asked, tokens, RecordingContext(tmp_path / "run"))
+        create_backend(config).train(config, tokens, RecordingContext(tmp_path / "run"))
 
 
 def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
-    """As the seed has it: run.run(recipe, direct=True); in a process of its own, which NeMo sets up. None held out."""
-    from jobs.nemo.process_group import GROUP_VARIABLES
+    """run.run(recipe, direct=True), in a separate process that NeMo sets up, and without held-out data."""
+    from jobs.nemo.base_import import GROUP_VARIABLES
 
-    asked = backend_config(
+    config = backend_config(
         tiny_fp32, name="direct", backend="nemo", method="lora", max_steps=2, checkpoint_every_steps=1
     )
-    asked = asked.model_copy(update={"data": asked.data.model_copy(update={"heldout": None})})
-    (tmp_path / "config.json").write_text(asked.model_dump_json())
+    config = config.model_copy(update={"data": config.data.model_copy(update={"heldout": None})})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
     tokens = stored(token_rows(tiny_fp32), tmp_path / "tokens")
     code = (
         "import sys, pathlib, nemo_run as run\n"
-        "from jobs.import_checkpoint import import_checkpoint\n"
-        "from jobs.nemo.folders import checkpoint_folder, nemo_base, written_checkpoints\n"
+        "from jobs.nemo.checkpoint_import import import_checkpoint\n"
+        "from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base\n"
         "from jobs.nemo_recipe import build_recipe\n"
         "from jobs.training.backend import TokenFiles\n"
         "from tuneyard.configs.finetune import FinetuneConfig\n"
@@ -129,7 +130,7 @@ def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
     )
     script = tmp_path / "direct.py"
     script.write_text(code)
-    # Tests before this one have made a group in this process.
+    # Earlier tests have created a process group in this process.
     outside = {name: value for name, value in os.environ.items() if name not in GROUP_VARIABLES}
     environment = outside | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], "platform", "."])}
     ended = subprocess.run(
@@ -146,7 +147,7 @@ def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
 def test_parallelism_that_cannot_run_is_refused_before_the_base_is_touched(tiny_fp32: Path) -> None:
     from jobs.nemo_recipe import build_recipe
 
-    asked = backend_config(tiny_fp32, backend="nemo")
-    asked = asked.model_copy(update={"nemo": asked.nemo.model_copy(update={"expert_parallel": 3})})
-    with pytest.raises(ConfigError, match=r"1 workers are no multiple of expert 3"):
-        build_recipe(asked)
+    config = backend_config(tiny_fp32, backend="nemo")
+    config = config.model_copy(update={"nemo": config.nemo.model_copy(update={"expert_parallel": 3})})
+    with pytest.raises(ConfigError, match=r"1 workers are not a multiple of expert 3"):
+        build_recipe(config)

@@ -1,4 +1,4 @@
-"""Import and export: the logits are transformers' and OpenAI's own, the tensors come back bit for bit."""
+"""Import and export: logits equal those of transformers and of OpenAI's reference; tensors survive bit for bit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from jobs.export_openai import export_openai
-from jobs.nemo.importing import import_checkpoint, parse_source
-from tests.published import publish_mxfp4
+from jobs.checkpoints.openai_export import export_openai
+from jobs.nemo.checkpoint_import import import_checkpoint, parse_source
+from tests.mxfp4_base import publish_mxfp4
 from tuneyard.core.errors import CheckpointError
 
 pytestmark = pytest.mark.nemo
 
 LENGTH = 96
-"""Six windows: what lies behind one must be forgotten in one layer and remembered in the other."""
+"""Tokens per prompt: six attention windows, so that windowed and full attention give different results."""
 
 
 def prompt(seed: int = 0) -> torch.Tensor:
@@ -26,12 +26,12 @@ def prompt(seed: int = 0) -> torch.Tensor:
 
 
 def nemo_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
-    """fp32 logits [tokens, vocabulary] of a NeMo 2 checkpoint, through Megatron's own forward."""
-    from jobs.nemo.connectors import HFExporter
+    """fp32 logits [tokens, vocabulary] of a NeMo 2 checkpoint, from Megatron's forward pass."""
+    from jobs.nemo.connectors.hf_exporter import HFExporter
 
     model, _ = HFExporter(str(folder)).nemo_load(str(folder))
     module = model.float().eval()
-    with torch.no_grad():  # Megatron keeps masks, which training in the same process could not use
+    with torch.no_grad():  # not inference_mode: Megatron caches masks, and training could not use inference tensors
         logits = module(tokens, torch.arange(tokens.shape[1])[None], attention_mask=None)
     return logits[0].float()
 
@@ -43,7 +43,7 @@ def hf_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def test_imported_logits_are_transformers(imported: Path, tiny_fp32: Path) -> None:
-    """Sinks, YaRN, both windows and sparse routing live, prompts longer than the window."""
+    """On a model whose sinks, YaRN, windows and sparse routing have an effect, with prompts longer than the window."""
     for seed in range(3):
         ours, theirs = nemo_logits(imported, prompt(seed)), hf_logits(tiny_fp32, prompt(seed))
         assert theirs.std() > 0.5
@@ -62,9 +62,7 @@ def test_export_gives_every_tensor_back(imported: Path, tiny_fp32: Path, tmp_pat
 
 @pytest.mark.usefixtures("nemo_fixes")
 def test_mxfp4_weights_are_the_dequantised_model(tiny_oss: Path, tmp_path: Path) -> None:
-    """hf:// as openai/gpt-oss-20b lies on the hub, and openai:// as in its folder `original`: against transformers'
-    own reading of it, and against OpenAI's reference implementation (package gpt-oss).
-    """
+    """hf:// and openai:// sources as published, against transformers and OpenAI's reference (package gpt-oss)."""
     published, original = tmp_path / "published", tmp_path / "original"
     publish_mxfp4(tiny_oss, published)
     export_openai(published, original)
@@ -96,13 +94,13 @@ def test_weights_are_not_copied_into_the_context(imported: Path) -> None:
     assert list((imported / "context").rglob("tokenizer.json"))
 
 
-def test_an_import_never_overwrites_and_leaves_no_half(imported: Path, tiny_fp32: Path) -> None:
-    with pytest.raises(CheckpointError, match="already there, and checkpoints are never overwritten"):
+def test_an_import_never_overwrites_and_leaves_nothing_incomplete(imported: Path, tiny_fp32: Path) -> None:
+    with pytest.raises(CheckpointError, match="already exists, and checkpoints are never overwritten"):
         import_checkpoint(f"hf://{tiny_fp32}", imported)
     assert [path.name for path in imported.parent.iterdir()] == ["tiny"]
 
 
 @pytest.mark.parametrize("source", ["s3://bucket/x", "/plain/folder", "hf:///nowhere"])
-def test_a_source_that_is_none_is_refused(source: str) -> None:
-    with pytest.raises(CheckpointError, match=r"expected hf://FOLDER|holds no config\.json"):
+def test_an_invalid_source_is_refused(source: str) -> None:
+    with pytest.raises(CheckpointError, match=r"Give hf://FOLDER|does not contain a checkpoint"):
         parse_source(source)

@@ -1,4 +1,4 @@
-"""Each upstream fix: without it its symptom is there, with it it is gone; unknown versions are refused."""
+"""Each upstream fix: its symptom appears without it and is gone with it; unknown versions are refused."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tuneyard.core.errors import MissingDependencyError
 pytestmark = pytest.mark.nemo
 
 SYMPTOMS = {
-    "one quick_gelu": ("config", "ValueError: When bias_activation_fusion is True"),
-    "no reduction over one rank": ("step", "is a view and is being modified inplace"),
+    "two quick_gelu functions": ("config", "ValueError: When bias_activation_fusion is True"),
+    "reduction over a single rank": ("step", "is a view and is being modified inplace"),
     "router without TransformerEngine": ("step", "NameError: name 'te_general_gemm' is not defined"),
     "LoRA without TransformerEngine": ("lora", "UnavailableError: transformer_engine"),
-    "router bias": ("uninitialised", "['router.bias']"),
-    "attention sinks": ("uninitialised", "['softmax_offset']"),
+    "uninitialised router bias": ("uninitialised", "['router.bias']"),
+    "uninitialised attention sinks": ("uninitialised", "['softmax_offset']"),
 }
 
 
 def outcomes_without(name: str) -> dict[str, str]:
+    """The outcome of each scenario of without_a_fix.py when the fix `name` is not applied."""
     environment = os.environ | {"PYTHONPATH": f"platform{os.pathsep}.", "PYTHONWARNINGS": "ignore"}
-    ended = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "tests.nemo.without_a_fix", name],
         env=environment,
         capture_output=True,
@@ -35,23 +36,27 @@ def outcomes_without(name: str) -> dict[str, str]:
         timeout=300,
         check=True,
     )
-    (line,) = [line for line in ended.stdout.splitlines() if line.startswith("FOUND ")]
-    found: dict[str, str] = json.loads(line.removeprefix("FOUND "))
-    return found
+    (line,) = [line for line in finished.stdout.splitlines() if line.startswith("OUTCOMES ")]
+    outcomes: dict[str, str] = json.loads(line.removeprefix("OUTCOMES "))
+    return outcomes
 
 
 def test_with_all_fixes_everything_works() -> None:
-    found = outcomes_without("nothing")
-    assert found == {"config": "GPTOSSConfig20B", "uninitialised": "[]", "step": "ok", "lora": "ok"}
+    assert outcomes_without("nothing") == {
+        "config": "GPTOSSConfig20B",
+        "uninitialised": "[]",
+        "step": "ok",
+        "lora": "ok",
+    }
 
 
 @pytest.mark.parametrize("name", [fix.name for fix in fixes.FIXES])
-def test_without_a_fix_its_symptom_is_there(name: str) -> None:
+def test_without_a_fix_its_symptom_appears(name: str) -> None:
     scenario, symptom = SYMPTOMS[name]
     assert symptom in outcomes_without(name)[scenario]
 
 
-def test_versions_that_nobody_looked_at_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fixes.check_versions()
     monkeypatch.setattr(metadata, "version", lambda _: "3.0.0")
     with pytest.raises(MissingDependencyError, match=r"nemo-toolkit 3.0.0 is installed.*make nemo-env"):

@@ -1,4 +1,4 @@
-"""NeMo on two Ray Train workers: trained, exported, proved, registered; a killed worker changes nothing; served."""
+"""NeMo on two Ray Train workers: train, export, prove, register, serve; and recovery from a killed worker."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ import mlflow
 import pytest
 import yaml
 
-from jobs.generate import parse_completion
+from jobs.generation.completions import parse_completion
 from tests.integration.conftest import STEPS, finetune_command, write_finetune_config
 from tests.integration.processes import CHECKOUT, free_port, run, running
 from tuneyard.chats.messages import ChatMessage
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 
 pytestmark = pytest.mark.nemo
 
 SERVING_PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 
-
 TIE = 0.02
-"""Of logits."""
+"""Two logits that differ by less may swap their order when the export is rounded to bf16."""
 
 
 def write_config(folder: Path, base: Path) -> Path:
-    """The shipped config of GPT-OSS-20B with LoRA, but for sizes, accelerator and learning rate: 12 steps."""
+    """The shipped config for GPT-OSS-20B with LoRA, with other sizes, accelerator and learning rate, for 12 steps."""
     shipped = yaml.safe_load((CHECKOUT / "jobs/configs/gpt_oss_20b_lora.yaml").read_text(encoding="utf-8"))
     training = shipped["training"] | {"learning_rate": 0.01, "max_steps": STEPS}
     return write_finetune_config(folder, base, {"nemo": shipped["nemo"]}, **training)
 
 
 def logged(home: Path, run_name: str = "tiny", metric: str = "loss") -> list[tuple[int, float]]:
-    """A metric's points of a run in the order in which they were logged."""
+    """The (step, value) points of a run's metric, in the order in which they were logged."""
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny-support")
     runs = client.search_runs([experiment.experiment_id])
-    (run_id,) = [found.info.run_id for found in runs if found.info.run_name == run_name]
+    (run_id,) = [entry.info.run_id for entry in runs if entry.info.run_name == run_name]
     points = sorted(client.get_metric_history(run_id, metric), key=lambda point: point.timestamp)
     return [(point.step, point.value) for point in points]
 
 
 @pytest.fixture(scope="module")
 def home(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """TUNEYARD_HOME after an undisturbed run."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    """TUNEYARD_HOME after an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     code, output = run(folder, folder / "home", *finetune_command(write_config(folder, tiny_oss)))
     assert code == 0, output
     assert "registered tiny-support/1" in output
@@ -66,24 +66,24 @@ def test_the_result_is_proved(home: Path, tiny_oss: Path) -> None:
 
 
 def test_a_killed_worker_changes_no_loss(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
-    """Killed after the first checkpoint: the steps that are done again have the losses of an undisturbed run."""
+    """Killed after the first checkpoint, the run repeats steps with the losses of an uninterrupted run."""
     command_line = finetune_command(write_config(tmp_path, tiny_oss), "--set", "run.name=killed")
     state = home / "runs" / "killed" / "ray_train" / "checkpoint_manager_snapshot.json"
     with running(tmp_path, home, *command_line) as command:
         command.wait_for(lambda: state.exists() and "checkpoint_" in state.read_text(), "first checkpoint")
         command.descendants("RayTrainWorker")[0].send_signal(signal.SIGKILL)
         assert command.process.wait(400) == 0, command.output
-    undisturbed = dict(logged(home))
+    uninterrupted = dict(logged(home))
     losses = logged(home, "killed")
     assert {step for step, _ in losses} == set(range(1, STEPS + 1))
     for step, loss in losses:
-        assert loss == pytest.approx(undisturbed[step], rel=1e-5), step
+        assert loss == pytest.approx(uninterrupted[step], rel=1e-5), step
     assert dict(logged(home, "killed", "eval_loss")) == pytest.approx(dict(logged(home, "tiny", "eval_loss")), rel=1e-5)
 
 
-@pytest.mark.skipif(not SERVING_PYTHON.exists(), reason="serving's own environment, .venv, is not there")
+@pytest.mark.skipif(not SERVING_PYTHON.exists(), reason="the default environment .venv does not exist")
 def test_the_result_is_served_by_the_serve_app(home: Path, tmp_path: Path) -> None:
-    """In the other environment, with another transformers: what NeMo trained answers over HTTP, parity proved."""
+    """In the default environment, with another transformers, the trained model passes parity and answers over HTTP."""
     port = free_port()
     config = {
         "http": {"port": port},
@@ -117,24 +117,24 @@ def _first_answer(process: subprocess.Popen[bytes], log: Path, url: str) -> dict
         time.sleep(0.5)
     response = httpx.post(url, content=json.dumps(body), timeout=120)
     assert response.status_code == 200, response.text
-    found: dict[str, dict[str, int]] = response.json()
-    return found
+    answer: dict[str, dict[str, int]] = response.json()
+    return answer
 
 
-def test_generate_goes_on_where_training_stopped(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
-    """The newest checkpoint, adapters on, on the run's two workers: greedy as the exported model is."""
+def test_generate_uses_the_newest_checkpoint(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
+    """With adapters, on the run's two workers; greedy completions equal those of the exported model."""
     import torch
     import transformers
 
     config = write_config(tmp_path, tiny_oss)
     out = tmp_path / "answers.jsonl"
-    asked = ("--prompt", "What does error E47 mean?", "--prompt", "Hello", "--prompt", "Is there a discount?")
-    arguments = ("-m", "jobs.generate", "--config", str(config), "--address", "local", "--max-tokens", "12", *asked)
+    prompts = ("--prompt", "What does error E47 mean?", "--prompt", "Hello", "--prompt", "Is there a discount?")
+    arguments = ("-m", "jobs.generate", "--config", str(config), "--address", "local", "--max-tokens", "12", *prompts)
     code, output = run(tmp_path, home, *arguments, "--out", str(out))
     assert code == 0, output
     assert f"nemo/step-{STEPS:07d}" in output
     answers = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [answer["prompt"] for answer in answers] == [text for text in asked if text != "--prompt"]
+    assert [answer["prompt"] for answer in answers] == [text for text in prompts if text != "--prompt"]
 
     exported = home / "models" / "tiny-support" / "1"
     model = transformers.GptOssForCausalLM.from_pretrained(exported, dtype=torch.float32, attn_implementation="eager")
@@ -151,11 +151,11 @@ def test_generate_goes_on_where_training_stopped(home: Path, tiny_oss: Path, tmp
             return_dict_in_generate=True,
         )
         best = [step[0].topk(2).values for step in greedy.logits]
-        # The export is rounded to bf16: what is a tie in it may fall the other way, and all that follows.
-        decided = next((place for place, (first, second) in enumerate(best) if first - second < TIE), len(best))
-        assert decided >= 6
-        parts = parse_completion(codec, greedy.sequences[0, len(prompt) :][:decided].tolist())
-        if decided == len(best):
-            assert {name: answer[name] for name in parts} == parts
+        # In the export, which is rounded to bf16, a tie may go the other way and change all later tokens.
+        compared = next((index for index, (first, second) in enumerate(best) if first - second < TIE), len(best))
+        assert compared >= 6
+        expected = parse_completion(codec, greedy.sequences[0, len(prompt) :][:compared].tolist())
+        if compared == len(best):
+            assert {name: answer[name] for name in expected} == expected
         else:
-            assert answer["content"].startswith(str(parts["content"]))
+            assert answer["content"].startswith(str(expected["content"]))

@@ -1,4 +1,4 @@
-"""The four recipes: their defaults are those that the driver reckons with, and they take our configs."""
+"""NeMo's four recipes: their defaults are those in tuneyard.planning, and they accept the shipped configs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.jobs.training.backend_contract import stored, token_rows
 from tests.nemo.recipe_table import CONFIGS, FOLDER, table
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.strict_config import load_config
+from tuneyard.core.config_loading import load_config
 from tuneyard.planning.nemo_parallelism import RECIPE_PARALLELISM, RECIPE_SIZES, ModelSizes, Parallelism
 from tuneyard.planning.nemo_recipe_values import recipe_values
 
@@ -25,13 +25,13 @@ def test_defaults(name: str, method: str) -> None:
     scheme = "lora" if method == "lora" else "none"
     recipe = getattr(llm, name).finetune_recipe(name="r", dir="/nowhere", peft_scheme=scheme)
     strategy = recipe.trainer.strategy
-    found = Parallelism(
+    parallelism = Parallelism(
         tensor=strategy.tensor_model_parallel_size,
         pipeline=strategy.pipeline_model_parallel_size,
         expert=strategy.expert_model_parallel_size,
         context=strategy.context_parallel_size,
     )
-    assert found == RECIPE_PARALLELISM[name, method]  # type: ignore[index]
+    assert parallelism == RECIPE_PARALLELISM[name, method]  # type: ignore[index]
     config = recipe.model.config
     sizes = ModelSizes(config.num_layers, config.num_moe_experts, config.num_query_groups)
     assert sizes == RECIPE_SIZES[name]  # type: ignore[index]
@@ -39,14 +39,14 @@ def test_defaults(name: str, method: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_shipped_configs_build_recipes(name: str, tiny_oss: Path, tmp_path: Path) -> None:
-    """With a base that has the published sizes in its config.json, and no weights."""
+    """With a base whose config.json has the published sizes; its weights are those of the tiny model."""
     import fiddle
 
     from jobs.nemo_recipe import build_recipe
 
     base = tmp_path / "base"
     base.mkdir()
-    shutil.copy(tiny_oss / "model.safetensors", base)  # its digest names the imported base
+    shutil.copy(tiny_oss / "model.safetensors", base)  # nemo_base(config) reads the files' sizes
     source = json.loads((tiny_oss / "config.json").read_text())
     sizes = RECIPE_SIZES["gpt_oss_120b" if "120b" in name else "gpt_oss_20b"]
     source |= {
@@ -59,10 +59,10 @@ def test_the_shipped_configs_build_recipes(name: str, tiny_oss: Path, tmp_path: 
     tokens = stored(token_rows(tiny_oss), tmp_path / "tokens")
     recipe = build_recipe(config, tokens)
     for field, value in recipe_values(config).items():
-        found = recipe
-        for part in field.split("."):
-            found = getattr(found, part)
-        assert found == value, field
+        built = recipe
+        for name_part in field.split("."):
+            built = getattr(built, name_part)
+        assert built == value, field
     strategy, model = fiddle.build(recipe.trainer.strategy), fiddle.build(recipe.model)
     assert fiddle.build(recipe.optim.config).lr == {"lora": 1e-4, "full": 5e-6}[config.training.method]
     assert strategy.expert_model_parallel_size == RECIPE_PARALLELISM[config.nemo.recipe, config.training.method].expert
@@ -70,6 +70,8 @@ def test_the_shipped_configs_build_recipes(name: str, tiny_oss: Path, tmp_path: 
     assert recipe.trainer.max_steps == 3 * -(-24 // recipe.data.global_batch_size)
 
 
-def test_the_table_in_the_docs_is_true() -> None:
-    text = Path("jobs/NEMO.md").read_text(encoding="utf-8")
-    assert "\n\n" + "\n".join(table()) + "\n\n" in text, "print it: python -m tests.nemo.recipe_table"
+def test_the_table_in_the_docs_is_up_to_date() -> None:
+    text = Path("docs/nemo.md").read_text(encoding="utf-8")
+    assert "\n\n" + "\n".join(table()) + "\n\n" in text, (
+        "Replace the table with the output of: python -m tests.nemo.recipe_table"
+    )

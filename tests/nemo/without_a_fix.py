@@ -1,6 +1,6 @@
-"""NeMo with all fixes but one, in a process of its own: prints, as JSON, what goes wrong.
+"""Runs NeMo with all fixes but one and prints the outcome of each scenario as JSON; needs a separate process.
 
-python -m tests.nemo.without_a_fix "one quick_gelu"
+python -m tests.nemo.without_a_fix "two quick_gelu functions"
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 def main() -> None:
-    """The argument is the fix to leave out; `nothing` leaves out none."""
+    """The argument is the name of the fix to leave out; `nothing` applies all."""
     from jobs.nemo.fixes import apply_fixes
     from tests.nemo import cpu_shim
 
@@ -24,7 +24,7 @@ def main() -> None:
         cpu_shim.install()
     apply_fixes(leave_out=sys.argv[1])
     scenarios = {"config": _config, "uninitialised": _uninitialised, "step": _step, "lora": _lora}
-    print("FOUND " + json.dumps({name: _outcome(scenario) for name, scenario in scenarios.items()}))
+    print("OUTCOMES " + json.dumps({name: _outcome(scenario) for name, scenario in scenarios.items()}))
 
 
 def _outcome(scenario: Callable[[], Any]) -> str:
@@ -39,18 +39,18 @@ def _outcome(scenario: Callable[[], Any]) -> str:
 def _config() -> str:
     from nemo.collections import llm
 
-    from jobs.nemo.connectors import WITHOUT_TRANSFORMER_ENGINE
+    from jobs.nemo.connectors.model_config import WITHOUT_TRANSFORMER_ENGINE
 
     return type(llm.GPTOSSConfig20B(**WITHOUT_TRANSFORMER_ENGINE)).__name__
 
 
 def _model() -> Any:
-    """Megatron's module of two layers, initialised, on one rank."""
+    """An initialised GPTOSSModel with two layers, on one rank."""
     import torch.distributed as dist
     from megatron.core import parallel_state, tensor_parallel
     from nemo.collections.llm import GPTOSSModel
 
-    from jobs.nemo.connectors import model_config
+    from jobs.nemo.connectors.model_config import model_config
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
@@ -78,14 +78,14 @@ def _model() -> Any:
 
 
 def _uninitialised() -> list[str]:
-    """Names of parameters that are whatever lay in memory: torch.empty is made to give NaN."""
+    """Names of uninitialised parameters; torch.empty is set to return NaN, so they contain NaN."""
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     try:
-        found = [name for name, value in _model().named_parameters() if value.isnan().any()]
+        names = [name for name, value in _model().named_parameters() if value.isnan().any()]
     finally:
         torch.use_deterministic_algorithms(False)
-    return sorted({name.rsplit(".", 1)[-1] if "router" not in name else "router.bias" for name in found})
+    return sorted({name.rsplit(".", 1)[-1] if "router" not in name else "router.bias" for name in names})
 
 
 def _step() -> str:
@@ -99,9 +99,9 @@ def _lora() -> str:
     import lightning.pytorch as pl
     from nemo.collections import llm
 
-    bare = _model()
-    bare.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    model = llm.peft.LoRA(target_modules=["linear_qkv", "linear_proj"], dim=4, alpha=8)(bare)
+    base = _model()
+    base.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    model = llm.peft.LoRA(target_modules=["linear_qkv", "linear_proj"], dim=4, alpha=8)(base)
     return "ok" if any("adapter" in name for name, _ in model.named_parameters()) else "no adapter"
 
 

@@ -1,4 +1,4 @@
-"""What Serve's own config files build: one model of a deployment, never without keys."""
+"""The application that Serve's own config files build: one model, never without API keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from tuneyard.api.api_keys import KeyStore
 from tuneyard.core.errors import ConfigError
 
-# Ray Serve's own, at its import, which therefore waits until a test runs.
+# Ray Serve warns when it is imported, so the tests import it.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
 
 
@@ -32,12 +32,12 @@ def test_without_keys_nothing_is_built(config: Path) -> None:
         build(BuilderArgs(config=config, model="a"))
 
 
-def test_the_named_model_is_built_with_the_gate_closed(config: Path, tiny_oss: Path) -> None:
+def test_the_named_model_is_built_and_requires_keys(config: Path, tiny_oss: Path) -> None:
     from serve_apps.serve_builder import BuilderArgs, build
 
     store = KeyStore()
     store.create("someone")
-    with pytest.raises(ConfigError, match=r"args.model is None; its models: a, b. Name one"):
+    with pytest.raises(ConfigError, match=r"args.model is None; the file's models: a, b. Set args.model"):
         build(BuilderArgs(config=config))
     app: Any = build(BuilderArgs(config=config, model="b", overrides=("models.1.replicas.num_cpus=2",)))
     bound = app._bound_deployment

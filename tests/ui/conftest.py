@@ -1,3 +1,5 @@
+"""Fixtures of the chat page's tests: a scripted endpoint and a client of it."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +12,7 @@ from ui.chat_client import ChatClient
 
 @pytest.fixture
 def endpoint() -> Iterator[ScriptedEndpoint]:
-    """A scripted endpoint that listens."""
+    """A running scripted endpoint."""
     scripted = ScriptedEndpoint()
     with serve_in_thread(scripted.build_app()) as root_url:
         scripted.base_url = f"{root_url}/v1"

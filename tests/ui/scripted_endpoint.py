@@ -1,7 +1,7 @@
-"""A scripted OpenAI-like endpoint on a real port, for the ui tests and for looking at the page.
+"""A scripted endpoint with OpenAI's API over HTTP, for the ui tests and for a look at the chat page.
 
 `python -m tests.ui.scripted_endpoint --port 8000` serves it until Ctrl-C.
-The last word of a question picks the script; anything else gets an echo.
+The last word of a question selects the script; the answer to any other word repeats the question.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ REASONING = "The user wants an overview. I should name the three pillars, show a
 
 @dataclass
 class ScriptedEndpoint:
-    """What the endpoint serves, and what it saw."""
+    """What the endpoint serves, the requests that it received, and whether a client closed a stream early."""
 
     models: list[str] = field(default_factory=lambda: ["smol-oss-135m"])
     delay_s: float = 0.0
@@ -126,7 +126,7 @@ def _line(event: dict[str, Any]) -> str:
 
 @contextmanager
 def serve_in_thread(app: Any) -> Iterator[str]:
-    """The root URL of an ASGI app that runs on a free port of a background thread."""
+    """Runs an ASGI app on a free port in a background thread. Yields its root URL."""
     listener = open_socket("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -142,8 +142,8 @@ def serve_in_thread(app: Any) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--model", action="append", help="a model id to list; repeat it for more")
-    parser.add_argument("--delay-s", type=float, default=0.04, help="the wait before each delta")
+    parser.add_argument("--model", action="append", help="a model id to list; repeatable")
+    parser.add_argument("--delay-s", type=float, default=0.04, help="seconds before each delta (default: %(default)s)")
     args = parser.parse_args()
     endpoint = ScriptedEndpoint(delay_s=args.delay_s, **({"models": args.model} if args.model else {}))
     uvicorn.run(endpoint.build_app(), port=args.port, log_level="warning")

@@ -12,28 +12,28 @@ from ui.chat_errors import ChatError
 from ui.listening import open_socket
 
 
-def request_to(base_url: str, question: str, max_tokens: int | None = None) -> ChatRequest:
+def chat_request(base_url: str, question: str, max_tokens: int | None = None) -> ChatRequest:
     messages = [{"role": "user", "content": question}]
     return ChatRequest(ServedModel("smol-oss-135m", base_url), messages, max_tokens=max_tokens)
 
 
-async def events_of(client: ChatClient, request: ChatRequest) -> list[ChatEvent]:
+async def collect_events(client: ChatClient, request: ChatRequest) -> list[ChatEvent]:
     return [event async for event in client.stream(request)]
 
 
-def texts(events: Sequence[ChatEvent], kind: type[ReasoningDelta] | type[AnswerDelta]) -> str:
+def joined_text(events: Sequence[ChatEvent], kind: type[ReasoningDelta] | type[AnswerDelta]) -> str:
     return "".join(event.text for event in events if isinstance(event, kind))
 
 
 @pytest.fixture
 def dead_url() -> str:
-    """A base URL where nothing listens."""
+    """A base URL on a port where no process listens."""
     with open_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
     return f"http://127.0.0.1:{port}/v1"
 
 
-async def test_models_of_every_endpoint(endpoint: ScriptedEndpoint, dead_url: str) -> None:
+async def test_lists_the_models_of_every_endpoint(endpoint: ScriptedEndpoint, dead_url: str) -> None:
     other = ScriptedEndpoint(models=["gpt-oss-20b", "smol-oss-135m"])
     with serve_in_thread(other.build_app()) as root_url:
         client = ChatClient([endpoint.base_url, dead_url, f"{root_url}/v1/"])
@@ -57,10 +57,10 @@ async def test_an_address_without_a_model_list_is_explained(endpoint: ScriptedEn
     assert "usually ends in /v1" in listing.problems[0]
 
 
-async def test_reasoning_and_answer_stream_apart(client: ChatClient, endpoint: ScriptedEndpoint) -> None:
-    events = await events_of(client, request_to(endpoint.base_url, "Give me an overview"))
-    assert texts(events, ReasoningDelta).startswith("The user wants an overview.")
-    assert texts(events, AnswerDelta).startswith("Three things matter:")
+async def test_reasoning_and_answer_are_separate_events(client: ChatClient, endpoint: ScriptedEndpoint) -> None:
+    events = await collect_events(client, chat_request(endpoint.base_url, "Give me an overview"))
+    assert joined_text(events, ReasoningDelta).startswith("The user wants an overview.")
+    assert joined_text(events, AnswerDelta).startswith("Three things matter:")
     done = events[-1]
     assert isinstance(done, AnswerDone)
     assert (done.finish_reason, done.prompt_tokens, done.completion_tokens) == ("stop", 12, 40)
@@ -69,8 +69,8 @@ async def test_reasoning_and_answer_stream_apart(client: ChatClient, endpoint: S
 
 
 async def test_settings_are_sent_under_openais_names(client: ChatClient, endpoint: ScriptedEndpoint) -> None:
-    await events_of(client, request_to(endpoint.base_url, "hello", max_tokens=7))
-    await events_of(client, request_to(endpoint.base_url, "hello"))
+    await collect_events(client, chat_request(endpoint.base_url, "hello", max_tokens=7))
+    await collect_events(client, chat_request(endpoint.base_url, "hello"))
     limited, unlimited = endpoint.requests
     assert limited["max_completion_tokens"] == 7
     assert "max_completion_tokens" not in unlimited
@@ -88,26 +88,26 @@ async def test_settings_are_sent_under_openais_names(client: ChatClient, endpoin
         ("loading", ["not ready", "still loading", "HTTP 503"]),
     ],
 )
-async def test_a_refusal_keeps_the_servers_words(
+async def test_an_error_contains_the_servers_message(
     client: ChatClient, endpoint: ScriptedEndpoint, script: str, words: list[str]
 ) -> None:
     with pytest.raises(ChatError) as caught:
-        await events_of(client, request_to(endpoint.base_url, script))
+        await collect_events(client, chat_request(endpoint.base_url, script))
     assert all(word in str(caught.value) for word in words), str(caught.value)
-    assert len(endpoint.requests) == 1, "a refusal is shown, not retried behind the person's back"
+    assert len(endpoint.requests) == 1, "the refused request was sent again"
 
 
-async def test_a_dead_endpoint_says_how_to_start_it(dead_url: str) -> None:
+async def test_the_error_for_a_stopped_endpoint_says_how_to_start_it(dead_url: str) -> None:
     client = ChatClient([dead_url])
     with pytest.raises(ChatError, match="is the model deployed"):
-        await events_of(client, request_to(dead_url, "hello"))
+        await collect_events(client, chat_request(dead_url, "hello"))
     await client.aclose()
 
 
 async def test_only_the_given_endpoints_are_called(client: ChatClient, endpoint: ScriptedEndpoint) -> None:
     elsewhere = endpoint.base_url.replace("127.0.0.1", "localhost")
     with pytest.raises(ChatError, match="not started with that --base-url"):
-        await events_of(client, request_to(elsewhere, "hello"))
+        await collect_events(client, chat_request(elsewhere, "hello"))
     assert endpoint.requests == []
 
 
@@ -119,29 +119,29 @@ async def test_only_the_given_endpoints_are_called(client: ChatClient, endpoint:
         ("fail", "The engine ran out of memory. The text so far is kept"),
     ],
 )
-async def test_a_broken_stream_gives_what_came_first(
+async def test_a_broken_stream_gives_the_events_before_the_error(
     client: ChatClient, endpoint: ScriptedEndpoint, script: str, message: str
 ) -> None:
     events: list[ChatEvent] = []
 
     async def read() -> None:
-        async for event in client.stream(request_to(endpoint.base_url, script)):
-            events.append(event)  # the list must hold what came before the error
+        async for event in client.stream(chat_request(endpoint.base_url, script)):
+            events.append(event)  # no comprehension: the list must hold the events before the error
 
     with pytest.raises(ChatError, match=message):
         await read()
-    assert texts(events, AnswerDelta) == f"You said: {script}"
+    assert joined_text(events, AnswerDelta) == f"You said: {script}"
 
 
 async def test_closing_the_iterator_closes_the_connection(client: ChatClient, endpoint: ScriptedEndpoint) -> None:
-    async with aclosing(client.stream(request_to(endpoint.base_url, "go on forever"))) as events:
+    async with aclosing(client.stream(chat_request(endpoint.base_url, "go on forever"))) as events:
         await anext(events)
         assert not endpoint.closed_early.is_set()
     assert await asyncio.to_thread(endpoint.closed_early.wait, 5)
 
 
 async def test_cancelling_the_reader_closes_the_connection(client: ChatClient, endpoint: ScriptedEndpoint) -> None:
-    reader = asyncio.create_task(events_of(client, request_to(endpoint.base_url, "go on forever")))
+    reader = asyncio.create_task(collect_events(client, chat_request(endpoint.base_url, "go on forever")))
     await asyncio.sleep(0.3)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -149,7 +149,7 @@ async def test_cancelling_the_reader_closes_the_connection(client: ChatClient, e
     assert await asyncio.to_thread(endpoint.closed_early.wait, 5)
 
 
-def test_speed_leaves_the_wait_for_the_first_token_out() -> None:
+def test_tokens_per_second_excludes_the_time_to_the_first_token() -> None:
     assert AnswerDone("stop", 5, 11, first_token_s=4.0, total_s=5.0).tokens_per_s == pytest.approx(10.0)
     assert AnswerDone("stop", 5, 1, first_token_s=4.0, total_s=4.0).tokens_per_s is None
     assert AnswerDone("stop", None, None, first_token_s=4.0, total_s=5.0).tokens_per_s is None

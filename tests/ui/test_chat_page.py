@@ -14,7 +14,7 @@ from ui.transcript import Turn
 
 @dataclass
 class Browser:
-    """Plays the browser: holds each component's value and applies what the handlers yield."""
+    """Stands in for the browser: holds the value of each component and applies the updates that handlers yield."""
 
     page: ChatPage
     session_hash: str = "a-session"
@@ -46,8 +46,8 @@ class Browser:
 
     @property
     def turns(self) -> list[Turn]:
-        found: list[Turn] = self.values[self.page.turns]
-        return found
+        turns: list[Turn] = self.values[self.page.turns]
+        return turns
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def browser(client: ChatClient) -> Browser:
     return opened
 
 
-async def test_the_first_model_is_chosen_and_a_choice_is_never_replaced(
+async def test_the_first_model_is_preselected_and_a_selection_is_never_replaced(
     browser: Browser, endpoint: ScriptedEndpoint
 ) -> None:
     assert browser.values[browser.page.model] == f"{endpoint.base_url} smol-oss-135m"
@@ -74,7 +74,7 @@ async def test_the_first_model_is_chosen_and_a_choice_is_never_replaced(
     assert browser.values[browser.page.model] == f"{endpoint.base_url} gpt-oss-20b"
 
 
-async def test_an_answer_grows_on_the_page(browser: Browser, endpoint: ScriptedEndpoint) -> None:
+async def test_an_answer_is_shown_while_it_streams(browser: Browser, endpoint: ScriptedEndpoint) -> None:
     endpoint.delay_s = 0.01
     await browser.ask("Give me an overview")
     assert [message["content"] for message in browser.shown[0]] == ["Give me an overview"]
@@ -86,7 +86,7 @@ async def test_an_answer_grows_on_the_page(browser: Browser, endpoint: ScriptedE
     assert browser.values[browser.page.question] == ""
 
 
-async def test_later_turns_carry_the_history(browser: Browser, endpoint: ScriptedEndpoint) -> None:
+async def test_requests_contain_the_earlier_turns(browser: Browser, endpoint: ScriptedEndpoint) -> None:
     await browser.ask("hello")
     await browser.ask("refuse")
     await browser.ask("again")
@@ -98,7 +98,7 @@ async def test_later_turns_carry_the_history(browser: Browser, endpoint: Scripte
     ]
 
 
-async def test_an_error_keeps_the_question_and_retry_asks_it_again(
+async def test_an_error_keeps_the_question_and_retry_sends_it_again(
     browser: Browser, endpoint: ScriptedEndpoint
 ) -> None:
     await browser.ask("please do not crash")
@@ -111,7 +111,9 @@ async def test_an_error_keeps_the_question_and_retry_asks_it_again(
     assert [request["messages"][-1]["content"] for request in endpoint.requests] == ["please do not crash"] * 2
 
 
-async def test_stop_keeps_what_came_and_closes_the_connection(browser: Browser, endpoint: ScriptedEndpoint) -> None:
+async def test_stop_keeps_the_text_so_far_and_closes_the_connection(
+    browser: Browser, endpoint: ScriptedEndpoint
+) -> None:
     asking = asyncio.create_task(browser.ask("go on forever"))
     while not (browser.turns and browser.turns[0].answer):
         await asyncio.sleep(0.02)
@@ -122,7 +124,7 @@ async def test_stop_keeps_what_came_and_closes_the_connection(browser: Browser, 
     assert await asyncio.to_thread(endpoint.closed_early.wait, 5)
 
 
-async def test_clear_in_the_middle_of_an_answer(browser: Browser, endpoint: ScriptedEndpoint) -> None:
+async def test_clear_during_an_answer_closes_the_connection(browser: Browser, endpoint: ScriptedEndpoint) -> None:
     answering = browser.page.ask(browser.values | {browser.page.question: "go on forever"}, browser)
     for _ in range(3):
         browser.apply(await anext(answering))
@@ -133,7 +135,7 @@ async def test_clear_in_the_middle_of_an_answer(browser: Browser, endpoint: Scri
     assert await asyncio.to_thread(endpoint.closed_early.wait, 5)
 
 
-async def test_an_empty_question_asks_nothing(browser: Browser, endpoint: ScriptedEndpoint) -> None:
+async def test_an_empty_question_sends_no_request(browser: Browser, endpoint: ScriptedEndpoint) -> None:
     await browser.ask("  \n")
     assert browser.turns == []
     assert endpoint.requests == []
@@ -153,7 +155,7 @@ async def test_a_model_deployed_after_the_page_was_opened_is_found(browser: Brow
     assert browser.turns[0].answer == "You said: hello"
 
 
-async def test_equal_ids_are_told_apart_by_endpoint(endpoint: ScriptedEndpoint) -> None:
+async def test_equal_model_ids_are_labelled_with_their_endpoint(endpoint: ScriptedEndpoint) -> None:
     client = ChatClient([endpoint.base_url, endpoint.base_url.replace("127.0.0.1", "localhost")])
     page = ChatPage(client, title="Test")
     listed = await page.list_models({page.model: None})

@@ -27,7 +27,7 @@ def start_ui(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-async def test_the_page_fetches_nothing_from_elsewhere() -> None:
+async def test_the_page_loads_nothing_from_other_hosts() -> None:
     # Async, because gradio leaks event loops when it is built outside a running one.
     page = ChatPage(ChatClient(["http://127.0.0.1:9/v1"]), title="Acme support", examples=["Where is my order?"])
     with serve_in_thread(build_page_app(page)) as root_url:
@@ -40,7 +40,7 @@ async def test_the_page_fetches_nothing_from_elsewhere() -> None:
     assert re.findall(loaded, response.text + theme.text) == []
 
 
-def test_a_taken_port_names_the_way_out() -> None:
+def test_a_port_in_use_is_an_error_that_names_the_option() -> None:
     with open_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortInUseError, match=f"port {port} on 127.0.0.1 is taken.*--port"):
@@ -58,7 +58,7 @@ def test_an_impossible_address_is_explained(host: str, port: int) -> None:
         open_socket(host, port)
 
 
-def test_it_ends_cleanly_under_an_open_tab() -> None:
+def test_the_server_ends_cleanly_while_a_tab_is_open() -> None:
     """SIGTERM stands for Ctrl-C too: both raise KeyboardInterrupt."""
     with start_ui("--port", "0") as ui:
         assert ui.stdout is not None
@@ -71,7 +71,7 @@ def test_it_ends_cleanly_under_an_open_tab() -> None:
     assert (ui.returncode, errors) == (0, "")
 
 
-def test_a_page_that_others_can_reach_says_so() -> None:
+def test_the_address_line_warns_if_other_machines_can_reach_the_page() -> None:
     with open_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         assert describe("127.0.0.1", listener) == f"Chat page: http://127.0.0.1:{port}  (Ctrl-C ends it)"

@@ -4,7 +4,7 @@ from ui.chat_client import AnswerDelta, AnswerDone, ReasoningDelta
 from ui.transcript import Turn, answer_notes, api_messages, display_messages
 
 
-def test_the_model_sees_neither_reasoning_nor_notes_nor_errors() -> None:
+def test_requests_contain_no_reasoning_notes_or_errors() -> None:
     turns = [
         Turn("first", reasoning="hm", answer="one", notes=("stopped",), live=False),
         Turn("too long", error="The model refused the request", live=False),
@@ -28,7 +28,7 @@ def test_reasoning_is_folded_when_the_answer_begins() -> None:
     assert reasoning["metadata"]["status"] == "done"
 
 
-def test_the_discreet_line() -> None:
+def test_the_note_below_an_answer() -> None:
     cut = AnswerDone("length", 1200, 33, first_token_s=0.5, total_s=2.5)
     assert answer_notes(cut) == (
         "cut at the token limit",

@@ -1,4 +1,4 @@
-"""API keys: hashed at rest, with scopes, expiry and limits; a file that deployments watch."""
+"""API keys: hashed at rest, with model scopes, expiry and limits, in a file that deployments re-read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREFIX = "ty-"
 
 
 class ApiKey(FrozenModel):
-    """What is kept of a key; the key itself is shown once, when it is made."""
+    """The stored record of a key. The key itself is shown once, when it is created, and never stored."""
 
     id: str
     name: str
@@ -30,36 +30,45 @@ class ApiKey(FrozenModel):
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
     models: tuple[str, ...] = ()
-    """Models that it may use; none listed: all."""
+    """Ids of the models that the key may use; empty means all models."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
+    """Limit per replica; null means no limit. The same holds for the two fields below."""
+
     tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Prompt and completion tokens together."""
+
     max_streams: int | None = Field(default=None, ge=1)
-    """Requests that may run at a time."""
+    """Requests that may run at the same time."""
 
     def is_expired(self, now: datetime.datetime) -> bool:
+        """Whether the key is no longer valid at `now`, which has a time zone."""
         return self.expires_at is not None and now >= self.expires_at
 
 
 class KeyStore:
-    """The keys of a file, `$TUNEYARD_HOME/api_keys.json` by default. Changes by others are seen at the next look."""
+    """The keys in a file, `$TUNEYARD_HOME/api_keys.json` by default.
+
+    Every call sees what other processes changed before it. All methods raise ConfigError when the file is broken.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or tuneyard_home() / "api_keys.json"
-        self._seen: tuple[int, int] | None = None
+        self._file_version: tuple[int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
 
     @property
     def path(self) -> Path:
+        """The file, which need not exist."""
         return self._path
 
-    def listed(self) -> list[ApiKey]:
-        """All of them, oldest first. Raises ConfigError when the file is broken."""
+    def list_keys(self) -> list[ApiKey]:
+        """Returns all keys, expired ones included, oldest first."""
         self._refresh()
         return sorted(self._keys.values(), key=lambda key: key.created_at)
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key with this secret, expired or not; None for an unknown one."""
+        """Returns the key with this secret, expired or not; None for an unknown secret."""
         self._refresh()
         return self._keys.get(_digest(secret))
 
@@ -68,12 +77,15 @@ class KeyStore:
         name: str,
         *,
         models: tuple[str, ...] = (),
-        lives: datetime.timedelta | None = None,
+        lifetime: datetime.timedelta | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         max_streams: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key, and its secret."""
+        """Creates a key. Returns its record and its secret, which cannot be read back later.
+
+        `lifetime` of None never expires; the limits are those of ApiKey.
+        """
         secret = PREFIX + secrets.token_urlsafe(32)
         now = datetime.datetime.now(datetime.UTC)
         key = ApiKey(
@@ -81,56 +93,60 @@ class KeyStore:
             name=name,
             sha256=_digest(secret),
             created_at=now,
-            expires_at=now + lives if lives is not None else None,
+            expires_at=now + lifetime if lifetime is not None else None,
             models=models,
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             max_streams=max_streams,
         )
-        with self._changing() as keys:
+        with self._locked_keys() as keys:
             keys[key.sha256] = key
         return key, secret
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Removes a key. Raises ConfigError for an unknown id."""
-        with self._changing() as keys:
+        """Removes a key and returns its record. Raises ConfigError for an unknown id."""
+        with self._locked_keys() as keys:
             for digest, key in keys.items():
                 if key.id == key_id:
                     return keys.pop(digest)
             known = ", ".join(f"{key.id} ({key.name})" for key in keys.values()) or "none"
-            raise ConfigError(f"There is no key {key_id}. Known: {known}.")
+            raise ConfigError(f"There is no key {key_id!r} in {self._path}. Known keys: {known}.")
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, ApiKey]]:
-        """The keys under a lock between processes, written back atomically, readable by the owner only."""
+    def _locked_keys(self) -> Iterator[dict[str, ApiKey]]:
+        """Yields the keys, to be changed in place, while no other process can change them; writes them back at the end.
+
+        The file is replaced atomically and readable by its owner only.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._path.with_suffix(".lock")):
-            self._seen = None
+            self._file_version = None
             self._refresh()
             yield self._keys
             rows = [key.model_dump(mode="json") for key in self._keys.values()]
             write_atomically(self._path, json.dumps({"keys": rows}, indent=1), mode=0o600)
 
     def _refresh(self) -> None:
+        """Reads the file again if it changed."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            self._keys, self._seen = {}, None
+            self._keys, self._file_version = {}, None
             return
-        # An atomic replacement has another inode, even within the clock's grain.
-        if self._seen == (status.st_mtime_ns, status.st_ino):
+        # An atomic replacement changes the inode, even if both writes have the same time stamp.
+        if self._file_version == (status.st_mtime_ns, status.st_ino):
             return
         try:
             rows = json.loads(self._path.read_bytes())["keys"]
             keys = [ApiKey.model_validate_json(json.dumps(row)) for row in rows]
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as e:
             raise ConfigError(
-                f"{self._path}: not a file of API keys ({e}). Restore it, or delete it and make new ones."
+                f"{self._path}: not a file of API keys ({e}). Restore a backup, or delete it and create new keys."
             ) from e
         self._keys = {key.sha256: key for key in keys}
-        self._seen = (status.st_mtime_ns, status.st_ino)
+        self._file_version = (status.st_mtime_ns, status.st_ino)
 
 
 def _digest(secret: str) -> str:
-    """sha256; enough for 256 random bits, which nobody can guess through."""
+    """Returns the sha256 of a secret. A slow hash is not needed: secrets hold 256 random bits and cannot be guessed."""
     return hashlib.sha256(secret.encode()).hexdigest()

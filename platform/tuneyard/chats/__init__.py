@@ -1,1 +1,1 @@
-"""Chat messages, the formats of chat files, and reading them row by row."""
+"""Chat messages, the formats of chat datasets, and reading them row by row."""

@@ -1,10 +1,8 @@
-"""Chats as the whole project sees them: OpenAI's message fields, strictly typed."""
+"""Chat messages, tools and training examples, with OpenAI's field names and strict types."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -15,7 +13,7 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class ToolFunction(FrozenModel):
-    """What a function is called with. `parameters` is a JSON schema."""
+    """The declaration of a function. `parameters` is the JSON schema of its arguments; None accepts any object."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str = ""
@@ -30,14 +28,14 @@ class ChatTool(FrozenModel):
 
 
 class FunctionCall(FrozenModel):
-    """Name and arguments of a call; `arguments` is a JSON object as text."""
+    """Name and arguments of a function call. `arguments` is a JSON object as text."""
 
     name: str
     arguments: str
 
 
 class ToolCall(FrozenModel):
-    """One call by the assistant."""
+    """A call of a tool by the assistant."""
 
     id: str = ""
     type: Literal["function"] = "function"
@@ -45,11 +43,11 @@ class ToolCall(FrozenModel):
 
 
 class ChatMessage(FrozenModel):
-    """One message.
+    """One message of a chat.
 
-    `reasoning_content` is what harmony calls the analysis; only assistants have it. An assistant's
-    `tool_calls` are answered by messages of role `tool`, with the call's id. `weight` 0 keeps an
-    assistant's turn out of the loss.
+    `reasoning_content` is the assistant's reasoning, harmony's analysis channel. Messages with role `tool` answer the
+    assistant's `tool_calls`; their `tool_call_id` is the call's id. `weight` 0 excludes an assistant message from the
+    training loss; None and 1 include it.
     """
 
     role: Role
@@ -61,10 +59,10 @@ class ChatMessage(FrozenModel):
 
 
 class ChatExample(FrozenModel):
-    """One training or evaluation conversation; it ends with an assistant message.
+    """A conversation for training or evaluation; the last message is the assistant's.
 
-    `source` is where it came from ("chats.jsonl:17"), for messages about it.
-    `metadata` is carried along untouched and never rendered.
+    `source` says where it was read, for example "chats.jsonl:17"; problems and training rows name it. `metadata` is
+    kept and never rendered.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -74,102 +72,23 @@ class ChatExample(FrozenModel):
 
     @property
     def last_prompt(self) -> tuple[ChatMessage, ...]:
-        """What the last assistant message answers."""
-        return self.messages[: self._last]
+        """The messages before the last assistant message."""
+        return self.messages[: self._last_answer_index]
 
     @property
     def last_answer(self) -> ChatMessage:
         """The last assistant message."""
-        return self.messages[self._last]
+        return self.messages[self._last_answer_index]
 
     @property
-    def _last(self) -> int:
+    def _last_answer_index(self) -> int:
         return max(i for i, message in enumerate(self.messages) if message.role == "assistant")
 
 
 def request_fields(messages: Sequence[ChatMessage], tools: Sequence[ChatTool]) -> dict[str, Any]:
-    """`messages` and `tools` of a chat completion's request."""
-    sent = [message.model_dump(exclude_defaults=True) | {"content": message.content} for message in messages]
-    for message in sent:
-        message.pop("weight", None)
-    called = [tool.model_dump(exclude_none=True) for tool in tools]
-    return {"messages": sent, **({"tools": called} if called else {})}
-
-
-def message_order_problem(roles: Sequence[str], *, for_completion: bool) -> str | None:
-    """What is wrong with the order of roles, in words, or None.
-
-    Right is: an optional first system or developer message, then user and assistant in turn,
-    starting with user; after an assistant's call, tool messages and the assistant again. A prompt
-    for completion ends with user or tool, an example with assistant.
-    """
-    start = 1 if roles and roles[0] in ("system", "developer") else 0
-    if "user" not in roles:
-        return "there is no user message"
-    allowed: tuple[str, ...] = ("user",)
-    for position, role in enumerate(roles[start:], start=start + 1):
-        if role not in allowed:
-            return f"message {position} has role {role!r} where {' or '.join(map(repr, allowed))} belongs"
-        allowed = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant")}[role]
-    last = ("user", "tool") if for_completion else ("assistant",)
-    if roles[-1] not in last:
-        return f"the last message has role {roles[-1]!r}, it must be {' or '.join(map(repr, last))}"
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class MessageFault:
-    """What is wrong with the message at `position` (from 0), or with one field of it."""
-
-    position: int
-    field: str
-    text: str
-
-
-def field_faults(messages: Sequence[ChatMessage]) -> Iterator[MessageFault]:
-    """Fields that only another role has."""
-    for position, message in enumerate(messages):
-        for name, role in (("tool_calls", "assistant"), ("reasoning_content", "assistant"), ("tool_call_id", "tool")):
-            if getattr(message, name) and message.role != role:
-                yield MessageFault(position, name, f"({message.role}) has {name}, which only role {role!r} has")
-
-
-def call_faults(messages: Sequence[ChatMessage]) -> Iterator[MessageFault]:
-    """Calls and results that do not follow one another: harmony calls one function, and then knows its result."""
-    open_call: ToolCall | None = None
-    for position, message in enumerate(messages):
-        if len(message.tool_calls) > 1:
-            text = f"calls {len(message.tool_calls)} tools at once; harmony calls one at a time: "
-            yield MessageFault(position, "tool_calls", text + "write call, result, call, result")
-        if message.role == "tool":
-            if open_call is None:
-                yield MessageFault(position, "", "(tool) answers no call: a result follows its call")
-            elif message.tool_call_id and open_call.id and message.tool_call_id != open_call.id:
-                text = f"(tool) answers {message.tool_call_id!r}, the open call is {open_call.id!r}"
-                yield MessageFault(position, "tool_call_id", text)
-        elif open_call is not None:
-            name = open_call.function.name
-            yield MessageFault(position, "", f"({message.role}) comes before the result of the call of {name!r}")
-        open_call = message.tool_calls[0] if message.tool_calls and message.role == "assistant" else None
-
-
-def declaration_faults(messages: Sequence[ChatMessage], tools: Sequence[ChatTool]) -> Iterator[MessageFault]:
-    """Calls of what `tools` does not declare, and arguments that are no JSON object."""
-    declared = {tool.function.name for tool in tools}
-    for position, message in enumerate(messages):
-        for call in message.tool_calls:
-            name = call.function.name
-            if name not in declared:
-                known = ", ".join(sorted(declared)) or "none"
-                text = f"calls {name!r}, which `tools` does not declare (declared: {known})"
-                yield MessageFault(position, "tool_calls", text)
-            if not _is_json_object(call.function.arguments):
-                text = f"calls {name!r} with arguments that are not a JSON object: {call.function.arguments!r}"
-                yield MessageFault(position, "tool_calls", text)
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+    """The fields `messages` and `tools` of a chat completion request. `weight`, which is for training, is left out."""
+    message_fields = [message.model_dump(exclude_defaults=True) | {"content": message.content} for message in messages]
+    for fields in message_fields:
+        fields.pop("weight", None)
+    tool_fields = [tool.model_dump(exclude_none=True) for tool in tools]
+    return {"messages": message_fields, **({"tools": tool_fields} if tool_fields else {})}

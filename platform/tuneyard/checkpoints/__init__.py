@@ -1,1 +1,1 @@
-"""Checkpoint folders: manifest, validation, publishing, transfer, caching, the registry."""
+"""Checkpoint folders: manifest, validation, publishing, transfer to object stores, node cache, model registry."""

@@ -1,43 +1,49 @@
-"""Whether a checkpoint that is what its manifest says is also fit for the engine that must serve it."""
+"""Whether a valid checkpoint can also be served correctly by a given engine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneyard.checkpoints.layout.expert_arrangement import arrangement_problems
-from tuneyard.checkpoints.layout.gpt_oss import read_json
+from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.layout.tensorrt_llm import tensorrt_llm_problems
-from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.core.errors import CheckpointError
+from tuneyard.core.wording import count_of, listed
+
+if TYPE_CHECKING:
+    from tuneyard.checkpoints.manifest import CheckpointManifest
 
 ENGINES = ("transformers", "tensorrt_llm")
 
 
 def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, base: Path | None = None) -> list[str]:
-    """What was proved beyond the manifest, in words. Raises CheckpointError that lists every problem.
+    """Returns one line for each property that was checked beyond the manifest, in words for the user.
 
-    `base`: the checkpoint that it was tuned from; None: where the manifest says, if that is there.
+    `base` is the folder of the checkpoint that this one was finetuned from; None means the folder that the manifest
+    names, if it exists. Raises one CheckpointError that lists every problem.
     """
     problems: list[str] = []
-    proved: list[str] = []
+    checked: list[str] = []
     if engine == "tensorrt_llm":
         problems += tensorrt_llm_problems(read_json(folder / "config.json"), manifest.tensors)
-        proved.append("config and dtypes are such as TensorRT-LLM reads rightly")
+        checked.append("TensorRT-LLM reads this config and these dtypes correctly")
     base = base or _base_of(manifest)
     if base is not None:
         problems += arrangement_problems(folder, base)
-        proved.append(f"experts are arranged as those of {base}")
+        checked.append(f"experts are arranged as those of {base}")
     elif manifest.kind == "finetuned":
-        proved.append("NOT compared: the experts' arrangement, for the base is not here (--base FOLDER)")
+        checked.append("NOT compared: the experts' arrangement, because the base is not here (--base FOLDER)")
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise CheckpointError(f"{folder} is not fit for the engine {engine}: {count}\n  " + "\n  ".join(problems))
-    return proved
+        raise CheckpointError(
+            f"{folder} cannot be served by the engine {engine}: "
+            f"{count_of(len(problems), 'problem')}\n{listed(problems)}"
+        )
+    return checked
 
 
 def _base_of(manifest: CheckpointManifest) -> Path | None:
-    """Where the run's config says that the base lies, if it still does."""
+    """The folder of the base that the run's config names; None if it does not exist on this machine."""
     model: Any = manifest.config.get("model")
-    found = Path(model["base"]) if isinstance(model, dict) and model.get("base") else None
-    return found if found is not None and (found / "config.json").is_file() else None
+    base = Path(model["base"]) if isinstance(model, dict) and model.get("base") else None
+    return base if base is not None and (base / "config.json").is_file() else None

@@ -1,4 +1,8 @@
-"""Checkpoints of an object store on this node's disk: each once, named by its content, fetched by one process."""
+"""Copies of object-store checkpoints on this node's disk: each is downloaded once per node, whatever process needs it.
+
+A copy is named after the digest of its index. Each process that uses a copy holds a shared lock on it; the copy that
+was unused for longest is evicted when another one needs its space.
+"""
 
 from __future__ import annotations
 
@@ -13,113 +17,128 @@ from typing import IO
 
 from platformdirs import user_cache_path
 
-from tuneyard.checkpoints.transfer import Index, download
+from tuneyard.checkpoints.folder_index import FolderIndex
+from tuneyard.checkpoints.transfer import download
 from tuneyard.core.errors import ConfigError, StorageFullError
 from tuneyard.core.home import absolute_path
-from tuneyard.storage.folder import StorageFolder, is_uri
+from tuneyard.core.resources import GIB
+from tuneyard.storage.folder import StorageFolder
+from tuneyard.storage.location import is_uri
 
-GIB = 2**30
 SPARE_BYTES = GIB
-"""Left free on the disk."""
+"""Free space that the cache leaves on the disk."""
 
 _in_use: dict[Path, IO[bytes]] = {}
-"""Entries that this process uses, with the shared lock on each: none of them is evicted while it lives."""
+"""The copies that this process uses, each with the file that holds its shared lock. They are not evicted."""
 
 
 def cache_folder() -> Path:
-    """`$TUNEYARD_CACHE`, or the user's cache folder; on the node's own disk."""
+    """`$TUNEYARD_CACHE`, or the user's cache folder. It must be on a disk of the node itself."""
     return absolute_path(os.environ.get("TUNEYARD_CACHE") or user_cache_path("tuneyard"))
 
 
 def local_folder(location: str, *, weights: bool = True) -> Path:
-    """The folder itself where it lies on a mounted disk, else this node's copy, proved against its index.
+    """Returns a checkpoint as a folder: `location` itself on a mounted disk, else this node's verified copy.
 
-    A copy is fetched once per node, whoever asks; it is kept as long as this process lives, then until room is needed.
-    `weights=False` leaves the .safetensors out, for who only needs config, tokenizer and manifest. Raises
-    CheckpointError, StorageError, or StorageFullError when the disk has no room even without the other copies.
+    The copy stays until this process ends or releases it. `weights=False` omits the .safetensors files, for callers
+    that need only config, tokenizer and manifest. Raises CheckpointError or StorageError if it cannot be downloaded,
+    and StorageFullError if it does not fit even after evicting every unused copy.
     """
     if not is_uri(location):
         return Path(location)
     source = StorageFolder.open(location)
-    index = Index.read(source)
+    index = FolderIndex.read(source)
     entry = cache_folder() / "checkpoints" / (index.digest[:32] if weights else f"{index.digest[:32]}-small")
     if not weights:
         index = replace(index, files={n: e for n, e in index.files.items() if not n.endswith(".safetensors")})
     entry.parent.mkdir(parents=True, exist_ok=True)
     if entry not in _in_use:
         with ExitStack() as stack:
-            used = stack.enter_context(_lock_path(entry).open("ab+"))
-            # From here on nobody evicts it, there or on its way.
-            fcntl.flock(used, fcntl.LOCK_SH)
-            with entry.with_name(f"{entry.name}.fetch").open("ab+") as fetching:
-                fcntl.flock(fetching, fcntl.LOCK_EX)
+            use_lock = stack.enter_context(_lock_path(entry).open("ab+"))
+            # From here on no process evicts the copy, whether it is complete or still being downloaded.
+            fcntl.flock(use_lock, fcntl.LOCK_SH)
+            with entry.with_name(f"{entry.name}.fetch").open("ab+") as download_lock:
+                fcntl.flock(download_lock, fcntl.LOCK_EX)
                 if not entry.is_dir():
-                    _fetch(source, index, entry)
-            _in_use[entry] = used
+                    _download_entry(source, index, entry)
+            _in_use[entry] = use_lock
             stack.pop_all()
     os.utime(_lock_path(entry))
     return entry
 
 
 def release(folder: Path) -> None:
-    """This process does not use the copy any more."""
-    if (file := _in_use.pop(folder, None)) is not None:
-        file.close()
+    """Ends this process's use of a copy, so that it may be evicted."""
+    if (use_lock := _in_use.pop(folder, None)) is not None:
+        use_lock.close()
 
 
-def _fetch(source: StorageFolder, index: Index, entry: Path) -> None:
+def _download_entry(source: StorageFolder, index: FolderIndex, entry: Path) -> None:
     partial = entry.with_name(f"{entry.name}.partial")
-    _make_room(entry, sum(file.size_bytes for file in index.files.values()), partial)
+    _evict_until_fits(entry, sum(file.size_bytes for file in index.files.values()), partial)
     partial.mkdir(exist_ok=True)
     download(source, index, partial)
     partial.rename(entry)
 
 
-def _make_room(entry: Path, needed: int, partial: Path) -> None:
-    """Removes the copies that were not used for longest, none that a process uses, until the new one fits."""
+def _evict_until_fits(entry: Path, needed_bytes: int, partial: Path) -> None:
+    """Removes unused copies, least recently used first, until the new one fits.
+
+    `partial` holds what an interrupted download of `entry` already wrote. Raises StorageFullError if it does not fit
+    after every unused copy is removed.
+    """
     limit = os.environ.get("TUNEYARD_CACHE_GIB")
     try:
-        most = float(limit) * GIB if limit else float("inf")
+        max_bytes = float(limit) * GIB if limit else float("inf")
     except ValueError as e:
-        raise ConfigError(f"TUNEYARD_CACHE_GIB={limit}: expected a number of GiB.") from e
-    there = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        raise ConfigError(f"TUNEYARD_CACHE_GIB is {limit!r}, but must be a number of GiB, such as 500.") from e
+    missing_bytes = needed_bytes - _size_of(partial)
     others = sorted(
         (path for path in entry.parent.iterdir() if path.is_dir() and path not in (entry, partial)), key=_last_use
     )
-    sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in others}
+    sizes = {path: _size_of(path) for path in others}
     for path in others:
-        if _fits(entry.parent, needed - there, sum(sizes.values()) + needed, most):
+        if _fits(entry.parent, missing_bytes, sum(sizes.values()) + needed_bytes, max_bytes):
             return
-        with _alone(_entry_of(path)) as is_free:
-            if is_free:
-                # Cut short, it is a download to go on with, and not an entry.
-                doomed = path.with_name(f"{_entry_of(path).name}.partial")
-                if path != doomed:
-                    shutil.rmtree(doomed, ignore_errors=True)
-                    path.rename(doomed)
-                shutil.rmtree(doomed)
+        with _try_exclusive_lock(_entry_of(path)) as is_locked:
+            if is_locked:
+                _remove_copy(path)
                 sizes.pop(path)
-    if not _fits(entry.parent, needed - there, sum(sizes.values()) + needed, most):
+    if not _fits(entry.parent, missing_bytes, sum(sizes.values()) + needed_bytes, max_bytes):
         free = shutil.disk_usage(entry.parent).free
         raise StorageFullError(
-            f"{entry.parent}: {free / GIB:.1f} GiB free, {needed / GIB:.1f} GiB needed for a copy, and "
-            f"nothing left there that no process uses (limit: {limit or 'none'}). Set TUNEYARD_CACHE to a larger disk, "
-            "or TUNEYARD_CACHE_GIB higher."
+            f"{entry.parent} has {free / GIB:.1f} GiB free, but a copy needs {needed_bytes / GIB:.1f} GiB "
+            f"(TUNEYARD_CACHE_GIB: {limit or 'no limit'}), and every remaining copy is in use. Set TUNEYARD_CACHE to a "
+            "folder on a larger disk, or raise TUNEYARD_CACHE_GIB."
         )
 
 
-def _fits(folder: Path, more: int, total: float, most: float) -> bool:
-    return total <= most and shutil.disk_usage(folder).free - more >= SPARE_BYTES
+def _remove_copy(path: Path) -> None:
+    """Removes a copy. If this is interrupted, the rest counts as an interrupted download, not as a copy."""
+    partial = path.with_name(f"{_entry_of(path).name}.partial")
+    if path != partial:
+        shutil.rmtree(partial, ignore_errors=True)
+        path.rename(partial)
+    shutil.rmtree(partial)
+
+
+def _fits(folder: Path, missing_bytes: int, total_bytes: float, max_bytes: float) -> bool:
+    return total_bytes <= max_bytes and shutil.disk_usage(folder).free - missing_bytes >= SPARE_BYTES
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _last_use(path: Path) -> float:
+    """Time of the last use in seconds since the epoch; 0 if unknown."""
     lock = _lock_path(_entry_of(path))
     return lock.stat().st_mtime if lock.exists() else 0.0
 
 
 @contextmanager
-def _alone(entry: Path) -> Iterator[bool]:
-    """Whether no process uses the entry, and none will inside."""
+def _try_exclusive_lock(entry: Path) -> Iterator[bool]:
+    """Yields whether no process uses the entry; if so, none can begin to use it inside the context."""
     with _lock_path(entry).open("ab+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,6 +149,7 @@ def _alone(entry: Path) -> Iterator[bool]:
 
 
 def _entry_of(path: Path) -> Path:
+    """The finished copy that a folder is, or that an interrupted download was meant to become."""
     return path.with_name(path.name.removesuffix(".partial"))
 
 

@@ -1,4 +1,4 @@
-"""What people call a checkpoint, resolved: a folder, a URI, or a name in the registry."""
+"""Resolves a reference to a checkpoint: a folder, a URI, or a name in the model registry."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from pathlib import Path
 
 from tuneyard.checkpoints.registry import REFERENCE, ModelRegistry
 from tuneyard.core.home import absolute_path, expand_path
-from tuneyard.storage.folder import is_uri
+from tuneyard.storage.location import is_uri
 
 
 def resolve_checkpoint(reference: str) -> str:
-    """The location of a checkpoint: an absolute path or a URI. See locate_checkpoint."""
+    """Returns the location of a checkpoint: an absolute path or a URI. See locate_checkpoint."""
     return locate_checkpoint(reference)[0]
 
 
 def locate_checkpoint(reference: str) -> tuple[str, str | None]:
-    """The checkpoint's location, and `name/version` if the registry resolved it.
+    """Returns the checkpoint's location, and `name/version` if the registry resolved the reference.
 
-    `reference` is a path, a URI, `name@alias` or `name/version`; variables and `~` expand. An existing path wins over a
-    name. Only a name opens the registry, which takes seconds. Raises RegistryError for an unknown name.
+    `reference` is a path, a URI, `name@alias` or `name/version`; environment variables and `~` are expanded. An
+    existing path takes precedence over a name. Only a name opens the registry, which takes seconds. Raises
+    RegistryError for an unknown name.
     """
     expanded = expand_path(reference)
     if is_uri(expanded):
         return expanded, None
     if REFERENCE.fullmatch(expanded) and not Path(expanded).exists():
-        found = ModelRegistry().find(expanded)
-        return found.checkpoint, f"{found.name}/{found.version}"
+        version = ModelRegistry().find(expanded)
+        return version.checkpoint, f"{version.name}/{version.version}"
     return str(absolute_path(expanded)), None

@@ -1,7 +1,7 @@
 """ModelRegistry over MLflow: runs with their metrics, model versions that point at checkpoints, aliases.
 
-The embedded default is SQLite under TUNEYARD_HOME; a team sets MLFLOW_TRACKING_URI. Versions hold
-the URI of a checkpoint, never a copy of it.
+The default is an SQLite file under TUNEYARD_HOME; a team sets MLFLOW_TRACKING_URI to a server. A version holds the
+location of a checkpoint, never a copy of it.
 """
 
 from __future__ import annotations
@@ -18,32 +18,40 @@ from urllib.parse import quote, unquote, urlsplit
 
 from tuneyard.core.errors import ConfigError, RegistryError
 from tuneyard.core.home import tuneyard_home
-from tuneyard.storage.folder import is_uri
+from tuneyard.storage.location import is_uri
 
 FOLDER_SCHEME = "tuneyard"
+"""URI scheme of a folder in MLflow's `source` field, which must be a URI. MLflow's server treats `file:` as a folder of
+its own machine and refuses it."""
+
 MAX_METRICS_PER_WRITE = 1000
-"""MLflow's own limit."""
+"""MLflow's limit for one request."""
 
 REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z][A-Za-z0-9_-]*)|/(?P<version>\d+))")
+"""`name@alias` or `name/version`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A registered checkpoint. `tags` hold the lineage."""
+    """A registered checkpoint. `tags` hold its lineage."""
 
     name: str
     version: int
     checkpoint: str
-    """Its location: a path or a URI."""
+    """The checkpoint's location: a path or a URI."""
     run_id: str | None
     tags: dict[str, str]
 
 
 class ModelRegistry:
-    """Runs and model versions. `MLFLOW_TRACKING_URI` or SQLite under `home`."""
+    """Runs and model versions in MLflow: at `$MLFLOW_TRACKING_URI`, else in an SQLite file under `home`.
+
+    `home` defaults to `$TUNEYARD_HOME`. Opening the registry imports MLflow, which takes seconds. Raises ConfigError if
+    `home` cannot be created.
+    """
 
     def __init__(self, home: Path | None = None) -> None:
-        # Schema migrations and store set-up talk at INFO on first use.
+        # On first use MLflow logs every schema migration at INFO.
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
@@ -56,23 +64,26 @@ class ModelRegistry:
                 home.mkdir(parents=True, exist_ok=True)
             except OSError as e:
                 raise ConfigError(
-                    f"TUNEYARD_HOME={home}, where the registry lies, cannot be made on this machine: {e}. Set it to a "
-                    "folder that is there, or MLFLOW_TRACKING_URI to a registry that is a server."
+                    f"TUNEYARD_HOME={home}: the folder of the model registry cannot be created on this machine: {e}. "
+                    "Set TUNEYARD_HOME to a folder that exists, or MLFLOW_TRACKING_URI to a registry server."
                 ) from e
         self._artifacts = (home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
         self._client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         self._error = mlflow.exceptions.MlflowException
 
     def start_run(self, model_name: str, run_name: str, params: dict[str, Any], resume_run_id: str | None) -> str:
-        """Id of a new run, or of the given one set running again."""
+        """Creates a run, or sets the run `resume_run_id` to running again. Returns its id.
+
+        Raises RegistryError if the registry has no run of that id.
+        """
         if resume_run_id is not None:
             try:
                 self._client.update_run(resume_run_id, status="RUNNING")
                 return resume_run_id
             except self._error as e:
                 raise RegistryError(
-                    f"Run {resume_run_id} is not in the registry {self.uri}: {e}. Was MLFLOW_TRACKING_URI changed? "
-                    "Set it back, or give run.resume=false to start over."
+                    f"The run {resume_run_id} is not in the registry {self.uri}: {e}. If MLFLOW_TRACKING_URI was "
+                    "changed, set it back; otherwise start over with --set run.resume=false."
                 ) from e
         experiment = self._client.get_experiment_by_name(model_name)
         experiment_id = (
@@ -86,13 +97,13 @@ class ModelRegistry:
         return str(run.info.run_id)
 
     def log_points(self, run_id: str, points: Sequence[tuple[int, dict[str, float]]]) -> None:
-        """Adds points (step, metrics by name) to a run's curves, in one write."""
+        """Adds points (step, metrics by name) to a run's curves, with as few requests as MLflow's limit allows."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        # A millisecond apart, so that their order can be told.
+        now_ms = int(time.time() * 1000)
+        # MLflow orders points of equal steps by time, so each point gets its own millisecond.
         metrics = [
-            Metric(name, value, now + place, step)
+            Metric(name, value, now_ms + place, step)
             for place, (step, values) in enumerate(points)
             for name, value in values.items()
         ]
@@ -100,37 +111,40 @@ class ModelRegistry:
             self._client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_WRITE])
 
     def end_run(self, run_id: str, *, succeeded: bool) -> None:
-        """Closes a run."""
+        """Sets a run to finished or failed."""
         self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
     def register(
         self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str = "newest"
     ) -> ModelVersion:
-        """A new version that points at a published checkpoint; the alias moves to it."""
+        """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version."""
         if not any(model.name == name for model in self._client.search_registered_models(f"name='{name}'")):
             self._client.create_registered_model(name)
-        made = self._client.create_model_version(name, source=_as_source(str(checkpoint)), run_id=run_id, tags=tags)
-        self._client.set_registered_model_alias(name, alias, made.version)
-        return _model_version(made)
+        created = self._client.create_model_version(name, source=_as_source(str(checkpoint)), run_id=run_id, tags=tags)
+        self._client.set_registered_model_alias(name, alias, created.version)
+        return _model_version(created)
 
     def names(self) -> list[str]:
-        """All registered models."""
+        """The names of all registered models, sorted."""
         return sorted(model.name for model in self._client.search_registered_models())
 
     def aliases(self, name: str) -> dict[str, int]:
-        """Alias -> version of a registered model."""
+        """The aliases of a registered model, each with its version."""
         return {alias: int(version) for alias, version in self._client.get_registered_model(name).aliases.items()}
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """All versions of a model, oldest first; none for an unknown name."""
-        found = self._client.search_model_versions(f"name='{name}'")
-        return sorted((_model_version(v) for v in found), key=lambda v: v.version)
+        """All versions of a model, oldest first; empty for an unknown name."""
+        versions = self._client.search_model_versions(f"name='{name}'")
+        return sorted((_model_version(v) for v in versions), key=lambda v: v.version)
 
     def find(self, reference: str) -> ModelVersion:
-        """The version that `name@alias` or `name/version` means. Raises RegistryError with what there is."""
+        """The version that `name@alias` or `name/version` refers to.
+
+        Raises RegistryError, which lists the versions that exist, if there is no such version.
+        """
         match = REFERENCE.fullmatch(reference)
         if not match:
-            raise RegistryError(f"{reference!r} is no model reference. Write name@alias or name/version.")
+            raise RegistryError(f"{reference!r} is not a model reference. Write name@alias or name/version.")
         name, alias, version = match["name"], match["alias"], match["version"]
         try:
             if alias:
@@ -138,17 +152,20 @@ class ModelRegistry:
             return _model_version(self._client.get_model_version(name, version))
         except self._error as e:
             known = [f"{v.name}/{v.version}" for v in self.versions(name)]
-            there = f"It has {', '.join(known)}." if known else "No model of that name is registered."
-            raise RegistryError(f"{reference} is not in the registry {self.uri}. {there}") from e
+            registered = (
+                f"Registered versions: {', '.join(known)}." if known else "No model of that name is registered."
+            )
+            raise RegistryError(f"{reference} is not in the registry {self.uri}. {registered}") from e
 
 
 def _as_source(location: str) -> str:
-    """As MLflow has it: always a URI. Not `file:`, which its server takes for a folder of its own, and refuses."""
+    """A checkpoint's location as MLflow stores it: always a URI; see FOLDER_SCHEME."""
     return location if is_uri(location) else f"{FOLDER_SCHEME}://{quote(location)}"
 
 
-def _model_version(found: Any) -> ModelVersion:
-    source = str(found.source)
+def _model_version(version: Any) -> ModelVersion:
+    """Converts MLflow's ModelVersion. Registries of earlier releases hold `file:` sources too."""
+    source = str(version.source)
     is_folder = source.startswith((f"{FOLDER_SCHEME}:", "file:"))
     checkpoint = unquote(urlsplit(source).path) if is_folder else source
-    return ModelVersion(found.name, int(found.version), checkpoint, found.run_id or None, dict(found.tags))
+    return ModelVersion(version.name, int(version.version), checkpoint, version.run_id or None, dict(version.tags))

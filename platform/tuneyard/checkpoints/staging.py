@@ -1,4 +1,4 @@
-"""A checkpoint appears whole or not at all: it is written in a hidden sibling and renamed when finished."""
+"""Writes a checkpoint into a hidden folder beside its target and renames it when it is complete."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tuneyard.core.errors import CheckpointError, StorageFullError
 
 @contextlib.contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """A fresh hidden folder beside `target`; whatever is still in it at the end is removed.
+    """Yields an empty hidden folder beside `target`. Removes it at the end, with all that was not published.
 
-    Raises CheckpointError if target exists or its parent cannot be written. A full disk inside becomes
-    StorageFullError. Folders that dead processes of this machine left for the same target are removed first.
+    Folders that dead processes of this machine left for the same target are removed first. Raises CheckpointError if
+    the target exists or its parent cannot be written, and StorageFullError if the disk becomes full inside the context.
     """
     target = Path(target).absolute()
     _refuse_existing(target)
@@ -44,13 +44,13 @@ def staging_folder(target: Path) -> Iterator[Path]:
 
 
 def publish_checkpoint(staging: Path, target: Path) -> None:
-    """Renames a finished staging folder to its final place; its files become as readable as the manifest.
+    """Renames a finished staging folder to its target. Every file gets the permissions of the manifest.
 
-    Raises CheckpointError if staging has no manifest, or target exists: a published checkpoint never changes.
+    Raises CheckpointError if the folder has no manifest or the target exists: a published checkpoint never changes.
     """
     read_manifest(staging)
     _refuse_existing(target)
-    # safetensors writes files that only their owner may read; a server often runs as another user.
+    # safetensors writes files that only their owner may read, but a server often runs as another user.
     mode = (staging / MANIFEST_NAME).stat().st_mode
     for path in staging.rglob("*"):
         if path.is_file():
@@ -64,14 +64,14 @@ def publish_checkpoint(staging: Path, target: Path) -> None:
 
 
 def next_version_folder(models: Path) -> Path:
-    """Where the next version of a model goes: `<models>/<n>`, one more than the highest there."""
-    taken = [int(p.name) for p in models.iterdir() if p.name.isdigit()] if models.is_dir() else []
-    return models / str(max(taken, default=0) + 1)
+    """The folder of a model's next version: `<models>/<n>`, one more than the highest version there."""
+    versions = [int(p.name) for p in models.iterdir() if p.name.isdigit()] if models.is_dir() else []
+    return models / str(max(versions, default=0) + 1)
 
 
 def _make_staging(target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The host is in the name because storage may be shared: a process id means nothing on another machine.
+    # Storage may be shared, and a process id identifies a process only together with its host.
     prefix = f".{target.name}.partial-{socket.gethostname()}-"
     _remove_leftovers(target.parent, prefix)
     staging = target.parent / f"{prefix}{os.getpid()}"
@@ -85,26 +85,27 @@ def _refuse_existing(target: Path) -> None:
 
 
 def _exists(target: Path) -> CheckpointError:
-    return CheckpointError(f"{target}: already there, and checkpoints are never overwritten. Choose another version.")
+    return CheckpointError(f"{target} already exists, and checkpoints are never overwritten. Choose another version.")
 
 
 def _storage_full(target: Path) -> StorageFullError:
     folder = next(parent for parent in target.parents if parent.is_dir())
     free_mib = shutil.disk_usage(folder).free // 2**20
     return StorageFullError(
-        f"{target.parent}: no room for the checkpoint {target.name} ({free_mib} MiB free). "
-        "Nothing half-written was left. Delete old checkpoints or runs, or choose another folder, and start again."
+        f"{target.parent} has no space for the checkpoint {target.name} ({free_mib} MiB free). All incomplete files "
+        "were removed. Delete old checkpoints or runs, or choose another folder, and start again."
     )
 
 
 def _is_storage_full(error: Exception) -> bool:
-    """Whether the disk or the quota is full; the safetensors library says it only in words."""
+    """Whether the disk or the quota is full. The safetensors library reports it only in its message."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return any(word in str(error) for word in ("StorageFull", "No space left", "QuotaExceeded"))
 
 
 def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Removes staging folders of this machine whose process has ended, or whose process id is now ours."""
     for path in parent.iterdir():
         pid = path.name.removeprefix(prefix)
         if path.name.startswith(prefix) and pid.isdigit() and (int(pid) == os.getpid() or not _is_alive(int(pid))):

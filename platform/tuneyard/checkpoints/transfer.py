@@ -1,151 +1,99 @@
-"""Folders to and from an object store: in parallel, resumed, the index last; what is fetched is hashed, every byte.
+"""Uploads folders to an object store and downloads them, in parallel, resumable, with every downloaded byte hashed.
 
-Not pyarrow.fs.copy_files: version 25 returns without an error from uploads that failed while they were being closed.
+pyarrow.fs.copy_files is not used: version 25 reports success for uploads that fail while they are closed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from tuneyard.checkpoints.layout.safetensors_header import FileEntry, hash_file
-from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
+from tuneyard.checkpoints.folder_index import FolderIndex
+from tuneyard.checkpoints.layout.content_hashes import FileEntry
 from tuneyard.core.errors import CheckpointError, StorageError
 from tuneyard.storage.folder import StorageFolder
 
-LISTING_NAME = "listing.json"
-"""The index of a folder that is no checkpoint."""
-
 THREADS = 8
 CHUNK_BYTES = 8 * 2**20
-FLUSHED_BYTES = 4 * CHUNK_BYTES
+FLUSH_BYTES = 4 * CHUNK_BYTES
+"""Bytes between two flushes of an upload. pyarrow would otherwise buffer the whole file in memory."""
 
-Count = Callable[[int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """What a folder holds: its files, and the text of the index itself, which is written last."""
-
-    name: str
-    content: bytes
-    files: Mapping[str, FileEntry]
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the index: what the folder is, byte for byte."""
-        return hashlib.sha256(self.content).hexdigest()
-
-    @classmethod
-    def of_checkpoint(cls, folder: Path) -> Index:
-        """That of a published checkpoint."""
-        content = (folder / MANIFEST_NAME).read_bytes()
-        return cls(MANIFEST_NAME, content, CheckpointManifest.model_validate_json(content).files)
-
-    @classmethod
-    def of_files(cls, folder: Path) -> Index:
-        """Of any folder: its files are hashed now."""
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = {path.relative_to(folder).as_posix(): hash_file(path) for path in paths}
-        content = json.dumps({name: entry.model_dump() for name, entry in files.items()}, indent=1).encode()
-        return cls(LISTING_NAME, content, files)
-
-    @classmethod
-    def read(cls, folder: StorageFolder) -> Index:
-        """That of a folder on a store. Raises CheckpointError when there is none: it is not finished, or not there."""
-        for index_name, parse in ((MANIFEST_NAME, _manifest_files), (LISTING_NAME, _listed_files)):
-            if (content := folder.read(index_name)) is None:
-                continue
-            try:
-                found = parse(content)
-            except (ValueError, TypeError, AttributeError) as e:
-                raise CheckpointError(f"{folder.location}/{index_name}: not an index of files: {e}") from e
-            for name in found:
-                # It says where files are written here.
-                if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                    raise CheckpointError(f"{folder.location}/{index_name}: names {name!r}, which lies outside of it.")
-            return cls(index_name, content, found)
-        raise CheckpointError(
-            f"{folder.location}: no finished checkpoint there (no {MANIFEST_NAME}, which is written last). "
-            "Its upload was cut off, or it was not made by Tuneyard: tuneyard models copy FOLDER URI"
-        )
+CountBytes = Callable[[int], object]
+"""Called with the size of each chunk that was transferred."""
 
 
-def _manifest_files(content: bytes) -> Mapping[str, FileEntry]:
-    return CheckpointManifest.model_validate_json(content).files
+def upload(folder: Path, target: StorageFolder, index: FolderIndex) -> None:
+    """Copies the indexed files, then the index. Skips files that the target already has with the right content.
 
-
-def _listed_files(content: bytes) -> Mapping[str, FileEntry]:
-    return {name: FileEntry(**entry) for name, entry in json.loads(content).items()}
-
-
-def upload(folder: Path, target: StorageFolder, index: Index) -> None:
-    """Copies the indexed files, then the index; what stands there already with the right content stays.
-
-    Raises CheckpointError when another finished folder is there, StorageError when the store refuses or stays away.
+    An interrupted upload can be repeated. Raises CheckpointError if the target holds another finished folder, and
+    StorageError if the store refuses a request or cannot be reached.
     """
-    there = target.read(index.name)
-    if there == index.content:
+    existing = target.read(index.name)
+    if existing == index.content:
         return
-    if there is not None:
+    if existing is not None:
         raise CheckpointError(
-            f"{target.location}: already there, and checkpoints are never overwritten. Choose another version."
+            f"{target.location} already exists, and checkpoints are never overwritten. Choose another version."
         )
 
-    def copy(name: str, entry: FileEntry, count: Count) -> None:
-        target.patiently(f"{target.location}/{name}", lambda: _upload_file(folder / name, target, name, entry, count))
+    def copy(name: str, entry: FileEntry, count: CountBytes) -> None:
+        target.with_retries(
+            f"{target.location}/{name}", lambda: _upload_file(folder / name, target, name, entry, count)
+        )
 
-    _each_file(index, copy, f"uploading {folder.name}")
+    _copy_in_parallel(index, copy, f"uploading {folder.name}")
     target.write(index.name, index.content)
 
 
 def upload_files(folder: Path, target: StorageFolder) -> None:
-    """Copies all files of a folder into one on a store, without an index, over what is there."""
+    """Copies all files of a folder to the target, without an index. Replaces files that the target already has."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         entry = FileEntry(sha256="", size_bytes=path.stat().st_size)
-        target.patiently(f"{target.location}/{name}", partial(_write_object, path, target, name, entry, int))
+        target.with_retries(f"{target.location}/{name}", partial(_write_object, path, target, name, entry, int))
 
 
-def download(source: StorageFolder, index: Index, folder: Path) -> None:
-    """Copies the indexed files and the index into `folder`, going on where an earlier call stopped.
+def download(source: StorageFolder, index: FolderIndex, folder: Path) -> None:
+    """Copies the indexed files and the index into `folder`. Continues what an interrupted call left there.
 
-    Raises CheckpointError when a file on the store is not what the index says.
+    Raises CheckpointError if a file in the store does not match the index, and StorageError if the store refuses a
+    request or cannot be reached.
     """
 
-    def copy(name: str, entry: FileEntry, count: Count) -> None:
-        source.patiently(f"{source.location}/{name}", lambda: _download_file(source, name, entry, folder / name, count))
+    def copy(name: str, entry: FileEntry, count: CountBytes) -> None:
+        source.with_retries(
+            f"{source.location}/{name}", lambda: _download_file(source, name, entry, folder / name, count)
+        )
 
-    _each_file(index, copy, f"fetching {source.path.rsplit('/', 1)[-1]}")
+    _copy_in_parallel(index, copy, f"downloading {source.path.rsplit('/', 1)[-1]}")
     (folder / index.name).write_bytes(index.content)
 
 
-def _each_file(index: Index, copy: Callable[[str, FileEntry, Count], None], what: str) -> None:
+def _copy_in_parallel(index: FolderIndex, copy: Callable[[str, FileEntry, CountBytes], None], title: str) -> None:
+    """Calls `copy` for every file, THREADS at a time, with a progress bar on a terminal. Raises the first error."""
     total = sum(entry.size_bytes for entry in index.files.values())
     bar: tqdm[Any] = tqdm(
-        total=total, desc=what, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
+        total=total, desc=title, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
     )
     stop = threading.Event()
 
     def count(size: int) -> None:
-        """Called for every chunk, so that the others end soon when one fails or the user does not want to wait."""
+        # Stops the other threads at their next chunk after an error or Ctrl-C.
         if stop.is_set():
-            raise StorageError(f"{what} was interrupted.")
+            raise StorageError(f"{title} was interrupted. Start the same command again; it continues.")
         bar.update(size)
 
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transfer")
     try:
-        # The largest first, so that none is left alone at the end.
+        # The largest files first, so that no single large file is left at the end.
         ordered = sorted(index.files.items(), key=lambda item: -item[1].size_bytes)
         futures = [pool.submit(copy, name, entry, count) for name, entry in ordered]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -157,15 +105,17 @@ def _each_file(index: Index, copy: Callable[[str, FileEntry, Count], None], what
         bar.close()
 
 
-def _upload_file(path: Path, target: StorageFolder, name: str, entry: FileEntry, count: Count) -> None:
+def _upload_file(path: Path, target: StorageFolder, name: str, entry: FileEntry, count: CountBytes) -> None:
+    """Uploads one file unless the object already has its content."""
     if target.size_of(name) == entry.size_bytes and _hash_object(target, name) == entry.sha256:
         count(entry.size_bytes)
         return
     _write_object(path, target, name, entry, count)
 
 
-def _write_object(path: Path, target: StorageFolder, name: str, entry: FileEntry, count: Count) -> None:
-    waiting = 0
+def _write_object(path: Path, target: StorageFolder, name: str, entry: FileEntry, count: CountBytes) -> None:
+    """Uploads one file and compares its size in the store."""
+    unflushed = 0
     with (
         path.open("rb") as source,
         target.filesystem.open_output_stream(f"{target.path}/{name}", compression=None) as sink,
@@ -173,19 +123,19 @@ def _write_object(path: Path, target: StorageFolder, name: str, entry: FileEntry
         while chunk := source.read(CHUNK_BYTES):
             sink.write(chunk)
             count(len(chunk))
-            waiting += len(chunk)
-            if waiting >= FLUSHED_BYTES:
-                # pyarrow takes any amount into memory, faster than the network gives it away.
+            unflushed += len(chunk)
+            if unflushed >= FLUSH_BYTES:
                 sink.flush()
-                waiting = 0
+                unflushed = 0
     if (size := target.size_of(name)) != entry.size_bytes:
         raise StorageError(
-            f"{target.location}/{name}: {size} bytes on the store after an upload of {entry.size_bytes}. "
+            f"{target.location}/{name} has {size} bytes in the store after an upload of {entry.size_bytes} bytes. "
             "Start the same command again."
         )
 
 
 def _hash_object(folder: StorageFolder, name: str) -> str:
+    """Returns the sha256 of an object, read from the store."""
     digest = hashlib.sha256()
     with folder.filesystem.open_input_stream(f"{folder.path}/{name}", compression=None) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -193,33 +143,36 @@ def _hash_object(folder: StorageFolder, name: str) -> str:
     return digest.hexdigest()
 
 
-def _download_file(source: StorageFolder, name: str, entry: FileEntry, path: Path, count: Count) -> None:
+def _download_file(source: StorageFolder, name: str, entry: FileEntry, path: Path, count: CountBytes) -> None:
+    """Downloads the missing rest of one file and compares the sha256 of the whole.
+
+    If a wrong file began with bytes of an earlier call, those may be the cause: it is downloaded once more in full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    have = 0
+    present = 0
     with path.open("ab+") as sink:
         sink.seek(0)
         while chunk := sink.read(CHUNK_BYTES):
             digest.update(chunk)
-            have += len(chunk)
-        began_with = have
-        if have < entry.size_bytes:
+            present += len(chunk)
+        if present < entry.size_bytes:
             with source.filesystem.open_input_file(f"{source.path}/{name}") as file:
-                file.seek(have)
-                count(have)
+                file.seek(present)
+                count(present)
                 while chunk := file.read(CHUNK_BYTES):
                     sink.write(chunk)
                     digest.update(chunk)
                     count(len(chunk))
         else:
-            count(have)
-    if digest.hexdigest() != entry.sha256:
-        path.unlink()
-        if began_with:
-            # What an earlier call left may be the cause.
-            _download_file(source, name, entry, path, lambda _: None)
-            return
-        raise CheckpointError(
-            f"{source.location}/{name}: what was read is not what the index says (sha256 {digest.hexdigest()[:12]}…, "
-            f"not {entry.sha256[:12]}…): damaged on the store, or replaced. Upload it again as a new version."
-        )
+            count(present)
+    if digest.hexdigest() == entry.sha256:
+        return
+    path.unlink()
+    if present:
+        _download_file(source, name, entry, path, lambda _: None)
+        return
+    raise CheckpointError(
+        f"{source.location}/{name} does not match the index: its sha256 is {digest.hexdigest()[:12]}…, but the index "
+        f"says {entry.sha256[:12]}…. It was damaged or replaced in the store. Upload it again as a new version."
+    )

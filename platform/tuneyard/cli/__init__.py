@@ -1,1 +1,1 @@
-"""The command `tuneyard`, one file per group of commands, and the demo."""
+"""The command `tuneyard`, and the demo."""

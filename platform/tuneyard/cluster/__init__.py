@@ -1,1 +1,1 @@
-"""Ray reached or started; jobs submitted and followed; the key-value store; the auth token."""
+"""Connecting to Ray or starting a private one; submitting and following jobs; the key-value store; the auth token."""

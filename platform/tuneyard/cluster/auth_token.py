@@ -1,4 +1,7 @@
-"""The token that a Ray cluster of ours asks for: made where there is none, and its owner's alone."""
+"""The token that a Ray cluster requires of its clients: where it is found, and how it is created.
+
+Ray looks in this order: RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, ~/.ray/auth_token.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +10,67 @@ import secrets
 import sys
 from pathlib import Path
 
+from tuneyard.core.atomic_files import create_atomically
+from tuneyard.core.errors import ConfigError
+
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 DEFAULT_FILE = Path("~/.ray/auth_token")
-"""Where Ray itself looks when no variable says otherwise."""
+"""Ray's own default."""
 
 
-def use_token_if_there() -> None:
-    """Before Ray is reached: its client sends no token by default, though its clusters ask for one."""
-    if any(name in os.environ for name in TOKEN_VARIABLES) or DEFAULT_FILE.expanduser().exists():
-        _turn_on()
+def token_file() -> Path:
+    """Returns the file that Ray would read the token from on this machine. It need not exist.
+
+    Nodes of a cluster run this function too, pickled by value and without Tuneyard installed (doctor.node_probe): it
+    must use nothing but this module's constants and the standard library.
+    """
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or DEFAULT_FILE).expanduser()
 
 
 def token_source() -> str:
-    """Where this process has its token from, for people."""
-    named = next((name for name in TOKEN_VARIABLES if name in os.environ), None)
-    if named is not None:
-        return named
-    return str(DEFAULT_FILE) if DEFAULT_FILE.expanduser().exists() else "none"
+    """Returns where this process takes its token from, for messages: a variable, a file, or `none`."""
+    variable = next((name for name in TOKEN_VARIABLES if name in os.environ), None)
+    if variable is not None:
+        return variable
+    return str(DEFAULT_FILE) if token_file().exists() else "none"
+
+
+def has_token() -> bool:
+    """Whether this process can send a token."""
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_file().is_file()
+
+
+def use_token_if_present() -> None:
+    """Makes Ray's client send the token, if this machine has one. Call it before connecting to a cluster.
+
+    By default Ray's client sends none, although clusters that Tuneyard starts require one.
+    """
+    if token_source() != "none":
+        _enable_token_mode()
 
 
 def ensure_token() -> None:
-    """Before a cluster is started: it will ask for a token, which is made if need be. Ray itself would write it
-    readable by all.
+    """Makes Ray require a token, and creates one if there is none. Call it before starting a cluster.
+
+    The file is readable by its owner only; Ray itself would create it readable by everyone. Raises ConfigError if the
+    file exists and is empty.
     """
-    _turn_on()
+    _enable_token_mode()
     if "RAY_AUTH_TOKEN" in os.environ:
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or DEFAULT_FILE).expanduser()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    path = token_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not create_atomically(path, secrets.token_hex(32), mode=0o600):
         if path.stat().st_uid == os.getuid():
             path.chmod(0o600)
-        return
-    with os.fdopen(made, "w") as file:
-        file.write(secrets.token_hex(32))
+        if not path.read_text(encoding="utf-8").strip():
+            raise ConfigError(f"{path} is empty, so there is no token. Delete the file; a new token is then created.")
 
 
-def _turn_on() -> None:
+def _enable_token_mode() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if "ray" in sys.modules:
-        # Ray read its settings when it was imported. Its stub leaves this compiled class out.
+        # Ray reads its settings once, when it is imported. Ray's type stub lacks this compiled class.
         from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")

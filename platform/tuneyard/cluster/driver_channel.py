@@ -1,7 +1,7 @@
-"""What workers tell the driver of their job.
+"""A channel for messages from a job's workers to its driver.
 
-Over a Board and not through an actor such as Ray's own queue: an idle actor is a process that wakes a hundred times a
-second, on a small machine on the workers' cores.
+It uses the cluster's key-value store and not an actor, such as ray.util.queue.Queue: an idle actor is a process that
+wakes up a hundred times a second, which on a small machine costs the workers CPU time.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ import time
 import uuid
 from typing import Any
 
-from tuneyard.cluster.key_value_store import Board, ClusterBoard
+from tuneyard.cluster.key_value_store import KeyValueStore, RayKeyValueStore
 
 NAMESPACE = "tuneyard-channels"
 
 
 class DriverChannel:
-    """Messages (JSON values) to the process that made it. Copies of it, sent to workers, send into the same.
+    """A channel to the process that creates it. Pickled copies on workers share one channel to the driver.
 
-    Raises RayError when the cluster does not answer.
+    Messages are JSON values. All methods but `close` raise RayError when the cluster does not answer.
     """
 
-    def __init__(self, board: Board | None = None) -> None:
-        self._board = board or ClusterBoard(NAMESPACE)
+    def __init__(self, store: KeyValueStore | None = None) -> None:
+        self._store = store or RayKeyValueStore(NAMESPACE)
         self._name = uuid.uuid4().hex
-        self._last_ns = 0
+        self._last_sent_ns = 0
 
     def send(self, message: Any) -> None:
-        """Returns when the message is kept. Messages of one process are received in the order sent."""
-        # Keys are read sorted, and clocks may be set back.
-        self._last_ns = max(time.time_ns(), self._last_ns + 1)
-        self._board.put(f"{self._name}/{self._last_ns:020d}-{uuid.uuid4().hex}", json.dumps(message))
+        """Sends a message; it is stored when this returns. The driver receives one process' messages in order."""
+        # The receiver sorts by key. A clock that is set back must not change the order.
+        self._last_sent_ns = max(time.time_ns(), self._last_sent_ns + 1)
+        self._store.put(f"{self._name}/{self._last_sent_ns:020d}-{uuid.uuid4().hex}", json.dumps(message))
 
     def receive(self) -> list[Any]:
-        """Those not received yet; empty if there are none."""
-        found = self._board.found(f"{self._name}/")
-        for key in found:
-            self._board.remove(key)
-        return [json.loads(found[key]) for key in sorted(found)]
+        """Returns the messages that have arrived since the last call; empty if there are none."""
+        messages = self._store.get_prefix(f"{self._name}/")
+        for key in messages:
+            self._store.delete(key)
+        return [json.loads(messages[key]) for key in sorted(messages)]
 
     def close(self) -> None:
-        """Forgets what nobody received, if the cluster is still there."""
+        """Deletes messages that nobody received. Does nothing when the cluster does not answer."""
         from ray.exceptions import RayError
 
         with contextlib.suppress(RayError):
-            self._board.remove_all(f"{self._name}/")
+            self._store.delete_prefix(f"{self._name}/")

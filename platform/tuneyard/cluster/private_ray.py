@@ -1,4 +1,4 @@
-"""A Ray that one process starts for itself, on the cores that its workers need: lean, and gone with that process."""
+"""A private Ray that one process starts for itself, without idle services, and that ends with the process."""
 
 from __future__ import annotations
 
@@ -6,81 +6,96 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
+
+LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable: with "0", Ray's processes listen on 127.0.0.1, on Linux too."""
 
 ENVIRONMENT = {
-    # Ray would listen on the machine's address, though nobody is to join.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # Nobody can ask for these, for it has no dashboard; each of its processes gathers them on the workers' cores.
+    # No other machine is to join.
+    LOOPBACK_ONLY: "0",
+    # Metrics: a private Ray has no dashboard to show them, and collecting them costs the workers CPU time.
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    # This machine is not taken away with notice.
+    # Cloud providers announce preemption; this machine is not preempted.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
-"""What its processes inherit, unless the environment says otherwise."""
+"""Environment variables that a private Ray's processes inherit, unless they are set already."""
 
-EXIT_S = 10.0
-"""A process of a Ray that has ended hangs after so long: others need one or two seconds."""
+EXIT_TIMEOUT_S = 10.0
+"""Seconds to wait for Ray's child processes before killing them. Healthy ones end within two seconds."""
 
 
 def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
-    """`ray.init` with the options; `log_monitor` says whether the driver shows the workers' logs."""
-    import ray
-    from ray._private import worker
+    """Calls `ray.init(address="local")` with the options and stops Ray's services that a private Ray does not need.
 
+    `log_monitor`: whether the driver prints the workers' logs.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    import ray
+    from ray._private import ray_constants, worker
+
+    # Ray reads this variable when it is imported, which may have been before.
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ[LOOPBACK_ONLY] == "1"
     ray.init(address="local", include_dashboard=False, **options)
-    # What Ray starts and a private one has no use for: some 120 MiB, and wake-ups on the workers' cores.
+    # Together these services take 120 MiB, and they wake up on the workers' cores.
     node = worker._global_node
-    node.kill_monitor(check_alive=False)  # the autoscaler's
-    node.kill_dashboard(check_alive=False)  # runs without a page when none was asked for
+    node.kill_monitor(check_alive=False)  # the autoscaler
+    node.kill_dashboard(check_alive=False)  # runs even with include_dashboard=False, without a page
     if not log_monitor:
         node.kill_log_monitor(check_alive=False)  # reads all logs ten times a second
 
 
 def is_private_ray() -> bool:
-    """Whether the connected Ray was started by this process, and ends with it."""
+    """Whether this process started the connected Ray, which then ends with the process."""
     from ray._private import worker
 
     return worker._global_node is not None and bool(worker._global_node.is_head())
 
 
 @contextlib.contextmanager
-def no_process_left() -> Iterator[None]:
-    """Ray ends within; then so does whatever its raylet had started and hangs.
+def killing_leftover_processes() -> Iterator[None]:
+    """Shut the private Ray down within this context: at its end, processes that Ray left behind are killed.
 
-    An actor may lock itself up in its exit, which Ray took for done (2.60, TrainController in ~Publisher).
+    Without it an actor may hang in its exit forever after Ray counted it as ended (Ray 2.60: TrainController, in
+    ~Publisher).
     """
-    started = _under_raylet() if is_private_ray() else []
+    import psutil
+
+    processes = _raylet_children() if is_private_ray() else []
     try:
         yield
-        deadline = time.monotonic() + EXIT_S
-        while any(map(_is_running, started)) and time.monotonic() < deadline:
+        deadline = time.monotonic() + EXIT_TIMEOUT_S
+        while any(map(_is_running, processes)) and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
-        for process in started:
+        for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 
 def _is_running(process: psutil.Process) -> bool:
+    import psutil
+
     try:
-        # Where the first process reaps nobody, as in some containers, the dead stay zombies.
+        # In containers whose first process does not reap children, ended processes remain as zombies.
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def _under_raylet() -> list[psutil.Process]:
+def _raylet_children() -> list[psutil.Process]:
+    """Returns every process below this node's raylet."""
+    import psutil
     from ray._private import worker
 
-    raylets = worker._global_node.all_processes.get("raylet", [])
-    found: list[psutil.Process] = []
-    for raylet in raylets:
+    children: list[psutil.Process] = []
+    for raylet in worker._global_node.all_processes.get("raylet", []):
         with contextlib.suppress(psutil.NoSuchProcess):
-            found += psutil.Process(raylet.process.pid).children(recursive=True)
-    return found
+            children += psutil.Process(raylet.process.pid).children(recursive=True)
+    return children

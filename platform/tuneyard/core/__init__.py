@@ -1,1 +1,1 @@
-"""Errors, strict configs, the home folder, ports, Ray resources."""
+"""Errors, config loading, paths, atomic writes, ports, Ray resources and the wording of messages."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, even after a crash."""
+"""File writes that are complete or absent, even after a crash."""
 
 from __future__ import annotations
 
@@ -8,11 +8,40 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) -> None:
-    """Replaces the file at `path` with `data`; a reader sees the old content or the new, never a part.
+    """Replaces the file at `path` with `data`. A reader sees the old content or the new content, never a mixture.
 
-    Text is written as UTF-8. `mode` sets the permission bits; None leaves them to the umask. The data and the folder's
-    entry are on the disk when this returns. Raises OSError when the disk refuses; `path` is unchanged then.
+    Text is written as UTF-8. `mode` sets the permission bits; None applies the umask. The data and the folder entry
+    are synced to the disk before this returns. Raises OSError if the write fails; `path` is then unchanged.
     """
+    temporary = _write_beside(path, data, mode)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def create_atomically(path: Path, data: bytes | str, *, mode: int | None = None) -> bool:
+    """Creates the file unless it exists; returns whether this call created it.
+
+    Of several processes that try at once, one creates the file, and no reader ever sees a part of it. Otherwise as
+    write_atomically.
+    """
+    temporary = _write_beside(path, data, mode)
+    try:
+        # Unlike a rename, a link fails where the name is taken.
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return True
+
+
+def _write_beside(path: Path, data: bytes | str, mode: int | None) -> Path:
+    """Writes the data to a new hidden file beside `path`, flushed to the disk."""
     content = data.encode("utf-8") if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
@@ -21,11 +50,10 @@ def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) 
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    return temporary
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the command lines share: arguments of a config, and errors without tracebacks."""
+"""Shared parts of all command lines: config arguments, exit codes, and errors printed without a traceback."""
 
 from __future__ import annotations
 
@@ -13,41 +13,54 @@ from typing import TypeAlias
 from tuneyard.core.errors import TuneyardError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""What `add_subparsers` gives."""
+"""The return type of `ArgumentParser.add_subparsers`."""
 
 
-def add_command(commands: Commands, name: str, what: str, epilog: str) -> argparse.ArgumentParser:
-    """A command whose help ends with `epilog` as it is written."""
-    return commands.add_parser(name, help=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_command(commands: Commands, name: str, summary: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Adds a subcommand. `summary`, without a full stop, is its line in the parent's help and begins its own help.
+
+    `epilog` ends its own help, line breaks kept.
+    """
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Adds --set."""
+    """Adds the option --set; its values are in `overrides`."""
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="override a field; repeatable",
+        help="override a field of the config; repeatable",
     )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds config, overrides, address and verbose."""
-    parser.add_argument("--config", type=Path, required=True, help="YAML file")
+    """Adds the options --config, --set, --address and --verbose."""
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of the config")
     add_overrides(parser)
     parser.add_argument(
-        "--address", help="Ray cluster; default: RAY_ADDRESS, a running one, or else a private one. `local`: private"
+        "--address",
+        help="address of the Ray cluster; default: RAY_ADDRESS, else a Ray that runs on this machine, else a new "
+        "private Ray; `local`: always a new private Ray",
     )
     parser.add_argument("--verbose", action="store_true", help="show the logs of Ray and of the workers")
 
 
 def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted.") -> int:
-    """Runs an entry point's action. The exit code: the int that it returns, else 0; 1 with a message for a
-    user's mistake; 130 on Ctrl-C or SIGTERM.
+    """Runs the action of an entry point and returns the exit code.
+
+    The code is the action's result if that is an int, else 0. A TuneyardError is printed and gives 1; Ctrl-C and
+    SIGTERM print `on_interrupt` and give 130.
     """
-    # Explicitly, because a shell starts background commands with SIGINT ignored.
+    # Set explicitly: a shell starts background commands with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -56,7 +69,8 @@ def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted."
         print(f"error: {e}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read the output has seen enough, as `| head` does; and no second complaint when Python ends.
+        # The reader of the output closed it, as `| head` does. Without a new stdout, Python would report the broken
+        # pipe again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

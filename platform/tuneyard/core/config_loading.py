@@ -1,4 +1,4 @@
-"""Loads a config from sparse YAML, with `--set a.b=c` on top."""
+"""Config loading: a YAML file with the fields that differ from the defaults, then `--set a.b=c` overrides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import absolute_path, expand_path
-from tuneyard.core.strict_config import ENV_PREFIX, StrictConfig
+from tuneyard.core.path_fields import ENV_PREFIX
+from tuneyard.core.strict_model import StrictConfig
 from tuneyard.core.wording import count_of, listed
 from tuneyard.core.yaml_files import parse_yaml
 
@@ -19,16 +20,16 @@ ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 
 
 def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -> ConfigT:
-    """The validated config of a YAML file (or `env:NAME`), with `a.b=value` overrides on top.
+    """The validated config of a YAML file or of `env:NAME`, after the overrides, each `a.b=value`.
 
-    Raises ConfigError that names the file, each wrong field and the fix.
+    Raises ConfigError with the file, every wrong field and the fix.
     """
     path = Path(expand_path(str(path)))
     text = _config_text(path)
     data = parse_yaml(text, str(path))
     data = {} if data is None else data
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping of fields, found a {type(data).__name__}.")
+        raise ConfigError(f"{path}: the top level must be a mapping of fields; found a {type(data).__name__}.")
     for override in overrides:
         _apply_override(data, override)
     try:
@@ -42,18 +43,20 @@ def _config_text(path: Path) -> str:
     if name.startswith(ENV_PREFIX):
         variable = name.removeprefix(ENV_PREFIX)
         if variable not in os.environ:
-            raise ConfigError(f"{name}: the environment has no variable {variable}.")
+            raise ConfigError(f"{name}: the environment variable {variable} is not set.")
         return os.environ[variable]
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as e:
-        raise ConfigError(f"{path}: no such config file. Look in jobs/configs/ and serve_apps/configs/.") from e
+        raise ConfigError(
+            f"{path}: no such config file. Shipped configs are in jobs/configs/ and serve_apps/configs/."
+        ) from e
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from e
+        raise ConfigError(f"{path}: the file cannot be read as UTF-8 text: {e}") from e
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
-    """Sets `a.b=value` in data; the value is read as YAML, so numbers and lists work."""
+    """Sets the field of `a.b=value` in `data`. The value is parsed as YAML, so it can be a number or a list."""
     dotted, equals, raw = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
@@ -62,54 +65,55 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     if isinstance(value, str) and value.startswith(("./", "../", "~/")):
         value = str(absolute_path(value))
     node: Any = data
-    for place, key in enumerate(keys):
-        where: Any = key
+    for depth, key in enumerate(keys):
+        index: Any = key
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
-                inside = ".".join(keys[:place])
+                parent = ".".join(keys[:depth])
                 raise ConfigError(
-                    f"--set {override}: {inside} is a list of {len(node)}: write {inside}.0 for its first."
+                    f"--set {override}: {parent} is a list with {count_of(len(node), 'item')}. "
+                    f"Write {parent}.0 for the first one."
                 )
-            where = int(key)
+            index = int(key)
         elif not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {keys[place - 1]} holds {node!r}, which has no fields.")
-        if place == len(keys) - 1:
-            node[where] = value
+            raise ConfigError(f"--set {override}: {keys[depth - 1]} is {node!r}, which has no fields.")
+        if depth == len(keys) - 1:
+            node[index] = value
         else:
-            node = node[where] if isinstance(node, list) else node.setdefault(where, {})
+            node = node[index] if isinstance(node, list) else node.setdefault(index, {})
 
 
 def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
-    """Pydantic's problems, one a line, with the known fields where a field is unknown."""
+    """Pydantic's problems, one per line. For an unknown field, the line names the known fields."""
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
+        field = ".".join(str(key) for key in problem["loc"]) or "(the whole file)"
         if problem["type"] == "extra_forbidden":
             known = ", ".join(_fields_at(cls, problem["loc"][:-1]))
-            lines.append(f"{where}: unknown field. Known here: {known}.")
+            lines.append(f"{field}: unknown field. Known here: {known}.")
         elif problem["type"] == "value_error":
-            # Ours, and they say themselves what was found.
-            lines.append(f"{where}: {problem['ctx']['error']}.")
+            # From Tuneyard's own validators, whose messages hold the value already.
+            lines.append(f"{field}: {problem['ctx']['error']}.")
         else:
-            lines.append(f"{where}: {problem['msg']} (found {problem['input']!r}).")
+            lines.append(f"{field}: {problem['msg']} (found {problem['input']!r}).")
     return f"{count_of(len(lines), 'problem')}\n{listed(lines)}"
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The config models of a type: `Model`, `Model | None`, `tuple[Model, ...]`."""
+    """The config models in a type such as `Model`, `Model | None` or `tuple[Model, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 def _fields_at(cls: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The field names of the config model at a path inside cls."""
-    for part in loc:
-        if isinstance(part, int):
+    """The field names of the config model at the path `loc` in `cls`; none if that is not exactly one model."""
+    for key in loc:
+        if isinstance(key, int):
             continue
-        field = cls.model_fields.get(part)
-        inner = _models_in(field.annotation) if field else []
-        if len(inner) != 1:
+        field = cls.model_fields.get(key)
+        models = _models_in(field.annotation) if field else []
+        if len(models) != 1:
             return []
-        cls = inner[0]
+        cls = models[0]
     return sorted(cls.model_fields)

@@ -1,37 +1,37 @@
-"""Every error that Tuneyard raises on purpose.
+"""The tree of Tuneyard's exceptions.
 
     TuneyardError
     ├── ConfigError               a config file, field or `--set` option is wrong
     ├── DatasetError              a dataset file is missing, broken or unusable
-    ├── CheckpointError           a checkpoint is missing, incomplete or not what it says
-    │   └── ParityError           a served prompt is not the one of training
+    ├── CheckpointError           a checkpoint is missing, incomplete or does not match its manifest
+    │   └── ParityError           a prompt is rendered differently in serving than in training
     ├── RegistryError             a model name, version or alias is unknown
-    ├── ClusterError              Ray cannot be reached or can never place the work
+    ├── ClusterError              Ray cannot be reached or its nodes can never hold the work
     ├── TrainingError             a training run failed or cannot be resumed
-    ├── StorageError              an object store refuses, or stays away
-    ├── StorageFullError          there is no room for a checkpoint
-    ├── PortInUseError            a port is taken
+    ├── StorageError              an object store refuses a request or cannot be reached
+    ├── StorageFullError          a disk or a quota is full
+    ├── PortInUseError            a port is in use
     ├── MissingDependencyError    an optional package is not installed
     └── RequestError              an API request is wrong (carries OpenAI's error fields)
         ├── ModelNotFoundError    no such model
         ├── AuthenticationError   no valid API key
-        ├── PermissionDeniedError the key may not do this
-        │   └── AdminKeyError     the route wants the admin key
-        ├── RateLimitError        over one of the key's limits (says when to try again)
-        ├── OverloadedError       the server has more to do than it can queue (the same)
-        ├── BodyTooLargeError     the request's body is over the limit
-        ├── AnswerTimeoutError    the answer took longer than the server gives one
-        └── EngineError           the engine failed or is gone
+        ├── PermissionDeniedError the API key lacks the permission
+        │   └── AdminKeyError     the route requires the admin key
+        ├── RateLimitError        the API key is over a limit (has retry_after_s)
+        ├── OverloadedError       the queue is full (has retry_after_s)
+        ├── BodyTooLargeError     the request's body is over the size limit
+        ├── AnswerTimeoutError    the answer took longer than the time limit
+        └── EngineError           the engine failed or stopped
 
-A message says what, where, what was found and the fix. All errors pickle: Ray carries them
-between processes, and an exception that does not pickle surfaces as a useless RayError.
+A message says what is wrong, where, what was found and how to fix it. All exceptions can be pickled, because Ray
+sends them between processes; one that cannot be pickled would arrive as a RayError without its message.
 """
 
 from __future__ import annotations
 
 
 class TuneyardError(Exception):
-    """The root. Entry points print its message without a traceback and exit with 1."""
+    """Base of all. Entry points print its message without a traceback and exit with code 1."""
 
 
 class ConfigError(TuneyardError):
@@ -43,11 +43,11 @@ class DatasetError(TuneyardError):
 
 
 class CheckpointError(TuneyardError):
-    """A checkpoint is missing, incomplete or not what its manifest says."""
+    """A checkpoint is missing, incomplete or does not match its manifest."""
 
 
 class ParityError(CheckpointError):
-    """A prompt as served differs from the prompt as trained; the message shows the first differing token."""
+    """Serving renders a prompt differently than training did; the message shows the first different token."""
 
 
 class RegistryError(TuneyardError):
@@ -55,7 +55,7 @@ class RegistryError(TuneyardError):
 
 
 class ClusterError(TuneyardError):
-    """Ray cannot be reached, or can never place the work."""
+    """Ray cannot be reached, or its nodes can never hold the work."""
 
 
 class TrainingError(TuneyardError):
@@ -63,26 +63,26 @@ class TrainingError(TuneyardError):
 
 
 class StorageError(TuneyardError):
-    """An object store refuses, or stays away for longer than we wait."""
+    """An object store refuses a request, or cannot be reached for longer than all retries take."""
 
 
 class StorageFullError(TuneyardError):
-    """There is no room for a checkpoint; nothing half-written is left visible."""
+    """A disk or a quota is full. No incomplete checkpoint is visible afterwards."""
 
 
 class PortInUseError(TuneyardError):
-    """A port that a server needs is taken."""
+    """A port that a server needs is in use."""
 
 
 class MissingDependencyError(TuneyardError):
-    """An optional package is not installed; the message names the extra that holds it."""
+    """An optional package is not installed; the message names the package or the extra to install."""
 
 
 class RequestError(TuneyardError):
     """An API request is wrong.
 
-    Carries what OpenAI's error object carries: `status_code` (HTTP), `error_type`, `param`
-    (the field at fault, dotted, or None) and `code` (a word for programs, or None).
+    Has the fields of OpenAI's error object: `error_type`, `param` (the dotted name of the wrong field, or None) and
+    `code` (an identifier for programs, or None); and the HTTP `status_code`.
     """
 
     status_code = 400
@@ -99,30 +99,30 @@ class RequestError(TuneyardError):
 
 
 class ModelNotFoundError(RequestError):
-    """The request names a model that is not served here."""
+    """The request names a model that this server does not serve."""
 
     status_code = 404
 
 
 class AuthenticationError(RequestError):
-    """The request carries no valid API key."""
+    """The request has no valid API key."""
 
     status_code = 401
 
 
 class PermissionDeniedError(RequestError):
-    """The request's key may not do this."""
+    """The request's API key lacks the permission."""
 
     status_code = 403
     error_type = "permission_error"
 
 
 class AdminKeyError(PermissionDeniedError):
-    """The route is for administrators, and the request does not carry their key."""
+    """The route is for administrators, and the request does not have their key."""
 
 
 class RateLimitError(RequestError):
-    """The request is over one of its key's limits; `retry_after_s` says when there is room again."""
+    """The request's API key is over one of its limits. `retry_after_s`: seconds until it is below the limit again."""
 
     status_code = 429
     error_type = "rate_limit_error"
@@ -134,7 +134,7 @@ class RateLimitError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The model's queue is full; `retry_after_s` says when to try again."""
+    """The model's queue is full. `retry_after_s`: seconds to wait before the next try."""
 
     status_code = 503
     error_type = "server_error"
@@ -142,13 +142,13 @@ class OverloadedError(RequestError):
 
 
 class BodyTooLargeError(RequestError):
-    """The request's body is over the limit."""
+    """The request's body is over the size limit."""
 
     status_code = 413
 
 
 class AnswerTimeoutError(RequestError):
-    """The answer took longer than the server gives one, waiting included."""
+    """The answer took longer than the time limit, which includes the time in the queue."""
 
     status_code = 504
     error_type = "timeout_error"

@@ -1,4 +1,4 @@
-"""Where Tuneyard keeps what it makes: models, runs, the embedded registry, caches."""
+"""The home folder for models, runs, the embedded registry and caches, and paths relative to it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 
 def tuneyard_home() -> Path:
-    """`$TUNEYARD_HOME`, or `.tuneyard` in the working directory; absolute, not necessarily existing."""
+    """`$TUNEYARD_HOME`, by default `.tuneyard` in the working directory; absolute. The folder may not exist yet."""
     return Path(os.environ.get("TUNEYARD_HOME") or ".tuneyard").expanduser().resolve()
 
 
 def expand_path(text: str) -> str:
-    """The text with environment variables and a leading `~` expanded; `$TUNEYARD_HOME` has a default.
+    """The text with environment variables and a leading `~` expanded. `$TUNEYARD_HOME` has a default.
 
-    A variable that is not set stays as it is written.
+    A variable that is not set stays in the text.
     """
     return os.path.expanduser(os.path.expandvars(text.replace("$TUNEYARD_HOME", str(tuneyard_home()))))  # noqa: PTH111
 
 
 def absolute_path(text: str | Path, base: Path | None = None) -> Path:
-    """expand_path, made absolute against `base`, by default the working directory."""
+    """The path, expanded by expand_path, absolute against `base`; None is the working directory."""
     return ((base or Path.cwd()) / expand_path(str(text))).resolve()

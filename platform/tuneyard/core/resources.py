@@ -1,4 +1,7 @@
-"""Whether a cluster's nodes can ever hold the work: Ray itself keeps what they cannot hold pending, without a word."""
+"""Whether a cluster's nodes are large enough for the requested resources.
+
+Ray keeps a request pending forever, without an error, if no node can ever hold it. Check before you submit.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +10,62 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GIB = 2**30
+"""Bytes in a GiB."""
+
 ACCELERATOR = "accelerator_type:"
-"""Prefix of the resource that a node has one of, when its GPUs are of that type."""
+"""Prefix of Ray's resource for a GPU type. A node with GPUs of that type has 1 of it."""
 
 Resources = Mapping[str, float]
-"""Amounts by Ray's resource names; `memory` in bytes."""
+"""Amounts by Ray's resource names; `memory` is in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """`count` processes, each of which takes `each` of one node."""
+class ResourceRequest:
+    """Resources for `count` equal processes; each process must fit on one node."""
 
     count: int
-    each: Resources
+    per_process: Resources
 
 
-def what_lacks(needs: Sequence[Need], nodes: Sequence[Resources]) -> str:
-    """What the nodes lack to hold all needs at once, each with both numbers; empty when they lack nothing.
+def describe_shortages(requests: Sequence[ResourceRequest], nodes: Sequence[Resources]) -> str:
+    """What the nodes lack to hold all requests at the same time, with the needed and available amounts; "" if nothing.
 
-    Exact for needs of one kind; of several it may miss that they do not fit side by side, and never refuses what fits.
+    Exact for one request. With several requests, "" is not a guarantee: it can miss that they do not fit side by
+    side. It never reports a shortage for requests that fit.
     """
-    lacks = _lacking_in_all(needs, nodes)
-    lacks += [text for need in needs if not lacks and (text := _lacking_per_node(need, nodes))]
-    return "; ".join(lacks)
+    shortages = _total_shortages(requests, nodes)
+    shortages += [text for request in requests if not shortages and (text := _node_shortage(request, nodes))]
+    return "; ".join(shortages)
 
 
-def _lacking_in_all(needs: Sequence[Need], nodes: Sequence[Resources]) -> list[str]:
-    lacks = []
-    for name in dict.fromkeys(name for need in needs for name in need.each):
-        needed = sum(need.count * need.each.get(name, 0.0) for need in needs)
-        there = sum(node.get(name, 0.0) for node in nodes)
-        if there < needed * (1 - 1e-9):
-            lacks.append(f"{name}: {_amount(name, needed)} needed, {_amount(name, there)} there")
-    return lacks
+def _total_shortages(requests: Sequence[ResourceRequest], nodes: Sequence[Resources]) -> list[str]:
+    """Resources of which all nodes together have too little."""
+    shortages = []
+    for name in dict.fromkeys(name for request in requests for name in request.per_process):
+        needed = sum(request.count * request.per_process.get(name, 0.0) for request in requests)
+        available = sum(node.get(name, 0.0) for node in nodes)
+        if available < needed * (1 - 1e-9):
+            shortages.append(f"{name}: {_amount(name, needed)} needed, {_amount(name, available)} available")
+    return shortages
 
 
-def _lacking_per_node(need: Need, nodes: Sequence[Resources]) -> str:
-    each = {name: amount for name, amount in need.each.items() if amount > 0}
-    fitting = sum(_how_many(each, node) for node in nodes)
-    if not each or fitting >= need.count:
+def _node_shortage(request: ResourceRequest, nodes: Sequence[Resources]) -> str:
+    """Why too few processes of the request fit on single nodes; "" if enough fit."""
+    per_process = {name: amount for name, amount in request.per_process.items() if amount > 0}
+    fitting = sum(_process_capacity(per_process, node) for node in nodes)
+    if not per_process or fitting >= request.count:
         return ""
-    wanted = ", ".join(f"{name} {_amount(name, amount)}" for name, amount in each.items())
-    largest = ", ".join(f"{name} {_amount(name, max(n.get(name, 0) for n in nodes))}" for name in each)
+    needed = ", ".join(f"{name} {_amount(name, amount)}" for name, amount in per_process.items())
+    largest = ", ".join(f"{name} {_amount(name, max(n.get(name, 0) for n in nodes))}" for name in per_process)
     return (
-        f"{need.count} × ({wanted}), each on one node: {fitting} fit{'s' if fitting == 1 else ''}; "
-        f"the most that a node has: {largest}"
+        f"{request.count} × ({needed}), each on one node: {fitting} fit{'s' if fitting == 1 else ''}; "
+        f"the largest amounts on any node: {largest}"
     )
 
 
-def _how_many(each: Resources, node: Resources) -> int:
-    return min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in each.items())
+def _process_capacity(per_process: Resources, node: Resources) -> int:
+    """How many processes fit on the node."""
+    return min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in per_process.items())
 
 
 def _amount(name: str, value: float) -> str:

@@ -1,6 +1,6 @@
-"""What the library knows of the programs above it, which it never imports: their module names and one line of output.
+"""Module names and the progress line of the programs in jobs, serve_apps and ui, which the library must not import.
 
-`tests/test_room_commands.py` holds every name and the line's form against the programs themselves.
+`tests/test_room_commands.py` compares them with the programs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHAT_PAGE = "ui"
 
 PROGRESS_PREFIX = "training: "
 PROGRESS_LINE = re.compile(rf"{PROGRESS_PREFIX}step (?P<step>\d+)/(?P<total>\d+)  (?P<rest>.*)")
-"""A run's progress in a job's log, where no terminal shows its bar."""
+"""A line of a job's log that reports the training's progress; written where no terminal shows a progress bar."""
 
 
 def progress_line(step: int, total_steps: int, rest: str) -> str:

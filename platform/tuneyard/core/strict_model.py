@@ -1,4 +1,4 @@
-"""Pydantic base models that refuse unknown fields."""
+"""Pydantic base models that reject unknown fields."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from pydantic import BaseModel, ConfigDict
 
 
 class StrictModel(BaseModel):
-    """Refuses unknown fields. A docstring under a field describes it in the schema."""
+    """Rejects unknown fields. The docstring under a field becomes its description in the JSON schema."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class FrozenModel(StrictModel):
-    """Refuses unknown fields, and changes after loading."""
+    """Rejects unknown fields, and assignments after validation."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class StrictConfig(FrozenModel):
+    """Base of all config models: unknown fields are errors, and values cannot change after loading."""

@@ -1,19 +1,21 @@
-"""Lists and counts in messages, worded alike everywhere."""
+"""Counts, lists and values in messages, in one wording."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+MAX_VALUE_CHARACTERS = 80
+
 
 def count_of(number: int, noun: str) -> str:
-    """`1 problem`, `3 problems`; the plural takes an s."""
+    """`1 problem`, `3 problems`; the plural is the noun with an s."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def first_of(names: Sequence[str], limit: int = 3, total: int | None = None) -> str:
-    """Up to `limit` names and how many more there are: `a, b, c and 4 more`; `none` for no names.
+    """The first `limit` names and the number of the others: `a, b, c and 4 more`; `none` for no names.
 
-    `total` is the number of all names where `names` holds only some of them.
+    `total` is the number of all names, if `names` holds only some of them.
     """
     if not names:
         return "none"
@@ -22,6 +24,12 @@ def first_of(names: Sequence[str], limit: int = 3, total: int | None = None) -> 
 
 
 def listed(lines: Sequence[str], total: int | None = None) -> str:
-    """One line each, indented by two spaces; `total` counts the lines that are not shown too."""
+    """The lines, each indented by two spaces, and a last line `… and 4 more` if `total` is larger than their number."""
     more = (len(lines) if total is None else total) - len(lines)
     return "\n".join(f"  {line}" for line in [*lines, *([f"… and {more:,} more"] if more > 0 else [])])
+
+
+def short_repr(value: object) -> str:
+    """The value's `repr`, cut to MAX_VALUE_CHARACTERS characters."""
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 3] + "…"

@@ -1,4 +1,4 @@
-"""YAML that refuses duplicate keys, which PyYAML drops without a word."""
+"""YAML parsing that rejects duplicate keys; PyYAML silently keeps only the last one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tuneyard.core.errors import ConfigError
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The single document in `text`, read as YAML 1.2; None when there is none.
+    """The single document in `text`, parsed as YAML 1.2; None if the text holds none.
 
-    Raises ConfigError that names `source` and the line for broken YAML and for a key that stands twice in a mapping.
+    Raises ConfigError with `source` and the line for invalid YAML and for a key that a mapping holds twice.
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -22,7 +22,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def _explain(error: YAMLError) -> str:
-    """Where and what, without ruamel.yaml's quotation of the source and its advice on duplicate keys."""
+    """The line and the problem, without the source excerpt and the hint on duplicate keys that ruamel.yaml adds."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:
         return f": not valid YAML: {error}"

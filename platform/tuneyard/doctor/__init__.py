@@ -1,1 +1,1 @@
-"""What is wrong with a cluster, a node, a cluster file or a Kubernetes manifest."""
+"""Checks of a cluster, a node, a cluster file or a Kubernetes manifest."""

@@ -1,6 +1,6 @@
-"""`python -m tuneyard.doctor.cluster_doctor`: what is wrong with the Ray cluster that this runs on.
+"""`python -m tuneyard.doctor.cluster_doctor`: checks the Ray cluster that this process runs on.
 
-It runs as a job's entrypoint, or on the head by hand.
+`tuneyard cluster doctor` submits it as a job; it can also be run by hand on the head.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,108 +17,100 @@ from tuneyard.cluster.connection import connect_ray
 from tuneyard.core.command import run_command
 from tuneyard.core.errors import StorageError
 from tuneyard.core.home import tuneyard_home
-from tuneyard.doctor.cluster_checks import SEVERITIES, Finding, Reach, diagnose
+from tuneyard.doctor.access_checks import check_access
+from tuneyard.doctor.dashboard_probe import DashboardProbe, probe_dashboard
+from tuneyard.doctor.findings import Finding, findings_table, merge_findings
+from tuneyard.doctor.node_checks import check_answers, check_nodes
+from tuneyard.doctor.node_facts import NodeFacts
 from tuneyard.doctor.node_probe import probe_nodes
-from tuneyard.storage.folder import StorageFolder, is_uri
 
-ASKED = "/api/jobs/"
-"""What runs code on an open cluster; asked with GET it lists jobs."""
-WIDTH = 116
+EPILOG = """\
+Exit code 1 when there is an error among the findings.
+
+examples:
+  python -m tuneyard.doctor.cluster_doctor
+  python -m tuneyard.doctor.cluster_doctor --path /mnt/tuneyard --path s3://bucket/tuneyard
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; the exit code is 1 when there is an error among the findings."""
+    """Entry point; returns 1 when there is an error among the findings, else 0."""
     parser = argparse.ArgumentParser(
-        prog="python -m tuneyard.doctor.cluster_doctor", description="Checks a Ray cluster."
+        prog="python -m tuneyard.doctor.cluster_doctor",
+        description="Checks the Ray cluster on this machine and reports each problem with its place and its fix.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="for programs: findings, facts of the nodes, the dashboard")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: the findings, the facts of every node, the dashboard's answers"
+    )
     parser.add_argument(
         "--path",
         dest="paths",
         action="append",
         default=[],
         metavar="P",
-        help="a file or folder that all nodes should see; $VAR and ~ expand on each node; repeatable",
+        help="a file or folder that all nodes should share, or a URI; $VAR and ~ expand on each node; repeatable",
     )
-    parser.add_argument("--timeout-s", type=float, default=60.0, help="for the nodes to answer; default: %(default)s")
+    parser.add_argument(
+        "--timeout-s", type=float, default=60.0, metavar="S", help="seconds for the nodes to answer (default: 60)"
+    )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _examine(arguments))
 
 
-def reach_dashboard(*, timeout_s: float = 10.0) -> Reach:
-    """The connected cluster's dashboard, asked without a token, and with this process' token if it has one."""
-    import ray
-    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+def diagnose(
+    facts: Sequence[NodeFacts], probe: DashboardProbe, storage_findings: Sequence[Finding] = ()
+) -> list[Finding]:
+    """Returns every finding about the cluster, errors first; checks that passed are findings with severity ok.
 
-    dashboard = ray._private.worker.get_dashboard_url()
-    if not dashboard:
-        return Reach()
-    headers = get_auth_headers_if_auth_enabled({})
-    return Reach(
-        dashboard=dashboard,
-        status_without_token=_status(dashboard, {}, timeout_s),
-        status_with_token=_status(dashboard, headers, timeout_s) if headers else None,
-    )
-
-
-def findings_table(findings: Sequence[Finding]) -> str:
-    """The findings for people: severity and what in columns; where and the fix below."""
-    lines = []
-    for finding in findings:
-        if finding.severity == "ok":
-            lines.append(f"ok       {finding.what} ({finding.where})")
-            continue
-        rows = (f"{finding.severity:<9}", finding.what), ("  where  ", finding.where), ("  fix    ", finding.fix)
-        for head, text in rows:
-            lines += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * 9, break_on_hyphens=False)
-    errors, warnings, right = (sum(f.severity == severity for f in findings) for severity in SEVERITIES)
-    return "\n".join([*lines, f"errors: {errors}, warnings: {warnings}, ok: {right}"])
+    `storage_findings` are added as they are.
+    """
+    answered = [fact for fact in facts if not fact.problem]
+    findings = [*check_answers(facts), *check_access(answered, probe), *check_nodes(answered), *storage_findings]
+    return merge_findings(findings)
 
 
 def _examine(arguments: argparse.Namespace) -> int:
+    from tuneyard.storage.location import is_uri
+
     connect_ray("auto")
     for path in arguments.paths:
         if path == str(tuneyard_home()):
-            # As every run does.
+            # Every run creates this folder, so its absence is no finding.
             Path(path).mkdir(parents=True, exist_ok=True)
     facts = probe_nodes([path for path in arguments.paths if not is_uri(path)], timeout_s=arguments.timeout_s)
-    reach = reach_dashboard()
-    findings = diagnose(facts, reach, [_object_store(path) for path in arguments.paths if is_uri(path)])
+    probe = probe_dashboard()
+    findings = diagnose(facts, probe, [_check_object_store(path) for path in arguments.paths if is_uri(path)])
     if arguments.json:
-        answer = {
+        report = {
             "findings": [asdict(finding) for finding in findings],
             "nodes": [asdict(fact) for fact in facts],
-            "dashboard": asdict(reach),
+            "dashboard": asdict(probe),
         }
-        print(json.dumps(answer, indent=2))
+        print(json.dumps(report, indent=2))
     else:
         print(findings_table(findings))
     return int(any(finding.severity == "error" for finding in findings))
 
 
-def _object_store(location: str) -> Finding:
-    """Asked from here only: nodes differ in it when their credentials do."""
+def _check_object_store(location: str) -> Finding:
+    """Writes and reads an object from this node. Other nodes may still lack the credentials."""
+    from tuneyard.storage.folder import StorageFolder
+
     marker = f".tuneyard-seen-{uuid.uuid4().hex}"
     try:
         folder = StorageFolder.open(location)
         folder.write(marker, b"seen")
-        found = folder.read(marker)
+        content = folder.read(marker)
         folder.filesystem.delete_file(f"{folder.path}/{marker}")
     except (StorageError, OSError) as e:
         fix = "Give the nodes' role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the right to read and write there."
         return Finding("error", f"{location} cannot be written and read: {e}", "this node", fix)
-    what = f"{location} is written and read" if found == b"seen" else f"{location} gives back something else"
-    return Finding("ok" if found == b"seen" else "error", what, "this node")
-
-
-def _status(dashboard: str, headers: dict[str, str], timeout_s: float) -> int | None:
-    import httpx
-
-    try:
-        # Not through a proxy: what is asked is who answers in the cluster's own network.
-        return httpx.get(f"http://{dashboard}{ASKED}", headers=headers, timeout=timeout_s, trust_env=False).status_code
-    except httpx.HTTPError:
-        return None
+    if content != b"seen":
+        fix = "Check that no other program writes there, and that the store is consistent."
+        return Finding("error", f"{location} returns other content than was written", "this node", fix)
+    return Finding("ok", f"{location} can be written and read", "this node")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What one node knows about itself. Runs on the node, pickled by value: it needs Ray there, but no Tuneyard."""
+"""Gathers the facts of the node that it runs on. Ray sends this module as code, so a node needs no Tuneyard to run it.
+
+It must import nothing but the standard library and what Ray itself installs (psutil).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import shutil
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,22 +33,26 @@ COMPONENTS = (
     ("ProxyActor", "serve proxy"),
     ("haproxy", "serve proxy"),
 )
-"""What a command line of Ray 2.60 begins with, and whose it is; all others are workers and what they started."""
+"""Marks in the command lines of Ray 2.60's processes, with the component. All other processes are workers."""
 FINGERPRINT_BYTES = 1 << 20
+"""Bytes at each end of a file that its fingerprint covers."""
 
 
-def gather_facts(paths: dict[str, str], marker: str, session: str, gcs_address: str, is_head: bool) -> dict[str, Any]:
-    """The facts of the node that this runs on, as NodeFacts and its parts name them.
+def gather_facts(
+    paths: dict[str, str], marker: str, head_marks: tuple[str, ...], find_token_file: Callable[[], Path]
+) -> dict[str, Any]:
+    """Returns the facts of this node, with the fields of NodeFacts, Listener and PathFacts as keys.
 
-    `paths` holds what `fingerprint` found of each for the driver.
+    `paths` maps each path to the driver's fingerprint of it. `head_marks` are texts in the command lines of the head's
+    own processes, which no raylet started; empty on other nodes. `find_token_file` returns where Ray's token file is.
     """
-    token = token_file()
+    token = find_token_file()
     has_token = os.access(token, os.F_OK)
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "driver_gpus": _driver_gpus(),
         "pci_gpus": _pci_gpus(),
-        "listeners": _listeners((session, gcs_address) if is_head else ()),
+        "listeners": _listeners(head_marks),
         "paths": [_path_facts(path, expected, marker) for path, expected in paths.items()],
         "token_file": str(token),
         "token_mode": token.stat().st_mode & 0o777 if has_token else None,
@@ -53,20 +61,20 @@ def gather_facts(paths: dict[str, str], marker: str, session: str, gcs_address: 
 
 
 def wall_clock() -> float:
-    """Seconds since 1970, as this node has it."""
+    """Returns this node's clock in seconds since 1970."""
     return time.time()
 
 
 def expand(path: str) -> Path:
-    """The path with this process' variables and home."""
+    """Returns the path with this node's variables and `~` expanded."""
     return Path(os.path.expandvars(path)).expanduser()
 
 
 def fingerprint(path: Path, marker: str) -> str:
-    """What tells whether two machines see the same file or folder; empty when it is not there.
+    """Returns a text that is equal on two machines that see the same file or folder; empty if it does not exist.
 
-    Of a folder: the marker file's content, or without one the names and sizes in it. Of a file: a hash of its size and
-    of its first and last MiB.
+    For a folder, the marker file's content, or without one a hash of the names and sizes of its files. For a file, a
+    hash of its size and of its first and last FINGERPRINT_BYTES.
     """
     try:
         if path.is_dir():
@@ -85,20 +93,15 @@ def fingerprint(path: Path, marker: str) -> str:
         return ""
 
 
-def token_file() -> Path:
-    """Where Ray's token lies, if it lies in a file."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-
-
 def component_of(command: list[str]) -> str:
-    """Which of Ray's processes has this command line."""
-    # Only its beginning: the raylet's holds the command lines of all that it starts.
+    """Returns the component of Ray whose process has this command line."""
+    # Only the beginning counts: the raylet's command line contains those of the processes that it starts.
     start = " ".join(command[:3])
     return next((name for part, name in COMPONENTS if part in start), "worker")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether only this machine can reach a port on the address."""
     return ipaddress.ip_address(address.removeprefix("::ffff:").split("%")[0]).is_loopback
 
 
@@ -110,7 +113,10 @@ def _version(package: str) -> str | None:
 
 
 def _driver_gpus() -> int:
-    """Not PyTorch's count: Ray hides the GPUs from a task that asked for none."""
+    """Returns the number of GPUs that the NVIDIA driver lists.
+
+    PyTorch's count would be 0: Ray hides the GPUs from a task that requests none.
+    """
     if shutil.which("nvidia-smi") is None:
         return len(list(Path("/dev").glob("nvidia[0-9]*")))
     try:
@@ -121,53 +127,53 @@ def _driver_gpus() -> int:
 
 
 def _pci_gpus() -> int:
-    """NVIDIA's display controllers (PCI class 03), with a driver or without one."""
-    found = 0
+    """Returns the number of NVIDIA's display controllers (PCI class 03), with or without a driver."""
+    count = 0
     for vendor in Path("/sys/bus/pci/devices").glob("*/vendor"):
         with contextlib.suppress(OSError):
             kind = vendor.with_name("class").read_text()
-            found += vendor.read_text().strip() == "0x10de" and kind.startswith("0x03")
-    return found
+            count += vendor.read_text().strip() == "0x10de" and kind.startswith("0x03")
+    return count
 
 
-def _listeners(marks_of_the_head: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Ports beyond loopback of this worker's raylet and all below it; on the head also of what carries its marks."""
+def _listeners(head_marks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Returns the ports beyond loopback of this node's raylet, its descendants, and the processes with a head mark."""
     import psutil
 
-    # Not its parent's: what a runtime environment starts a worker with may stand between.
+    # Not psutil's parent(): a runtime environment may start a worker through another process.
     raylet = psutil.Process(int(os.environ["RAY_RAYLET_PID"]))
     processes = [raylet, *raylet.children(recursive=True)]
-    for process in psutil.process_iter() if marks_of_the_head else ():
+    for process in psutil.process_iter() if head_marks else ():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
-            if any(mark in part for mark in marks_of_the_head for part in command):
+            if any(mark in part for mark in head_marks for part in command):
                 processes += [process] if component_of(command) not in ("raylet", "worker") else []
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    listeners: dict[tuple[str, int], dict[str, Any]] = {}
     for process in processes:
         with contextlib.suppress(psutil.Error):
             component = component_of(process.cmdline())
             for socket in process.net_connections("tcp"):
                 if socket.status == psutil.CONN_LISTEN and not is_loopback(socket.laddr.ip):
                     key = (socket.laddr.ip, socket.laddr.port)
-                    # A child may hold its parent's socket: the parent comes first.
-                    found.setdefault(key, {"component": component, "address": key[0], "port": key[1]})
-    return list(found.values())
+                    # A child may inherit its parent's socket. The parent comes first and is reported.
+                    listeners.setdefault(key, {"component": component, "address": key[0], "port": key[1]})
+    return list(listeners.values())
 
 
 def _path_facts(path: str, expected: str, marker: str) -> dict[str, Any]:
-    here = expand(path)
+    expanded = expand(path)
     return {
         "path": path,
-        "expanded": str(here),
-        # Unlike Path.exists, no error where a folder above may not be entered.
-        "exists": os.access(here, os.F_OK),
-        "writable": _is_writable(here),
-        "same_content": bool(expected) and fingerprint(here, marker) == expected,
+        "expanded": str(expanded),
+        # Unlike Path.exists, os.access raises no error when a parent folder may not be entered.
+        "exists": os.access(expanded, os.F_OK),
+        "writable": _is_writable(expanded),
+        "same_content": bool(expected) and fingerprint(expanded, marker) == expected,
     }
 
 
 def _is_writable(path: Path) -> bool:
-    """Tried out for a folder: on network file systems its mode does not tell."""
+    """Whether this process can write there. For a folder it tries: on network file systems the mode does not tell."""
     trial = path / f".tuneyard-writable-{uuid.uuid4().hex}"
     try:
         if not path.is_dir():
@@ -180,7 +186,7 @@ def _is_writable(path: Path) -> bool:
 
 
 def _others_reach(path: Path) -> bool:
-    """Whether the group or others may read the file, all folders above it considered."""
+    """Whether the group or others can read the file, considering the modes of all folders above it."""
     allowed = path.stat().st_mode & 0o044
     for folder in path.resolve().parents:
         mode = folder.stat().st_mode

@@ -1,4 +1,4 @@
-"""What the nodes of a Ray cluster answered when they were asked (tuneyard.doctor.node_probe)."""
+"""What the probe of a node returns (tuneyard.doctor.node_probe)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Listener:
-    """A TCP port that one of Ray's processes listens on, beyond loopback."""
+    """A TCP port beyond loopback that one of Ray's processes listens on."""
 
     component: str
     address: str
@@ -17,19 +17,20 @@ class Listener:
 
 @dataclass(frozen=True)
 class PathFacts:
-    """A path as one node sees it; `expanded` is what its variables and `~` became there."""
+    """A path as one node sees it."""
 
     path: str
     expanded: str
+    """The path after the node's variables and `~` were expanded."""
     exists: bool
     writable: bool
     same_content: bool
-    """Whether it holds there what it holds for the driver."""
+    """Whether the node sees the same content there as the driver."""
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node answered. With a `problem` it did not, and only the fields before that one, Ray's own, count."""
+    """The facts of one node. If `problem` is not empty, the node did not answer and only the fields above it count."""
 
     node_id: str
     ip: str
@@ -37,23 +38,25 @@ class NodeFacts:
     is_head: bool
     ray_gpus: float
     problem: str = ""
+    """Why the node did not answer."""
     versions: Mapping[str, str | None] = field(default_factory=dict)
-    """Of python and of packages; None where one is not installed."""
+    """Versions of python and of packages; None for a package that is not installed."""
     driver_gpus: int = 0
+    """GPUs that the NVIDIA driver lists."""
     pci_gpus: int = 0
-    """NVIDIA GPUs in the machine, whether a driver runs or not; a container without GPUs sees them as well."""
+    """NVIDIA GPUs in the machine, with or without a driver. A container without GPUs sees them too."""
     listeners: tuple[Listener, ...] = ()
     clock_offset_s: float | None = None
-    """How far this node's clock is ahead of the driver's, give or take `clock_uncertainty_s`."""
+    """Seconds that this node's clock is ahead of the driver's, within `clock_uncertainty_s`; None if unknown."""
     clock_uncertainty_s: float = 0.0
     paths: tuple[PathFacts, ...] = ()
     token_file: str = ""
     token_mode: int | None = None
-    """None without a token file."""
+    """Permission bits of the token file; None without one."""
     token_is_exposed: bool = False
-    """Whether the group or others can read it."""
+    """Whether the group or others can read the token file."""
 
     @property
     def name(self) -> str:
-        """For people; several nodes may share a machine."""
+        """Address, host name and node id, because several nodes may share a machine."""
         return f"{self.ip} ({self.hostname}, node {self.node_id[:6]})"

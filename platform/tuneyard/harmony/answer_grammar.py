@@ -1,7 +1,7 @@
-"""A grammar for a whole harmony answer: reasoning is free, the final message or the call is held to its schema.
+"""Grammars for whole harmony answers: free reasoning, then a final message or a call that follows its JSON schema.
 
-Written for llguidance (https://github.com/guidance-ai/llguidance, docs/syntax.md), where special tokens are terminals
-of their own and no text can ever match one. It begins after the prompt's `<|start|>assistant`.
+The grammars are for llguidance (https://github.com/guidance-ai/llguidance, docs/syntax.md), in which special tokens are
+terminals of their own that no text can match. A grammar begins behind the prompt's `<|start|>assistant`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Literal
 from tuneyard.chats.messages import ChatTool
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
-_SPACING = {"x-guidance": {"whitespace_pattern": r"[ \n]{0,40}"}}
-"""Enough to indent with, and no endless blanks, into which models fall when a grammar lets them."""
+_WHITESPACE = {"x-guidance": {"whitespace_pattern": r"[ \n]{0,40}"}}
+"""Enough for indentation. Without a limit, models can fall into writing whitespace without end."""
 
 _HEAD = r"""%llguidance {}
 start: (analysis | preamble)* ending
@@ -33,14 +33,14 @@ def answer_grammar(
 ) -> str:
     """The grammar of an answer that ends with a final message, with a call of one of `tools`, or with either.
 
-    `schema`: JSON schema of the final message; None leaves it free text. A tool without parameters takes any object.
+    `schema` is the JSON schema of the final message; None allows any text. A tool without parameters takes any object.
     """
     endings = []
     rules = [_HEAD]
     if ending in ("answer", "either"):
         endings.append("final")
         rules.append('final: <|channel|> "final" json <|message|> body <|return|>\n')
-        rules.append("body: TEXT\n" if schema is None else f"body: {_json(schema)}\n")
+        rules.append("body: TEXT\n" if schema is None else f"body: {_json_rule(schema)}\n")
     if ending in ("call", "either"):
         for number, tool in enumerate(tools):
             endings.append(f"call{number}")
@@ -48,11 +48,11 @@ def answer_grammar(
             rules.append(
                 f'call{number}: ({json.dumps(recipient)} <|channel|> "commentary" '
                 f"| <|channel|> {json.dumps('commentary' + recipient)}) json <|message|> args{number} <|call|>\n"
-                f"args{number}: {_json(tool.function.parameters or ANY_OBJECT)}\n"
+                f"args{number}: {_json_rule(tool.function.parameters or ANY_OBJECT)}\n"
             )
     rules.append(f"ending: {' | '.join(endings)}\n")
     return "".join(rules)
 
 
-def _json(schema: dict[str, Any]) -> str:
-    return f"%json {json.dumps(schema | _SPACING)}"
+def _json_rule(schema: dict[str, Any]) -> str:
+    return f"%json {json.dumps(schema | _WHITESPACE)}"

@@ -1,9 +1,8 @@
-"""Token stream of a model's answer -> text per channel, whatever the model writes.
+"""Parses the token stream of a model's answer into text per channel; malformed streams do not raise.
 
-openai-harmony's own StreamableParser raises in mid-stream on malformed output and lets raw special
-tokens through as content (openai/harmony issues 38, TensorRT-LLM issue 9256). This one recovers
-instead, says so in `malformed`, and never hands out a special token. On well-formed streams the two
-agree; a property test holds them against each other.
+openai-harmony's StreamableParser raises in the middle of a malformed stream and returns raw special tokens as content
+(openai/harmony issue 38, TensorRT-LLM issue 9256). This parser recovers, sets `malformed`, and never returns a special
+token. Both agree on well-formed streams; a property test compares them.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from tuneyard.harmony.vocabulary import ModelVocabulary
 
 CHANNELS = ("analysis", "commentary", "final")
 MAX_HEADER_CHARACTERS = 200
-"""A header longer than this is not a header: the model writes plain text."""
+"""A longer header is not a header: the model wrote plain text in its place."""
 
 _RECIPIENT = re.compile(r"\bto=(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
-    """A piece of text, with the channel and recipient of the message that it belongs to."""
+    """A piece of a message's text, with the channel and the recipient of the message."""
 
     channel: str
     recipient: str | None
@@ -40,12 +39,12 @@ class _State(enum.Enum):
 
 
 class HarmonyStreamParser:
-    """Parses one completion; the prompt ended with `<|start|>assistant`.
+    """Parses one completion of a prompt that ends with `<|start|>assistant`.
 
-    Feed ids in any portions, then call `finish` once. `malformed` tells whether anything was off
-    harmony's format so far; `reasoning_tokens` counts the tokens inside analysis messages;
-    `complete` tells whether the model closed its answer with `<|return|>` or `<|call|>`. `was_answer`: the last token
-    that was fed is one of the final message's text.
+    Call `feed` with any number of ids at a time, then `finish` once. Attributes, up to the last id fed:
+    `malformed`: whether the stream broke harmony's format; `complete`: whether the model ended its answer with
+    `<|return|>` or `<|call|>`; `reasoning_tokens`: the number of tokens inside analysis messages; `was_answer`: whether
+    the last id is a token of the final message's text.
     """
 
     def __init__(self, vocabulary: ModelVocabulary) -> None:
@@ -64,7 +63,7 @@ class HarmonyStreamParser:
         self.was_answer = False
 
     def feed(self, token_ids: Iterable[int]) -> list[ContentDelta]:
-        """The text that these tokens complete, in order. Never raises on any ids."""
+        """The text that becomes complete with these ids, in order. Never raises, whatever the ids are."""
         deltas: list[ContentDelta] = []
         for token_id in token_ids:
             special = self._vocabulary.special_name(token_id)
@@ -81,7 +80,7 @@ class HarmonyStreamParser:
         return deltas
 
     def finish(self) -> list[ContentDelta]:
-        """The text still held back: an incomplete character, or an answer that never had a header."""
+        """Ends the stream and returns the rest of the text: an incomplete character, or an answer without a header."""
         deltas: list[ContentDelta] = []
         self._emit(deltas, self._decoder.decode(b"", final=True))
         if self._state is _State.HEADER and self._first_message and self._channel_header is None and self._header:
@@ -90,7 +89,7 @@ class HarmonyStreamParser:
         return deltas
 
     def _emit(self, deltas: list[ContentDelta], text: str) -> None:
-        """Routes decoded text to the header, or to the content of the current message."""
+        """Adds decoded text to the header or to the content of the current message."""
         if not text:
             return
         if self._state is _State.HEADER:
@@ -108,7 +107,7 @@ class HarmonyStreamParser:
             deltas.append(ContentDelta(self._channel, self._recipient, text))
 
     def _take_header_as_answer(self, deltas: list[ContentDelta]) -> None:
-        """The model wrote plain text where a header belongs: that text is its answer."""
+        """Treats the header as the answer: the model wrote plain text in its place."""
         text = self._header + (self._channel_header or "")
         self.malformed = True
         self._open_message("final", None)
@@ -147,7 +146,7 @@ class HarmonyStreamParser:
         self._header, self._channel_header, self._first_message = "", None, False
 
     def _close_header(self) -> None:
-        """Reads role, channel and recipient out of the header that ends here."""
+        """Parses role, channel and recipient from the complete header and opens the message."""
         role = "assistant" if self._first_message else self._header.strip().split(" ", 1)[0]
         words = (self._channel_header or "").split()
         channel = words[0] if words else ""
@@ -155,7 +154,7 @@ class HarmonyStreamParser:
         if channel not in CHANNELS or role != "assistant":
             self.malformed = True
         self._open_message(channel if channel in CHANNELS else "final", recipient.group(1) if recipient else None)
-        # The model plays another role (it invents the user's next turn): not an answer.
+        # A message of another role, such as an invented next user message, is not part of the answer.
         self._muted = role != "assistant"
 
     def _open_message(self, channel: str, recipient: str | None) -> None:

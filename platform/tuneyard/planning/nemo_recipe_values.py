@@ -1,4 +1,4 @@
-"""What a config sets in NeMo's recipe, by NeMo's own field names. Plain values: no NeMo is needed to look at them."""
+"""The values that a config sets in NeMo's recipe, by NeMo's field names. They can be printed without NeMo."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tuneyard.planning.nemo_parallelism import plan_batch, resolve_parallelism
 
 
 def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
-    """Fields of the run.Partial of `llm.finetune`, dotted, with their values.
+    """Returns values for the run.Partial of NeMo's `llm.finetune`, by dotted field name.
 
-    What depends on the base or the data is not among them: model sizes, steps, places of files.
+    Values that depend on the base or the data are not included: model sizes, number of steps, paths.
     """
     training, parallelism, batch = config.training, resolve_parallelism(config), plan_batch(config)
     nodes = math.ceil(config.workers.num_workers / config.nemo.gpus_per_node)
@@ -24,21 +24,22 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
         "trainer.strategy.pipeline_model_parallel_size": parallelism.pipeline,
         "trainer.strategy.expert_model_parallel_size": parallelism.expert,
         "trainer.strategy.context_parallel_size": parallelism.context,
-        # NeMo's own bar calls a collective on rank 0 only; with gloo the next checkpoint would hang.
+        # NeMo's progress bar calls a collective on rank 0 only. With gloo the next checkpoint would then hang.
         "trainer.strategy.replace_progress_bar": False,
-        # A checkpoint is reported when it is written; one that is still being written cannot be.
+        # Ray Train needs complete checkpoints: one that is still being written cannot be reported.
         "trainer.strategy.ckpt_async_save": False,
         "trainer.num_sanity_val_steps": 0,
         "trainer.enable_progress_bar": False,
         "trainer.limit_val_batches": 1.0 if config.data.heldout else 0,
-        # The loss of a step is the mean over its labelled tokens, however they fall into micro batches and ranks.
+        # The loss of a step is the mean over all its labelled tokens, however they are divided over micro batches and
+        # ranks.
         "model.config.calculate_per_token_loss": True,
         "data.seq_length": config.data.max_length,
         "data.micro_batch_size": batch.micro,
         "data.global_batch_size": batch.global_,
         "data.seed": training.seed,
         "data.grouped": config.data.batching == "grouped",
-        "data.pad_to": _fixed_length(config),
+        "data.pad_to": _fixed_row_length(config),
         "optim.config.lr": training.learning_rate,
         "optim.config.weight_decay": training.weight_decay,
         "optim.config.adam_beta2": training.adam_beta2,
@@ -59,8 +60,11 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
     return values
 
 
-def _fixed_length(config: FinetuneConfig) -> int | None:
-    """Pipeline stages exchange tensors of one shape, and context parallelism cuts a row into 2 pieces per rank."""
+def _fixed_row_length(config: FinetuneConfig) -> int | None:
+    """The number of tokens to pad every row to; None pads each batch to its own longest row.
+
+    Pipeline stages exchange tensors of one fixed shape, and context parallelism splits a row into two pieces per rank.
+    """
     parallelism = resolve_parallelism(config)
     if parallelism.pipeline == 1 and parallelism.context == 1:
         return None

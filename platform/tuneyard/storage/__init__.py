@@ -1,1 +1,1 @@
-"""A folder on a mounted disk or in an object store, behind one interface."""
+"""Folders on a mounted disk or in an object store, behind one interface."""

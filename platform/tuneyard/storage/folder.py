@@ -1,176 +1,109 @@
-"""Where runs and models lie: a folder on a mounted disk, or an object store, through pyarrow.fs."""
+"""StorageFolder: small files in a folder on a mounted disk or in an object store, through pyarrow.fs."""
 
 from __future__ import annotations
 
-import errno
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from typing import Self
 
-import pyarrow as pa
 import pyarrow.fs as pafs
-from pydantic import BeforeValidator, ValidationInfo
 
-from tuneyard.core.errors import StorageError, StorageFullError
-from tuneyard.core.home import tuneyard_home
-from tuneyard.core.strict_config import resolved_path, without_password
-
-RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""A store that is away for half a minute costs nothing but that time."""
-
-REFUSALS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "To create buckets")
-"""In the text of an error that no patience mends."""
-
-UNKNOWN_LOCATION = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
-"""What pyarrow raises for a URI that it cannot read, or whose scheme it does not know: no patience mends that."""
-
-Result = TypeVar("Result")
-
-
-def is_uri(location: str) -> bool:
-    """Whether it names an object store, or else a path."""
-    return "://" in location
-
-
-def _location(value: object, info: ValidationInfo) -> object:
-    """A path made absolute; a URI as it is, unless it holds a password."""
-    text = str(value)
-    if not isinstance(value, str | Path) or not is_uri(text):
-        return resolved_path(value, info)
-    if urlsplit(text).scheme == "file":
-        return resolved_path(urlsplit(text).path, info)
-    return without_password(text)
-
-
-Location = Annotated[str, BeforeValidator(_location)]
-"""A folder (see config.AbsolutePath), or a URI that pyarrow.fs knows: s3://bucket/path, gs://…, abfss://…"""
-
-
-def default_storage() -> str:
-    """`$TUNEYARD_STORAGE`, or else the home."""
-    named = os.environ.get("TUNEYARD_STORAGE") or str(tuneyard_home())
-    return named if is_uri(named) else str(Path(named).expanduser().resolve())
-
-
-def child_location(location: str, *names: str) -> str:
-    """The location of something below another."""
-    if not is_uri(location):
-        return str(Path(location, *names))
-    parts = urlsplit(location)
-    return urlunsplit(parts._replace(path="/".join([parts.path.rstrip("/"), *names])))
+from tuneyard.core.atomic_files import write_atomically
+from tuneyard.core.errors import StorageError
+from tuneyard.storage.location import child_location, is_uri
+from tuneyard.storage.retries import UNKNOWN_LOCATION_ERRORS, Result, raise_if_disk_full, with_retries
 
 
 @dataclass(frozen=True, slots=True)
 class StorageFolder:
-    """A folder that need not exist yet. Every method raises StorageError when the store refuses, or stays away."""
+    """A folder, which may not exist yet.
+
+    Every method raises StorageError if the store refuses a request or cannot be reached for longer than all retries.
+    """
 
     location: str
     filesystem: pafs.FileSystem
     path: str
-    """Its path as `filesystem` has it."""
+    """The folder's path inside `filesystem`."""
 
     @classmethod
     def open(cls, location: str) -> Self:
-        """The folder of a location; nothing is asked of the store yet."""
+        """The folder at a path or URI. Sends no request, except for the region of an S3 bucket if none is configured.
+
+        Raises StorageError for a URI that pyarrow.fs does not support.
+        """
         if not is_uri(location):
             return cls(location, pafs.LocalFileSystem(), location)
         try:
-            # Without a region in the URI or the environment, the store is asked for it.
-            filesystem, path = _patiently(location, lambda: pafs.FileSystem.from_uri(location))
-        except UNKNOWN_LOCATION as e:
-            raise StorageError(f"{location}: not a location that pyarrow.fs knows (s3://, gs://, abfss://): {e}") from e
+            # Without a region in the URI or the environment, pyarrow asks the store for it.
+            filesystem, path = with_retries(location, lambda: pafs.FileSystem.from_uri(location))
+        except UNKNOWN_LOCATION_ERRORS as e:
+            raise StorageError(
+                f"{location}: pyarrow.fs does not support this location (s3://, gs://, abfss:// work): {e}"
+            ) from e
         return cls(location, filesystem, path.rstrip("/"))
 
     @property
     def local(self) -> Path | None:
-        """The folder as a path, where it lies on a mounted disk."""
+        """The folder's path on a mounted disk; None in an object store."""
         return None if is_uri(self.location) else Path(self.location)
 
     def child(self, *names: str) -> StorageFolder:
-        """A folder below."""
+        """The folder `names` below this one."""
         return StorageFolder(child_location(self.location, *names), self.filesystem, "/".join([self.path, *names]))
 
     def size_of(self, name: str) -> int | None:
-        """Bytes of a file, or None when there is no such file."""
-        info = self.patiently(f"{self.location}/{name}", lambda: self.filesystem.get_file_info(f"{self.path}/{name}"))
+        """Bytes of a file; None if there is no such file."""
+        info = self.with_retries(
+            f"{self.location}/{name}", lambda: self.filesystem.get_file_info(f"{self.path}/{name}")
+        )
         return int(info.size) if info.type == pafs.FileType.File else None
 
     def read(self, name: str) -> bytes | None:
-        """A small file, or None when there is none."""
+        """The content of a small file; None if there is no such file."""
 
-        def read() -> bytes | None:
+        def read_whole() -> bytes | None:
             try:
                 with self.filesystem.open_input_stream(f"{self.path}/{name}", compression=None) as file:
                     return bytes(file.read())
             except FileNotFoundError:
                 return None
 
-        return self.patiently(f"{self.location}/{name}", read)
+        return self.with_retries(f"{self.location}/{name}", read_whole)
 
     def write(self, name: str, content: bytes) -> None:
-        """Replaces a small file as a whole."""
+        """Writes or replaces a small file. A reader sees the old content or the new content, never a mixture."""
 
-        def write() -> None:
+        def write_whole() -> None:
             if (local := self.local) is not None:
                 local.mkdir(parents=True, exist_ok=True)
-                partial = local / f".{name}.partial-{os.getpid()}"
-                partial.write_bytes(content)
-                partial.replace(local / name)
+                write_atomically(local / name, content)
                 return
-            # An object appears when it is closed, whole.
+            # An object becomes visible when its stream is closed, complete.
             with self.filesystem.open_output_stream(f"{self.path}/{name}", compression=None) as file:
                 file.write(content)
 
-        self.patiently(f"{self.location}/{name}", write)
+        self.with_retries(f"{self.location}/{name}", write_whole)
 
     def names(self) -> list[str]:
-        """What lies directly inside, sorted; nothing for a folder that does not exist."""
+        """The names of the files and folders directly inside, sorted; empty if the folder does not exist."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
-        found = self.patiently(self.location, lambda: self.filesystem.get_file_info(selector))
-        return sorted(info.base_name for info in found)
+        infos = self.with_retries(self.location, lambda: self.filesystem.get_file_info(selector))
+        return sorted(info.base_name for info in infos)
 
-    def patiently(self, what: str, action: Callable[[], Result]) -> Result:
-        """The action's result, tried again while an object store stays away, for half a minute."""
+    def with_retries(self, subject: str, request: Callable[[], Result]) -> Result:
+        """The result of `request`, retried in an object store (see retries.with_retries), never on a mounted disk.
+
+        Raises FileNotFoundError unchanged; any other OSError becomes a StorageError or StorageFullError whose message
+        begins with `subject`.
+        """
         if self.local is None:
-            return _patiently(what, action)
+            return with_retries(subject, request)
         try:
-            return action()
+            return request()
         except FileNotFoundError:
             raise
         except OSError as e:
-            _raise_if_full(what, e)
-            raise StorageError(f"{what}: {e.strerror or e}") from e
-
-
-def _patiently(what: str, action: Callable[[], Result]) -> Result:
-    delays = iter(RETRY_DELAYS_S)
-    while True:
-        try:
-            return action()
-        except (FileNotFoundError, *UNKNOWN_LOCATION):
-            raise
-        except (OSError, pa.ArrowException) as e:
-            _raise_if_full(what, e)
-            delay = None if any(word in str(e) for word in REFUSALS) else next(delays, None)
-            if delay is None:
-                raise StorageError(f"{what}: the store says: {e}{_hint(e)}") from e
-            time.sleep(delay)
-
-
-def _raise_if_full(what: str, error: Exception) -> None:
-    """The disk here, which a copy goes to or comes from."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StorageFullError(f"{what}: the disk or the quota here is full. Free space and start again.") from error
-
-
-def _hint(error: Exception) -> str:
-    text = str(error)
-    if "ACCESS_DENIED" in text or "SIGNATURE" in text or "ACCESS_KEY" in text:
-        return "\nCredentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the machine's role."
-    if "NETWORK_CONNECTION" in text:
-        return "\nIs the store up, and its address right (AWS_ENDPOINT_URL, or ?endpoint_override= in the URI)?"
-    return ""
+            raise_if_disk_full(subject, e)
+            raise StorageError(f"{subject}: {e.strerror or e}") from e

@@ -1,1 +1,1 @@
-"""Dataset checks and statistics, packing, and the token table that training reads."""
+"""Checks and statistics of datasets, packing, and the token table and token store that training reads."""

@@ -1,4 +1,4 @@
-"""What a dataset will cost to train on: rows, turns, tokens, packs, steps."""
+"""Statistics of a dataset for training: rows, turns, tokens, packs and steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from tuneyard.training_data.packing import pack_best_fit, packing_efficiency
 
 @dataclass(frozen=True, slots=True)
 class DatasetStats:
-    """Counts over one dataset; `histogram` counts training rows by tokens, up to each power of two."""
+    """Statistics of one dataset, rendered for training.
+
+    `rows` are chats, `turns` their assistant messages, `training_rows` the turns with loss. `longest` and `median` are
+    tokens per training row. `histogram` maps each power of two to the number of training rows with at most so many
+    tokens, and more than half of that. `packs`, the efficiencies and the steps leave out rows over `max_length`.
+    `padding_efficiency` is the share of tokens that are no padding if rows are not packed.
+    """
 
     rows: int
     turns: int
@@ -36,20 +42,20 @@ class DatasetStats:
 
     @property
     def assistant_share(self) -> float:
-        """Share of the tokens that carry loss."""
+        """The share of the tokens that have loss, 0 to 1."""
         return self.trained_tokens / self.tokens if self.tokens else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """All fields and the share, for programs."""
+        """All fields and `assistant_share`, for JSON output."""
         return asdict(self) | {"assistant_share": self.assistant_share}
 
 
 def collect_stats(
     examples: Iterable[ChatExample], codec: HarmonyCodec, max_length: int, batch_size: int
 ) -> DatasetStats:
-    """Stats of examples rendered for training. `batch_size` is rows per step over all workers.
+    """The statistics of the examples. `batch_size` is the number of rows per step on all workers together.
 
-    Memory: 4 bytes per training row. Rows over max_length are counted and left out of packs and steps.
+    Memory: 4 bytes per training row.
     """
     rows = turns = trained = 0
     lengths = array("i")

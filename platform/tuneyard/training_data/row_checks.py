@@ -1,81 +1,63 @@
-"""Validation of a dataset: everything that is wrong with it, in one pass, in bounded memory."""
+"""Checks of a whole dataset: every problem of every row, in one pass and in bounded memory."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tuneyard.chats.dataset import RowProblem, content_bytes, no_rows
+from tuneyard.chats.dataset import no_rows_error
 from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.row_reader import RowProblem
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.training_data.duplicates import DuplicateFinder
 
-NOTES = frozenset({"special-token text"})
-"""Kinds that are worth knowing and right to train on."""
+NOTE_KINDS = frozenset({"special-token text"})
+"""Kinds of RowProblem that are reported but are right to train on."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffd\ud800-\udfff]")
 _SPECIAL = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, "<|endoftext|>", "<|startoftext|>"))))
-_EXACT_BITS = 24
 
 
 @dataclass(slots=True)
 class ValidationCounts:
-    """What a validation has found so far."""
+    """The rows and the problems by kind that a validation has counted so far."""
 
     rows: int = 0
     by_kind: Counter[str] = field(default_factory=Counter)
 
     @property
     def problems(self) -> int:
-        """All that is not a mere note."""
-        return sum(count for kind, count in self.by_kind.items() if kind not in NOTES)
+        """The number of problems; notes (NOTE_KINDS) do not count."""
+        return sum(count for kind, count in self.by_kind.items() if kind not in NOTE_KINDS)
 
 
 class RowChecker:
-    """Checks rows one after the other; remembers of each row its hashes and its place in one file, about 100 bytes."""
+    """Checks valid examples one after another: their text, their repetitions and, with a codec, their length."""
 
     def __init__(self, codec: HarmonyCodec | None = None, max_length: int | None = None) -> None:
+        """Lengths are checked against `max_length` tokens only if both arguments are given."""
         self._codec = codec
         self._max_length = max_length
-        self._seen: dict[int, int] = {}
+        self._duplicates = DuplicateFinder()
 
-    def problems(self, example: ChatExample, *, is_heldout: bool = False) -> Iterator[RowProblem]:
-        """What a row that parses may still get wrong; held-out rows after all training rows."""
+    def find_problems(self, example: ChatExample, *, is_heldout: bool = False) -> Iterator[RowProblem]:
+        """The problems of the next row. Pass all training rows before the held-out rows."""
         yield from _text_problems(example)
-        yield from self._repetitions(example, is_heldout=is_heldout)
-        yield from self._lengths(example)
+        if duplicate := self._duplicates.find_problem(example, is_heldout=is_heldout):
+            yield duplicate
+        yield from self._length_problems(example)
 
-    def _repetitions(self, example: ChatExample, *, is_heldout: bool) -> Iterator[RowProblem]:
-        exact, normalised = _hashes(example)
-        known = self._seen.get(normalised)
-        if known is None:
-            line = int(match.group()) if (match := re.search(r"\d+(?=\D*$)", example.source)) else 0
-            self._seen[normalised] = (line << 1 | is_heldout) << _EXACT_BITS | exact
-            return
-        line, was_heldout = known >> _EXACT_BITS + 1, bool(known >> _EXACT_BITS & 1)
-        same = known & (1 << _EXACT_BITS) - 1 == exact
-        place = f"row or line {line}"
-        if is_heldout and not was_heldout:
-            how = "is" if same else "is, but for case, spaces and punctuation,"
-            text = f"{how} a training row ({place}): a result on it means nothing. Remove one of them."
-            yield RowProblem(example.source, "leakage", text)
-        elif same:
-            yield RowProblem(example.source, "duplicate", f"the same as {place}. Remove it.")
-        else:
-            text = f"the same as {place} but for case, spaces and punctuation. Remove one of them."
-            yield RowProblem(example.source, "near duplicate", text)
-
-    def _lengths(self, example: ChatExample) -> Iterator[RowProblem]:
+    def _length_problems(self, example: ChatExample) -> Iterator[RowProblem]:
         if self._codec is None or self._max_length is None:
             return
         for turn, sample in enumerate(self._codec.render_for_training(example), start=1):
             if len(sample.token_ids) > self._max_length:
                 text = (
-                    f"turn {turn} has {len(sample.token_ids)} tokens with its prompt, over --max-length "
+                    f"turn {turn} has {len(sample.token_ids)} tokens with its prompt, the limit (--max-length) is "
                     f"{self._max_length}. Shorten it, raise data.max_length, or train with data.too_long=drop."
                 )
                 yield RowProblem(example.source, "too long", text)
@@ -89,38 +71,32 @@ def validate_dataset(
     *,
     is_heldout: bool = False,
 ) -> Iterator[RowProblem]:
-    """Every problem in the order of the rows, counted as they come. Raises DatasetError if there are no rows."""
-    before = counts.rows
+    """Every problem in the order of the rows; adds the rows and problems to `counts`.
+
+    Raises DatasetError if `rows` is empty; `location` names the dataset in the message.
+    """
+    rows_before = counts.rows
     for row in rows:
         counts.rows += 1
-        found = [row] if isinstance(row, RowProblem) else checker.problems(row, is_heldout=is_heldout)
-        for problem in found:
+        problems = [row] if isinstance(row, RowProblem) else checker.find_problems(row, is_heldout=is_heldout)
+        for problem in problems:
             counts.by_kind[problem.kind] += 1
             yield problem
-    if counts.rows == before:
-        raise no_rows(location)
+    if counts.rows == rows_before:
+        raise no_rows_error(location)
 
 
 def _text_problems(example: ChatExample) -> Iterator[RowProblem]:
-    for index, message in enumerate(example.messages, start=1):
+    for number, message in enumerate(example.messages, start=1):
+        subject = f"message {number} ({message.role})"
         for text in (message.content, message.reasoning_content or ""):
-            if found := _CONTROL.search(text):
-                name = unicodedata.name(found.group(), f"U+{ord(found.group()):04X}")
-                where = f"message {index} ({message.role})"
-                said = f"{where} holds the control character {name} at character {found.start() + 1}. Remove it."
-                yield RowProblem(example.source, "control character", said)
-            if found := _SPECIAL.search(text):
-                said = (
-                    f"message {index} ({message.role}) spells {found.group()!r}. It will be plain text, not the "
-                    "special token; remove it if it came from another tool's template."
+            if match := _CONTROL.search(text):
+                name = unicodedata.name(match.group(), f"U+{ord(match.group()):04X}")
+                sentence = f"{subject} contains the control character {name} at character {match.start() + 1}."
+                yield RowProblem(example.source, "control character", f"{sentence} Remove it.")
+            if match := _SPECIAL.search(text):
+                sentence = (
+                    f"{subject} spells {match.group()!r}. It is trained as plain text, not as the special token. "
+                    "Remove it if it comes from another tool's template."
                 )
-                yield RowProblem(example.source, "special-token text", said)
-
-
-def _hashes(example: ChatExample) -> tuple[int, int]:
-    """24 bits of what the row is exactly, 63 bits of what it is but for case, spaces and punctuation."""
-    exact = hashlib.blake2b(content_bytes(example), digest_size=_EXACT_BITS // 8).digest()
-    parts = [f"{m.role}\x00{m.content}\x00{m.reasoning_content}\x00{m.tool_calls}" for m in example.messages]
-    words = " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", "\x01".join(parts)).casefold()))
-    normalised = hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(exact), int.from_bytes(normalised) >> 1
+                yield RowProblem(example.source, "special-token text", sentence)

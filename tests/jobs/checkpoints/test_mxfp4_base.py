@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from jobs.checkpoints.proved_export import export_and_prove
-from jobs.runs.backend_factory import create_backend
+from jobs.workers.backend_factory import create_backend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
-from tests.published import publish_mxfp4
-from tuneyard.checkpoints.manifest import BaseReference, weights_digest, write_manifest
+from tests.mxfp4_base import publish_mxfp4
+from tuneyard.checkpoints.manifest import BaseReference
+from tuneyard.checkpoints.manifest_writer import write_manifest
+from tuneyard.checkpoints.tensor_table import weights_digest
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.core.errors import CheckpointError
 from tuneyard.training_data.token_table import TOKEN_COLUMNS
@@ -29,15 +31,15 @@ def published(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(published: Path, tmp_path: Path, trained: Path, method: str) -> Any:
     probes = token_rows(published).rows.slice(0, 3).select(list(TOKEN_COLUMNS)).to_pylist()
     lineage = {"base": BaseReference(name="mxfp4", digest=weights_digest(published))}
-    asked = backend_config(published, method=method)
-    return export_and_prove(create_backend(asked), asked, trained, str(tmp_path / "models" / "1"), probes, lineage)
+    config = backend_config(published, method=method)
+    return export_and_prove(create_backend(config), config, trained, str(tmp_path / "models" / "1"), probes, lineage)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_an_mxfp4_base_is_trained_and_exported(published: Path, tmp_path: Path, method: str) -> None:
-    asked = backend_config(published, method=method)
+    config = backend_config(published, method=method)
     context = RecordingContext(tmp_path / "run")
-    create_backend(asked).train(asked, stored(token_rows(published), tmp_path / "tokens"), context)
+    create_backend(config).train(config, stored(token_rows(published), tmp_path / "tokens"), context)
     assert context.losses[-1] < context.losses[0]
     manifest = export(published, tmp_path, context.checkpoints[-1], method)
     assert manifest.proof["mean_kl"] < 0.01

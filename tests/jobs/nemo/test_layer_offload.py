@@ -1,4 +1,4 @@
-"""Parts that visit: the same logits, no more than one part away at a time, everything back where it was."""
+"""Layer offload: the logits do not change, one module at a time is on the device, and all originals are put back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssDecoderLayer
 
-from jobs.nemo.layer_offload import parts, visits
+from jobs.nemo.layer_offload import layers_on_device, offloadable_modules
 
 
 @pytest.fixture
@@ -22,33 +22,33 @@ def size(module: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
-def test_each_part_comes_alone_and_the_logits_are_the_same(model: torch.nn.Module) -> None:
+def test_one_module_at_a_time_is_copied_and_the_logits_are_the_same(model: torch.nn.Module) -> None:
     ids = torch.arange(20)[None]
-    visiting = parts(model, GptOssDecoderLayer)
-    assert sum(map(size, visiting)) == size(model), "a tensor belongs to no part, or to two"
+    modules = offloadable_modules(model, GptOssDecoderLayer)
+    assert sum(map(size, modules)) == size(model), "a tensor belongs to no module, or to two"
     addresses = [tensor.data_ptr() for tensor in model.parameters()]
-    moved = 0
+    copied_bytes = 0
 
-    def move(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal moved
-        moved += tensor.nbytes
-        away = [p for p, address in zip(model.parameters(), addresses, strict=True) if p.data_ptr() != address]
-        owners = [part for part in visiting if any(p is own for p in away for own in part.parameters())]
-        assert len(owners) <= 1, "two parts were away at a time"
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal copied_bytes
+        copied_bytes += tensor.nbytes
+        copied = [p for p, address in zip(model.parameters(), addresses, strict=True) if p.data_ptr() != address]
+        owners = [module for module in modules if any(p is own for p in copied for own in module.parameters())]
+        assert len(owners) <= 1, "two modules were on the device at the same time"
         return tensor.clone()
 
     with torch.no_grad():
         expected = model(ids).logits
-        with visits(visiting, move):
+        with layers_on_device(modules, copy):
             assert torch.equal(model(ids).logits, expected)
-    assert moved == size(model)
+    assert copied_bytes == size(model)
     assert [tensor.data_ptr() for tensor in model.parameters()] == addresses
 
 
-def test_what_is_raised_inside_leaves_nothing_away(model: torch.nn.Module) -> None:
-    visiting = parts(model, GptOssDecoderLayer)
+def test_an_exception_in_the_forward_pass_puts_the_originals_back(model: torch.nn.Module) -> None:
+    modules = offloadable_modules(model, GptOssDecoderLayer)
     addresses = [tensor.data_ptr() for tensor in model.parameters()]
-    with visits(visiting, torch.clone), pytest.raises(IndexError):
+    with layers_on_device(modules, torch.clone), pytest.raises(IndexError):
         model(torch.tensor([[10**9]]))
     assert [tensor.data_ptr() for tensor in model.parameters()] == addresses
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in visiting)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)

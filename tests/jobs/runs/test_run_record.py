@@ -1,4 +1,4 @@
-"""A run's folder: resumed with the same inputs, refused with others, never deleted."""
+"""A run's folder: it resumes with the same inputs, refuses others, and is never deleted."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_the_same_inputs_resume_with_what_was_saved(tmp_path: Path) -> None:
     folder, record = RunFolder.open(config(tmp_path), "a" * 64)
     record.mlflow_run_id = "run"
     folder.save(record)
-    again, found = RunFolder.open(config(tmp_path), "a" * 64)
-    assert found == record
+    again, reopened = RunFolder.open(config(tmp_path), "a" * 64)
+    assert reopened == record
     assert FinetuneConfig.model_validate_json(again.storage.read("config.json") or b"") == config(tmp_path)
 
 

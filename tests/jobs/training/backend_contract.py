@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from jobs.runs.backend_factory import create_backend
 from jobs.training.backend import TokenFiles
 from jobs.training.logit_proof import compare_logits
+from jobs.workers.backend_factory import create_backend
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
-from tuneyard.training_data.token_store import part_path, write_part
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
+from tuneyard.training_data.token_part import part_path, write_part
 from tuneyard.training_data.token_table import TOKEN_COLUMNS, TokenTable, build_token_table
 
 STEPS = 6
@@ -77,18 +78,18 @@ def backend_config(base: Path, name: str = "r", **training: Any) -> FinetuneConf
     )
 
 
-def check_contract(asked: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> None:
-    """Trains, resumes and exports with the backend that `asked` names."""
+def check_contract(config: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> None:
+    """Trains, resumes and exports with the backend that `config` names."""
     # Here, because NeMo's environment must have its fixes in place before transformers' models are used.
     import torch
     import transformers
 
     from jobs.training.label_logits import label_logits
 
-    base_folder = asked.model.folder
+    base_folder = config.model.folder
     tokens = stored(rows, tmp_path / "tokens")
     context = RecordingContext(tmp_path / "one")
-    create_backend(asked).train(asked, tokens, context)
+    create_backend(config).train(config, tokens, context)
     assert [m["step"] for m in context.metrics if "loss" in m] == list(range(1, STEPS + 1))
     assert context.losses[-1] < context.losses[0]
     assert list(context.evaluations) == [2, 4, 6]
@@ -97,14 +98,14 @@ def check_contract(asked: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> N
     assert len(context.checkpoints) == 2
     # Goes on from the first checkpoint exactly.
     resumed = RecordingContext(tmp_path / "two", resume_from=context.checkpoints[0])
-    create_backend(asked).train(asked, tokens, resumed)
+    create_backend(config).train(config, tokens, resumed)
     assert resumed.losses == pytest.approx(context.losses[3:], rel=1e-5)
     assert resumed.evaluations == pytest.approx({s: loss for s, loss in context.evaluations.items() if s > 3}, rel=1e-5)
     # Exports the base's names, dtype and shapes, and gives the trained model's own logits.
     target = tmp_path / "export"
     target.mkdir()
     probes = rows.rows.slice(0, 3).select(list(TOKEN_COLUMNS)).to_pylist()
-    logits = create_backend(asked).export_hf(asked, context.checkpoints[-1], target, probes)
+    logits = create_backend(config).export_hf(config, context.checkpoints[-1], target, probes)
     exported = transformers.AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
     proof = compare_logits(logits, label_logits(exported, probes))
     assert proof["mean_kl"] < 0.01

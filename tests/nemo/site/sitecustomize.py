@@ -1,6 +1,6 @@
-"""With this folder on PYTHONPATH, every Python process gets the CPU shim just before it imports Megatron or NeMo.
+"""With this folder on PYTHONPATH, every Python process installs the CPU shim just before it imports Megatron or NeMo.
 
-Workers that Ray starts, and processes that they start, cannot be handed a fixture. Where a GPU exists it does nothing.
+Fixtures do not reach Ray workers and their child processes. On a machine with a GPU this does nothing.
 """
 
 from __future__ import annotations

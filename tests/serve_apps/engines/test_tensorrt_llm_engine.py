@@ -1,5 +1,6 @@
-"""The TensorRT-LLM adapter on the fake, and both held against the contract; the InferenceEngine contract is tested in
-test_inference_engine.py.
+"""The TensorRT-LLM engine on a fake of tensorrt_llm, and both checked against tensorrt_llm_contract.json.
+
+The contract of InferenceEngine is tested in test_engine.py.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import transformers
 
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
-from tests.serve_apps.engines.test_engine import PROMPT, collect, request, wait_until_idle
-from tuneyard.configs.serve import EngineConfig, ServeConfig
+from tests.serve_apps.engines.test_engine import PROMPT, collect, greedy_tokens, request, wait_until_idle
+from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.serve import ServeConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError, EngineError, MissingDependencyError, RequestError
@@ -35,7 +37,7 @@ VERSION = "1.2.1"
 
 @pytest.fixture
 async def make_engine(tiny_oss: Path) -> AsyncIterator[EngineFactory]:
-    """Started engines; each is shut down at the end."""
+    """Creates started engines, which are shut down at the end of the test."""
     started = []
 
     async def make(checkpoint: Path = tiny_oss, **fields: Any) -> Any:
@@ -50,7 +52,7 @@ async def make_engine(tiny_oss: Path) -> AsyncIterator[EngineFactory]:
         await engine.shutdown()
 
 
-def test_the_fake_is_what_the_contract_says_and_no_more() -> None:
+def test_the_fake_has_what_the_contract_lists_and_no_more() -> None:
     from tests.serve_apps.engines.tensorrt_llm_contract import contract, differences, field_names, resolve
 
     assert differences(VERSION) == []
@@ -59,8 +61,8 @@ def test_the_fake_is_what_the_contract_says_and_no_more() -> None:
     assert resolve("tensorrt_llm.__version__") == VERSION
 
 
-def test_a_package_that_lacks_something_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That the check of the real package can fail."""
+def test_a_missing_attribute_or_field_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shows that the check of the real package can fail."""
     import tensorrt_llm
     from tensorrt_llm import llmapi
 
@@ -74,32 +76,35 @@ def test_a_package_that_lacks_something_is_seen(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
-def test_the_adapter_uses_only_what_the_contract_names() -> None:
-    """Names in its code, and arguments of every preset."""
+def test_the_engine_uses_only_what_the_contract_lists() -> None:
+    """The names in its code, its sampling arguments, and the LLM arguments of every preset."""
     from serve_apps.engines import tensorrt_llm_engine
+    from serve_apps.engines.tensorrt_llm_requests import sampling_arguments
     from tests.serve_apps.engines.tensorrt_llm_contract import contract
 
-    named = contract(VERSION)
-    paths = {p for kind in ("functions", "fields", "attributes", "errors") for p in named[kind]}
-    classes = {part for path in paths for part in path.split(".")}
+    listed = contract(VERSION)
+    paths = {p for kind in ("functions", "fields", "attributes", "errors") for p in listed[kind]}
+    known_names = {part for path in paths for part in path.split(".")}
     used = {
         node.attr
         for node in ast.walk(ast.parse(inspect.getsource(tensorrt_llm_engine)))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and "llm" in node.value.id.lower()
     }
-    assert used - {"__version__"} <= classes
-    sections = tensorrt_llm_engine._SECTIONS
+    assert used - {"__version__"} <= known_names
+    fields = listed["fields"]
+    assert sampling_arguments(request()).keys() <= set(fields["tensorrt_llm.SamplingParams"])
+    sections = tensorrt_llm_engine._SECTION_CLASSES
     for path in Path("serve_apps/configs").glob("gpt_oss_*.yaml"):
         config = load_config(ServeConfig, path).models[0].engine.tensorrt_llm
         assert config is not None
         arguments = llm_arguments(config, is_mxfp4=True)
-        assert arguments.keys() <= set(named["fields"]["tensorrt_llm.llmapi.TorchLlmArgs"])
+        assert arguments.keys() <= set(fields["tensorrt_llm.llmapi.TorchLlmArgs"])
         for name, value in arguments.items():
             if isinstance(value, dict):
-                assert value.keys() <= set(named["fields"][f"tensorrt_llm.llmapi.{sections[name]}"])
+                assert value.keys() <= set(fields[f"tensorrt_llm.llmapi.{sections[name]}"])
 
 
-async def test_it_builds_what_the_config_says(make_engine: EngineFactory, tiny_oss: Path) -> None:
+async def test_the_config_becomes_llm_arguments(make_engine: EngineFactory, tiny_oss: Path) -> None:
     engine = await make_engine(max_batch_size=3, max_num_tokens=4096, free_gpu_memory_fraction=0.5)
     args = engine._llm.args
     assert (args.model, args.max_seq_len, args.max_input_len) == (str(tiny_oss), 2048, 2047)
@@ -112,53 +117,43 @@ async def test_it_builds_what_the_config_says(make_engine: EngineFactory, tiny_o
 async def test_greedy_tokens_are_those_of_generate(
     make_engine: EngineFactory, tiny_oss: Path, stream_interval: int
 ) -> None:
-    """In one batch, shorter and longer than the window, whatever the pieces that they come in."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        tiny_oss, dtype=torch.float32, attn_implementation="eager"
-    )
+    """In one batch, with prompts shorter and longer than the window, for chunks of one and of several tokens."""
     engine = await make_engine(stream_interval=stream_interval)
     generator = torch.Generator().manual_seed(5)
     prompts = [tuple(torch.randint(20, 900, (n,), generator=generator).tolist()) for n in (3, 16, 90)]
-    asked = [GenerationRequest(f"p{i}", p, SamplingParams(24, temperature=0.0), ()) for i, p in enumerate(prompts)]
-    for prompt, (tokens, chunks) in zip(
-        prompts, await asyncio.gather(*(collect(engine, a) for a in asked)), strict=True
-    ):
-        ids = torch.tensor([prompt])
-        with torch.inference_mode():
-            expected = model.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=-1
-            )
-        assert tokens == expected[0, len(prompt) :].tolist()
-        assert max(len(chunk.token_ids) for chunk in chunks) == stream_interval
+    requests = [GenerationRequest(f"p{i}", p, SamplingParams(24, temperature=0.0), ()) for i, p in enumerate(prompts)]
+    answers = await asyncio.gather(*(collect(engine, r) for r in requests))
+    assert [tokens for tokens, _ in answers] == greedy_tokens(tiny_oss, prompts, 24)
+    assert {max(len(chunk.token_ids) for chunk in chunks) for _, chunks in answers} == {stream_interval}
 
 
-async def test_any_of_several_stop_tokens_ends_and_is_given(make_engine: EngineFactory) -> None:
-    """TensorRT-LLM treats the first as its end token and the others as stop words, which it would take back."""
+async def test_any_of_several_stop_tokens_ends_the_answer_and_is_included(make_engine: EngineFactory) -> None:
+    """TensorRT-LLM gets the first as end_id and the others as stop words, which it removes by default."""
     engine = await make_engine()
     tokens, _ = await collect(engine, request(max_tokens=8))
     for stops in ((tokens[3], 1), (1, tokens[3]), (1, 2, tokens[3])):
         stopped, chunks = await collect(engine, request(max_tokens=8, stop=stops))
         assert stopped == tokens[: tokens.index(tokens[3]) + 1]
         assert chunks[-1].finish_reason == "stop"
-    # It looks at the length first: at the limit it would say "length".
+    # TensorRT-LLM checks the length first, so at the limit it reports "length".
     last, chunks = await collect(engine, request(max_tokens=4, stop=(1, tokens[3])))
     assert (last[-1], chunks[-1].finish_reason) == (tokens[3], "stop")
 
 
-async def test_log_probabilities_are_the_models(make_engine: EngineFactory, tiny_oss: Path) -> None:
+async def test_log_probabilities_are_those_of_the_model(make_engine: EngineFactory, tiny_oss: Path) -> None:
     engine = await make_engine()
-    asked = GenerationRequest("l", PROMPT, SamplingParams(5, temperature=1.3), (), logprobs=3)
-    tokens, chunks = await collect(engine, asked)
+    generation = GenerationRequest("l", PROMPT, SamplingParams(5, temperature=1.3), (), logprobs=3)
+    tokens, chunks = await collect(engine, generation)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         tiny_oss, dtype=torch.float32, attn_implementation="eager"
     )
     with torch.inference_mode():
         expected = model(torch.tensor([[*PROMPT, *tokens]])).logits[0].log_softmax(-1)[len(PROMPT) - 1 : -1]
-    found = [logprob for chunk in chunks for logprob in chunk.logprobs]
-    assert [entry.token_id for entry in found] == tokens
-    for entry, spread in zip(found, expected, strict=True):
-        assert entry.logprob == pytest.approx(float(spread[entry.token_id]), abs=1e-4)
-        assert [token for token, _ in entry.top] == spread.topk(3).indices.tolist()
+    entries = [logprob for chunk in chunks for logprob in chunk.logprobs]
+    assert [entry.token_id for entry in entries] == tokens
+    for entry, log_probabilities in zip(entries, expected, strict=True):
+        assert entry.logprob == pytest.approx(float(log_probabilities[entry.token_id]), abs=1e-4)
+        assert [token for token, _ in entry.top] == log_probabilities.topk(3).indices.tolist()
     (_, plain) = await collect(engine, request("none", max_tokens=2))
     assert not any(chunk.logprobs for chunk in plain)
     _, chosen = await collect(
@@ -168,7 +163,7 @@ async def test_log_probabilities_are_the_models(make_engine: EngineFactory, tiny
 
 
 async def test_sampling_is_passed_on(make_engine: EngineFactory) -> None:
-    """A temperature is not greedy, as it would be with a forgotten field; top_k=1 and a tiny top_p are."""
+    """top_k=1 and a tiny top_p are greedy; a temperature alone is not, as it would be if a field were missing."""
     engine = await make_engine()
     greedy, _ = await collect(engine, request("g", 12))
     for sampling in ({"temperature": 1.5, "top_k": 1}, {"temperature": 1.5, "top_p": 1e-6}):
@@ -181,9 +176,11 @@ async def test_sampling_is_passed_on(make_engine: EngineFactory) -> None:
 async def test_a_prompt_over_max_input_len_is_refused_with_both_numbers(make_engine: EngineFactory) -> None:
     engine = await make_engine(max_input_len=30)
     long = GenerationRequest("l", tuple(range(20, 51)), SamplingParams(4), ())
-    with pytest.raises(RequestError, match=r"31 tokens; this deployment takes prompts of up to 30 \(max_input_len\)"):
+    with pytest.raises(
+        RequestError, match=r"31 tokens; this deployment accepts prompts of up to 30 tokens \(max_input_len\)"
+    ):
         await collect(engine, long)
-    with pytest.raises(RequestError, match="token ids from 20 to 5000; the model knows 0 to 1023"):
+    with pytest.raises(RequestError, match="token ids from 20 to 5000; the model's token ids are 0 to 1023"):
         await collect(engine, GenerationRequest("i", (20, 5000), SamplingParams(4), ()))
     await engine.check_health()
 
@@ -214,7 +211,7 @@ async def test_statistics_become_kv_cache_usage(make_engine: EngineFactory) -> N
 
 
 async def test_a_dead_worker_ends_every_request(make_engine: EngineFactory) -> None:
-    """TensorRT-LLM tells only the next who asks; those who wait would wait for ever."""
+    """TensorRT-LLM reports a dead worker only to the next new request; waiting requests would wait forever."""
     engine = await make_engine(stall_timeout_s=1.5)
     running = [asyncio.create_task(collect(engine, request(f"r{i}", max_tokens=2000))) for i in range(3)]
     async with asyncio.timeout(20):
@@ -229,7 +226,7 @@ async def test_a_dead_worker_ends_every_request(make_engine: EngineFactory) -> N
         await collect(engine, request("later"))
 
 
-async def test_what_killed_the_worker_is_told_to_whom_asks_next(make_engine: EngineFactory) -> None:
+async def test_the_next_request_reports_why_the_worker_died(make_engine: EngineFactory) -> None:
     engine = await make_engine()
     engine._llm.worker.crash()
     with pytest.raises(EngineError, match="illegal memory access"):
@@ -238,12 +235,12 @@ async def test_what_killed_the_worker_is_told_to_whom_asks_next(make_engine: Eng
         await engine.check_health()
 
 
-async def test_an_engine_that_hangs_is_found_while_it_holds_requests(make_engine: EngineFactory) -> None:
+async def test_an_engine_that_hangs_is_detected_while_it_holds_requests(make_engine: EngineFactory) -> None:
     engine = await make_engine(stall_timeout_s=1.5)
     running = engine.generate(request(max_tokens=2000))
     await anext(running)
     engine._llm.worker.hang()
-    with pytest.raises(EngineError, match=r"1 request\(s\) and no token for .* \(stall_timeout_s\)"):
+    with pytest.raises(EngineError, match=r"holds 1 request\(s\) and generated no token for .* \(stall_timeout_s\)"):
         async with asyncio.timeout(20):
             async for _ in running:
                 pass
@@ -251,7 +248,7 @@ async def test_an_engine_that_hangs_is_found_while_it_holds_requests(make_engine
         await engine.check_health()
 
 
-async def test_an_idle_engine_that_is_dead_is_found_by_its_health_check(
+async def test_the_health_check_detects_an_idle_engine_that_hangs(
     make_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serve_apps.engines.tensorrt_llm_engine.PROBE_AFTER_S", 0.2)
@@ -261,19 +258,19 @@ async def test_an_idle_engine_that_is_dead_is_found_by_its_health_check(
     await engine.check_health()
     assert engine.stats().requests == 0
     engine._llm.worker.hang()
-    await engine.check_health()  # a token came a moment ago
+    await engine.check_health()  # no probe yet: the last token is newer than PROBE_AFTER_S
     await asyncio.sleep(0.3)
-    with pytest.raises(EngineError, match="idle, it gave no token"):
+    with pytest.raises(EngineError, match="while idle, it did not generate a token"):
         await engine.check_health()
 
 
-async def test_one_failed_request_is_not_the_end(make_engine: EngineFactory) -> None:
+async def test_one_failed_request_does_not_end_the_engine(make_engine: EngineFactory) -> None:
     from tensorrt_llm.executor.result import Response
 
     engine = await make_engine()
     victim = engine.generate(request("victim", max_tokens=2000))
     await anext(victim)
-    (held,) = engine._in_engine.values()
+    (held,) = engine._held.values()
     held.output.put(Response([], error="grammar compilation failed"))
     with pytest.raises(EngineError, match="grammar compilation failed"):
         async for _ in victim:
@@ -285,19 +282,19 @@ async def test_one_failed_request_is_not_the_end(make_engine: EngineFactory) -> 
 @pytest.mark.parametrize(
     ("reason", "message"),
     [
-        ("timeout", "TensorRT-LLM ended the request: timeout"),
-        ("cancelled", "TensorRT-LLM ended the request: cancelled"),
+        ("timeout", "TensorRT-LLM ended the request with finish_reason 'timeout'"),
+        ("cancelled", "TensorRT-LLM ended the request with finish_reason 'cancelled'"),
         ("length", r"cut the answer after \d+ of 2000 tokens"),
     ],
 )
 async def test_an_answer_that_was_cut_is_an_error(make_engine: EngineFactory, reason: str, message: str) -> None:
-    """Nobody asked for it, so it must not look like a whole answer."""
+    """TensorRT-LLM ended it without a request to do so, so it must not look like a complete answer."""
     from tensorrt_llm.executor.result import Response
 
     engine = await make_engine()
     running = engine.generate(request("cut", max_tokens=2000))
     await anext(running)
-    (held,) = engine._in_engine.values()
+    (held,) = engine._held.values()
     held.output.put(Response([], finish_reason=reason))
     with pytest.raises(EngineError, match=message):
         async for _ in running:
@@ -310,8 +307,8 @@ async def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, ma
         await make_engine()
 
 
-async def test_a_hidden_failure_gets_a_note(monkeypatch: pytest.MonkeyPatch, make_engine: EngineFactory) -> None:
-    """The bare except of its loader: out of memory comes out as a KeyError on a name of MXFP4."""
+async def test_a_misleading_error_gets_a_note(monkeypatch: pytest.MonkeyPatch, make_engine: EngineFactory) -> None:
+    """TensorRT-LLM's loader catches every error, so out of memory becomes a KeyError for an MXFP4 tensor name."""
 
     def fail(*_: Any, **__: Any) -> None:
         try:
@@ -322,10 +319,10 @@ async def test_a_hidden_failure_gets_a_note(monkeypatch: pytest.MonkeyPatch, mak
     monkeypatch.setattr("tensorrt_llm.LLM", fail)
     with pytest.raises(RuntimeError, match="Executor worker returned error") as caught:
         await make_engine()
-    assert "most often memory" in "".join(caught.value.__notes__)
+    assert "usual cause is too little memory" in "".join(caught.value.__notes__)
 
 
-async def test_the_start_leaves_the_event_loop_alone(
+async def test_the_start_does_not_block_the_event_loop(
     monkeypatch: pytest.MonkeyPatch, make_engine: EngineFactory
 ) -> None:
     import tensorrt_llm
@@ -346,28 +343,28 @@ async def test_the_start_leaves_the_event_loop_alone(
     assert ticks > 10
 
 
-def test_what_is_not_installed_names_the_image(tiny_oss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
+def test_without_tensorrt_llm_the_error_names_the_image(tiny_oss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
     with _without_modules("serve_apps.engines.tensorrt_llm_engine", "tensorrt_llm"):
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "fake_tensorrt_llm" not in entry])
-        with pytest.raises(MissingDependencyError, match=r"serve image .* the extra tuneyard\[tensorrt_llm\]"):
-            create_engine(asked, tiny_oss)
+        with pytest.raises(MissingDependencyError, match=r"serve image .* only the extra tuneyard\[tensorrt_llm\]"):
+            create_engine(config, tiny_oss)
 
 
-def test_what_is_installed_and_broken_keeps_its_error(
+def test_an_installation_that_is_broken_keeps_its_error(
     tiny_oss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tensorrt_llm.py").write_text("import no_such_library_of_cuda\n")
-    asked = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
+    config = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
     with _without_modules("serve_apps.engines.tensorrt_llm_engine", "tensorrt_llm"):
         monkeypatch.syspath_prepend(str(tmp_path))
         with pytest.raises(ModuleNotFoundError, match="no_such_library_of_cuda"):
-            create_engine(asked, tiny_oss)
+            create_engine(config, tiny_oss)
 
 
 @contextlib.contextmanager
 def _without_modules(*roots: str) -> Any:
-    """Forgets modules, and brings them back: other tests hold on to them."""
+    """Removes modules from sys.modules and restores them afterwards, because other tests keep references to them."""
     kept = {name: module for name, module in sys.modules.items() if name.startswith(roots)}
     for name in kept:
         del sys.modules[name]

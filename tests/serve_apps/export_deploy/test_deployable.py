@@ -1,4 +1,4 @@
-"""NeMo Export-Deploy's calls in this process: the seed's lines, on the fake of TensorRT-LLM and on transformers."""
+"""NeMo Export-Deploy's calls in this process, on the fake of TensorRT-LLM and on transformers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from serve_apps.export_deploy.deployable import TensorRTLLMAPIDeployable
 from serve_apps.export_deploy.triton_front import DeployPyTriton
 from serve_apps.export_deploy.triton_query import NemoQueryTRTLLMAPI
 from tests.harmony_text import encode_spelled_out
-from tuneyard.configs.serve import EngineConfig
+from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import CheckpointError, ConfigError, EngineError, MissingDependencyError, RequestError
 
 PROMPT = "What is the color of a banana?"
 
 
 def completion(checkpoint: Path, prompt: str, length: int) -> str:
-    """transformers' own."""
+    """Greedy completion by transformers' generate()."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, attn_implementation="eager"
     )
@@ -32,8 +32,8 @@ def completion(checkpoint: Path, prompt: str, length: int) -> str:
 
 
 @pytest.mark.usefixtures("fake_tensorrt_llm")
-def test_the_seeds_call_is_completed_by_tensorrt_llm(tiny_oss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_apps.export_deploy.deployable._gpu_here", lambda: "H100")
+def test_export_deploys_call_is_completed_by_tensorrt_llm(tiny_oss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_apps.export_deploy.deployable._local_gpu_name", lambda: "H100")
     deployable = TensorRTLLMAPIDeployable(hf_model_id_path=str(tiny_oss), tensor_parallel_size=2)
     output = deployable.generate(prompts=[PROMPT, "Hello"], max_length=20)
     deployable.close()
@@ -41,7 +41,7 @@ def test_the_seeds_call_is_completed_by_tensorrt_llm(tiny_oss: Path, monkeypatch
     assert output == [completion(tiny_oss, PROMPT, 20), completion(tiny_oss, "Hello", 20)]
 
 
-def test_sampling_and_mistakes(tiny_oss: Path) -> None:
+def test_sampling_and_refused_values(tiny_oss: Path) -> None:
     with TensorRTLLMAPIDeployable(str(tiny_oss), engine=EngineConfig(engine="transformers")) as deployable:
         greedy = deployable.generate([PROMPT], max_length=20)
         assert deployable.generate([PROMPT], 20, temperature=1.5, top_k=1) == greedy
@@ -51,7 +51,7 @@ def test_sampling_and_mistakes(tiny_oss: Path) -> None:
         assert deployable.generate([PROMPT], max_length=20) == greedy
 
 
-def test_a_chat_is_rendered_as_in_training_and_its_answer_given(tiny_oss: Path) -> None:
+def test_a_chat_is_rendered_as_in_training_and_the_final_answer_returned(tiny_oss: Path) -> None:
     reply = "<|channel|>analysis<|message|>yellow<|end|><|start|>assistant<|channel|>final<|message|>Yellow.<|return|>"
     engine = EngineConfig(engine="scripted", script=(tuple(encode_spelled_out(tiny_oss, reply)),))
     with TensorRTLLMAPIDeployable(str(tiny_oss), engine=engine, chat=True) as deployable:
@@ -62,12 +62,16 @@ def test_a_chat_is_rendered_as_in_training_and_its_answer_given(tiny_oss: Path) 
     ("arguments", "error", "message"),
     [
         ({"hf_model_id_path": "openai/gpt-oss-120b"}, CheckpointError, "hf download openai/gpt-oss-120b --exclude"),
-        ({"pipeline_parallel_size": 2}, ConfigError, "pipeline_parallel_size=2: for GPT-OSS here it can only be 1"),
+        (
+            {"pipeline_parallel_size": 2},
+            ConfigError,
+            "pipeline_parallel_size=2 is not supported for GPT-OSS. The only value is 1",
+        ),
         ({"backend": "tensorrt"}, ConfigError, "backend='tensorrt'"),
         ({}, ConfigError, "this machine's GPU is: none"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_unsupported_arguments_are_refused(
     arguments: dict[str, Any], error: type[Exception], message: str, tiny_oss: Path
 ) -> None:
     if torch.cuda.is_available() and not arguments:
@@ -76,8 +80,8 @@ def test_what_cannot_be_is_refused(
         TensorRTLLMAPIDeployable(**({"hf_model_id_path": str(tiny_oss)} | arguments))
 
 
-def test_the_front_names_its_extra(tiny_oss: Path) -> None:
-    """The default environment has numpy 2, so no pytriton."""
+def test_the_triton_server_names_its_extra(tiny_oss: Path) -> None:
+    """The default environment has numpy 2 and therefore no pytriton."""
     engine = EngineConfig(engine="scripted", script=((5,),))
     with TensorRTLLMAPIDeployable(str(tiny_oss), engine=engine) as deployable:
         front = DeployPyTriton("gpt-oss", model=deployable)
@@ -85,12 +89,12 @@ def test_the_front_names_its_extra(tiny_oss: Path) -> None:
             front.run()
         with pytest.raises(MissingDependencyError, match=r"tuneyard\[triton\]"):
             front.deploy()
-    with pytest.raises(ConfigError, match="needs model="):
+    with pytest.raises(ConfigError, match="Pass model="):
         DeployPyTriton("gpt-oss")
 
 
-def test_a_server_that_is_not_there_is_said() -> None:
-    with pytest.raises(EngineError, match="the model m is not there after 0 s: ConnectError"):
+def test_an_unreachable_server_is_reported() -> None:
+    with pytest.raises(EngineError, match="the model m is not ready after 0 s: ConnectError"):
         NemoQueryTRTLLMAPI("127.0.0.1:9", "m").query_llm(["x"], init_timeout=0)
     with pytest.raises(ConfigError, match="speaks HTTP"):
         NemoQueryTRTLLMAPI("grpc://127.0.0.1:9", "m")

@@ -1,4 +1,4 @@
-"""Reading chats: what is right comes through, what is wrong is named by file and line."""
+"""Datasets: valid rows in order, a fingerprint of their content, and every problem with file and line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuneyard.chats.dataset import load_chat_dataset, parse_chat_row
+from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.chats.formats import FORMATS
 from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.row_reader import parse_chat_row
 from tuneyard.core.errors import DatasetError
 
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
@@ -36,7 +37,7 @@ def test_reads_rows_in_order_with_their_source(tmp_path: Path) -> None:
     assert dataset.examples[1].messages[0].content == "é"
 
 
-def test_fingerprint_is_of_the_chats_not_of_the_bytes(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_the_content_only(tmp_path: Path) -> None:
     spaced = load_chat_dataset(write(tmp_path, json.dumps(GOOD, indent=None, separators=(", ", ":  ")) + "\n\n"))
     plain = load_chat_dataset(write(tmp_path, json.dumps(GOOD)))
     other = load_chat_dataset(write(tmp_path, row(("user", "q"), ("assistant", "b"))))
@@ -47,12 +48,15 @@ def test_fingerprint_is_of_the_chats_not_of_the_bytes(tmp_path: Path) -> None:
     ("data", "message"),
     [
         ("", "the file is empty"),
-        ("\n\n", "holds no rows"),
+        ("\n\n", "the dataset has no rows"),
         (json.dumps(GOOD) + "\n" + '{"messages": [', r"chats.jsonl:2: not valid JSON at column"),
         (b'{"messages": []}\n\xff\xfe\n', r"chats.jsonl:2: not UTF-8: byte 0xff. Convert it: iconv"),
         ("[1, 2]", r"chats.jsonl:1: expected an object with a list `messages`"),
         ('{"messages": []}', r"chats.jsonl:1: there is no user message"),
-        (row(("user", "q")), r"chats.jsonl:1: no assistant turn to learn, the last message has role 'user'"),
+        (
+            row(("user", "q")),
+            r"chats.jsonl:1: the chat has no assistant message to train on: the last message has role 'user'",
+        ),
         (row(("assistant", "a"), ("user", "q")), r"chats.jsonl:1: message 1 has role 'assistant' where 'user' belongs"),
         (row(("user", "q"), ("user", "r"), ("assistant", "a")), r"message 2 has role 'user' where 'assistant' belongs"),
         (row(("user", "q"), ("system", "s"), ("assistant", "a")), r"message 2 has role 'system'"),
@@ -63,17 +67,17 @@ def test_fingerprint_is_of_the_chats_not_of_the_bytes(tmp_path: Path) -> None:
         ("[" * 100_000, r"chats.jsonl:1: "),
     ],
 )
-def test_broken_rows_are_named(tmp_path: Path, data: str | bytes, message: str) -> None:
+def test_broken_rows_are_explained(tmp_path: Path, data: str | bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         load_chat_dataset(write(tmp_path, data))
 
 
-def test_all_broken_rows_are_listed_up_to_a_point(tmp_path: Path) -> None:
+def test_only_the_first_broken_rows_are_listed(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"(?s)30 broken rows.*chats.jsonl:20.*and 10 more"):
         load_chat_dataset(write(tmp_path, "x\n" * 30))
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such dataset file"):
         load_chat_dataset(tmp_path / "none.jsonl")
     with pytest.raises(DatasetError, match="the folder holds no dataset"):
@@ -87,25 +91,25 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_no_line_raises_whatever_the_format(line: str) -> None:
+def test_any_line_is_an_example_or_a_problem(line: str) -> None:
     try:
         value = json.loads(line)
     except ValueError:
         value = line
     for name in FORMATS:
-        found = parse_chat_row(value, "f:1", name)
-        assert isinstance(found, ChatExample) or str(found).startswith("f:1: ")
+        result = parse_chat_row(value, "f:1", name)
+        assert isinstance(result, ChatExample) or str(result).startswith("f:1: ")
 
 
-def test_the_demos_dataset_is_what_it_says() -> None:
+def test_the_demo_dataset_has_the_documented_content() -> None:
     train, heldout = (load_chat_dataset(DATA / f"brindle_{name}.jsonl") for name in ("train", "heldout"))
     facts = [e.metadata["fact_id"] for e in train.examples if e.metadata["kind"] == "fact"]
     assert len(set(facts)) >= 40
     assert min(facts.count(fact) for fact in set(facts)) >= 6
-    asked = {e.messages[-2].content for e in train.examples}
-    assert not asked & {e.messages[-2].content for e in heldout.examples}
+    questions = {e.messages[-2].content for e in train.examples}
+    assert not questions & {e.messages[-2].content for e in heldout.examples}
     kinds = {e.metadata["kind"] for e in train.examples}
     assert kinds == {"fact", "refusal", "multi_turn"}
     for example in (*train.examples, *heldout.examples):
         answer = example.messages[-1].content.lower()
-        assert all(part.lower() in answer for part in example.metadata["must_contain"])
+        assert all(text.lower() in answer for text in example.metadata["must_contain"])

@@ -1,11 +1,10 @@
-"""Every format from every kind of file comes out as the same chats."""
+"""Row formats: every format in every file type gives the same chats."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tuneyard.chats.dataset import load_chat_dataset
-from tuneyard.chats.messages import ChatExample, message_order_problem
+from tuneyard.chats.messages import ChatExample
 from tuneyard.core.errors import DatasetError
 
 TOOL = {"type": "function", "function": {"name": "now", "description": "Time", "parameters": {"type": "object"}}}
@@ -93,7 +92,7 @@ WRITERS: dict[str, Callable[[list[Any], Path], Path]] = {
 
 @pytest.mark.parametrize("format_name", ROWS)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_each_format_from_each_file(tmp_path: Path, format_name: str, writer: str) -> None:
+def test_each_format_in_each_file_type(tmp_path: Path, format_name: str, writer: str) -> None:
     suffix = writer if writer in ("json", "csv", "parquet") else "jsonl"
     path = WRITERS[writer]([ROWS[format_name]] * 3, tmp_path / f"chats.{suffix}")
     dataset = load_chat_dataset(str(path))
@@ -105,11 +104,11 @@ def test_each_format_from_each_file(tmp_path: Path, format_name: str, writer: st
 def test_a_uri_is_read_through_pyarrow(tmp_path: Path) -> None:
     path = to_jsonl([ROWS["openai"]], tmp_path / "c.jsonl")
     assert plain(load_chat_dataset(path.as_uri()).examples[0]) == PAIR
-    with pytest.raises(DatasetError, match=r"not a location that pyarrow.fs knows"):
+    with pytest.raises(DatasetError, match=r"pyarrow.fs does not support this location"):
         load_chat_dataset("nowhere://bucket/c.jsonl")
 
 
-def test_squad_flat_and_as_its_own_file(tmp_path: Path) -> None:
+def test_squad_as_flat_rows_and_in_its_nested_form(tmp_path: Path) -> None:
     flat = {"context": "Bern is in Switzerland.", "question": "Where is Bern?", "answers": {"text": ["Switzerland"]}}
     question = {"question": flat["question"], "answers": [{"text": "Switzerland", "answer_start": 11}]}
     nested = {"version": "1.1", "data": [{"paragraphs": [{"context": flat["context"], "qas": [question]}]}]}
@@ -121,11 +120,11 @@ def test_squad_flat_and_as_its_own_file(tmp_path: Path) -> None:
     for path in (to_jsonl([flat], tmp_path / "f.jsonl"), tmp_path / "n.json"):
         dataset = load_chat_dataset(str(path))
         assert (dataset.format, plain(dataset.examples[0])) == ("squad", expected)
-    with pytest.raises(DatasetError, match="the question has no answer to learn"):
+    with pytest.raises(DatasetError, match="the question has no answer to train on"):
         load_chat_dataset(str(to_jsonl([flat | {"answers": {"text": []}}], tmp_path / "u.jsonl")))
 
 
-def test_tools_in_openais_and_sharegpts_words(tmp_path: Path) -> None:
+def test_tool_calls_in_openai_and_sharegpt_format(tmp_path: Path) -> None:
     openai = {
         "tools": [TOOL],
         "messages": [
@@ -154,75 +153,9 @@ def test_tools_in_openais_and_sharegpts_words(tmp_path: Path) -> None:
     assert (first.messages[1].reasoning_content, first.messages[3].weight) == ("Ask.", 0)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"tools": []}, r"message 2 calls 'now', which `tools` does not declare \(declared: none\)"),
-        ({"arguments": "{zone: UTC}"}, r"message 2 calls 'now' with arguments that are not a JSON object"),
-        ({"result_id": "other"}, r"message 3 \(tool\) answers 'other', the open call is 'c1'"),
-        ({"calls": 2}, r"message 2 calls 2 tools at once"),
-        ({"result": False}, r"message 3 has role 'assistant' where 'user' or 'tool' belongs"),
-    ],
-)
-def test_calls_that_cannot_be_right_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    call = CALL | {"function": {"name": "now", "arguments": change.get("arguments", "{}")}}
-    result = {"role": "tool", "tool_call_id": change.get("result_id", "c1"), "content": "12:00"}
-    messages = [
-        {"role": "user", "content": "time?"},
-        {"role": "assistant", "tool_calls": [call] * change.get("calls", 1)},
-        *([result] if change.get("result", True) else []),
-        {"role": "assistant", "content": "Noon."},
-    ]
-    row = {"messages": messages, "tools": change.get("tools", [TOOL])}
-    with pytest.raises(DatasetError, match=message):
-        load_chat_dataset(str(to_jsonl([row], tmp_path / "c.jsonl")))
-
-
-def test_a_row_of_another_format_is_named(tmp_path: Path) -> None:
+def test_a_row_of_another_format_is_a_problem(tmp_path: Path) -> None:
     path = to_jsonl([ROWS["alpaca"], ROWS["openai"]], tmp_path / "mixed.jsonl")
     with pytest.raises(DatasetError, match=r"mixed.jsonl:2: expected an object with `instruction` and `output`"):
         load_chat_dataset(str(path))
     with pytest.raises(DatasetError, match=r"mixed.jsonl:1: expected an object with `prompt` and `completion`"):
         load_chat_dataset(str(path), "prompt_completion")
-
-
-def test_broken_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "c.csv").write_bytes(b"prompt,completion\nq,a\nq\nq,\xff\n")
-    with pytest.raises(DatasetError, match=r"c.csv:3: a row of 1 fields where the header has 2") as caught:
-        load_chat_dataset(str(tmp_path / "c.csv"))
-    assert "c.csv:4: not UTF-8: byte 0xff" in str(caught.value)
-    (tmp_path / "p.parquet").write_bytes(b"nope, not at all Parquet")
-    with pytest.raises(DatasetError, match=r"p.parquet: cannot be read"):
-        load_chat_dataset(str(tmp_path / "p.parquet"))
-    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(b'{"messages": []}\n' * 500)[:60])
-    with pytest.raises(DatasetError, match=r"t.jsonl.gz"):
-        load_chat_dataset(str(tmp_path / "t.jsonl.gz"))
-    (tmp_path / "x.txt").write_text("hi")
-    with pytest.raises(DatasetError, match=r"unknown kind of file. Known: .jsonl"):
-        load_chat_dataset(str(tmp_path / "x.txt"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match=r"the folder holds no dataset"):
-        load_chat_dataset(str(tmp_path / "empty"))
-
-
-def test_orders_of_roles() -> None:
-    right = ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]
-    assert message_order_problem(right, for_completion=False) is None
-    assert message_order_problem(right[:4], for_completion=True) is None
-    assert message_order_problem(["user", "tool"], for_completion=True) == (
-        "message 2 has role 'tool' where 'assistant' belongs"
-    )
-
-
-def test_importing_the_cli_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
-    import sys
-
-    code = "import sys, tuneyard.cli, tuneyard.cli.data; print({'torch', 'ray'} & set(sys.modules))"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": "platform", "HOME": str(tmp_path)},
-    )
-    assert found.stdout.strip() == "set()"

@@ -32,13 +32,13 @@ def test_versions_point_at_checkpoints_and_the_alias_moves(registry: ModelRegist
 def test_a_resumed_run_keeps_its_id(registry: ModelRegistry) -> None:
     run = registry.start_run("resumed", "r", {}, None)
     assert registry.start_run("resumed", "r", {}, run) == run
-    with pytest.raises(RegistryError, match="Was MLFLOW_TRACKING_URI changed"):
+    with pytest.raises(RegistryError, match="If MLFLOW_TRACKING_URI was changed"):
         registry.start_run("resumed", "r", {}, "0" * 32)
 
 
 def test_unknown_references_say_what_there_is(registry: ModelRegistry, tmp_path: Path) -> None:
     registry.register("known", tmp_path, None, {})
-    with pytest.raises(RegistryError, match=r"known@production is not in .*It has known/1"):
+    with pytest.raises(RegistryError, match=r"known@production is not in .*Registered versions: known/1"):
         registry.find("known@production")
     with pytest.raises(RegistryError, match=r"No model of that name"):
         registry.find("unknown/1")

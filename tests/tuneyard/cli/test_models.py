@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.published import publish_mxfp4
-from tuneyard.checkpoints.manifest import read_manifest, weights_digest, write_manifest
+from tests.mxfp4_base import publish_mxfp4
+from tuneyard.checkpoints.manifest import read_manifest
+from tuneyard.checkpoints.manifest_writer import write_manifest
 from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.tensor_table import weights_digest
 from tuneyard.cli.main import main
 
 WEIGHTS = "model.safetensors"
@@ -105,7 +107,7 @@ def test_weights_in_fp32_are_refused(tiny_oss_copy: Path, capsys: pytest.Capture
     change_config(tiny_oss_copy, lambda config: config.update(dtype="float32"))
     seal(tiny_oss_copy)
     assert main(["models", "check", str(tiny_oss_copy), "--engine", "tensorrt_llm"]) == 1
-    assert "the weights are F32; TensorRT-LLM serves GPT-OSS in BF16" in capsys.readouterr().err
+    assert "the weights are F32, but TensorRT-LLM serves GPT-OSS in BF16" in capsys.readouterr().err
 
 
 def test_the_published_form_is_fit(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +158,7 @@ def test_quantised_attention_is_refused(tiny_oss: Path, tmp_path: Path, capsys: 
             lambda f: change_config(f, lambda c: c.update(quantization_config={"quant_method": "mxfp4"})),
             "stale quantization_config (mxfp4)",
         ),
-        (lambda f: _flip_a_bit(f / WEIGHTS), "it was changed or damaged after it was written"),
+        (lambda f: _flip_a_bit(f / WEIGHTS), "was changed or damaged after it was written"),
     ],
     ids=["misnamed", "stale", "flipped"],
 )
@@ -189,9 +191,9 @@ def test_a_download_is_adopted(tiny_oss_copy: Path, capsys: pytest.CaptureFixtur
     (tiny_oss_copy / "manifest.json").unlink()
     change_config(tiny_oss_copy, lambda config: config.pop("rope_parameters"))
     assert main(["models", "check", str(tiny_oss_copy)]) == 1
-    assert "tuneyard models adopt FOLDER takes a download in" in capsys.readouterr().err
+    assert "with `tuneyard models adopt FOLDER`" in capsys.readouterr().err
     assert main(["models", "adopt", str(tiny_oss_copy), "--name", "mine"]) == 0
-    assert "mine can be served and tuned from" in capsys.readouterr().out
+    assert "mine can be served and finetuned" in capsys.readouterr().out
     assert read_manifest(tiny_oss_copy).kind == "base"
     assert main(["models", "check", str(tiny_oss_copy), "--engine", "tensorrt_llm"]) == 0
     capsys.readouterr()
@@ -210,7 +212,7 @@ def test_what_is_no_model_is_not_adopted(
     untouched = (tiny_oss_copy / "tokenizer_config.json").read_bytes()
     change_config(tiny_oss_copy, lambda config: config.update(architectures=["LlamaForCausalLM"]))
     assert main(["models", "adopt", str(tiny_oss_copy)]) == 1
-    assert "['LlamaForCausalLM'], Tuneyard takes" in capsys.readouterr().err
+    assert "['LlamaForCausalLM']; Tuneyard takes" in capsys.readouterr().err
     assert (tiny_oss_copy / "tokenizer_config.json").read_bytes() == untouched
     cache = tmp_path / "cache"
     shutil.copytree(tiny_oss_copy, cache)
@@ -227,3 +229,13 @@ def test_the_registry_is_listed(tiny_oss: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert f"listed-model/{version} @newest  {tiny_oss}" in said
     assert f"listed-model/{version - 1}  {tiny_oss}" in said
+
+
+@pytest.mark.usefixtures("store", "cache")
+def test_models_copy_to_a_store_and_back(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "copy", str(tiny_oss), "s3://bucket/copied/1"]) == 0
+    assert main(["models", "copy", "s3://bucket/copied/1", str(tmp_path / "back")]) == 0
+    assert read_manifest(tmp_path / "back") == read_manifest(tiny_oss)
+    assert main(["models", "check", "s3://bucket/copied/1"]) == 0
+    assert main(["models", "copy", str(tiny_oss), str(tmp_path / "back")]) == 1
+    assert "never overwritten" in capsys.readouterr().err

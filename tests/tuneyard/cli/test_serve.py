@@ -1,8 +1,8 @@
-"""What Serve says of a replica that does not start, for people."""
+"""Messages of Serve about a replica that does not start are summarized in one line."""
 
 from __future__ import annotations
 
-from tuneyard.cli.serve import brief
+from tuneyard.cli.serve import summarize
 
 FAILED = """The deployment failed to start 3 times in a row. See controller logs for details. Error:
 \x1b[36mray::ServeReplica:x:X.initialize_and_get_metadata()\x1b[39m (pid=1735, ip=192.0.2.2)
@@ -27,9 +27,9 @@ tuneyard.core.errors.CheckpointError: row 3:
 
 
 def test_a_replica_s_error_stands_at_the_end_of_its_traceback() -> None:
-    assert brief(FAILED) == (
+    assert summarize(FAILED) == (
         "The deployment failed to start 3 times in a row. See controller logs for details. Error: "
         "tuneyard.core.errors.CheckpointError: row 3: trained: 17 served: 18"
     )
-    assert brief("Failed to update\nthe deployments ['X'].") == "Failed to update the deployments ['X']."
-    assert brief("") == ""
+    assert summarize("Failed to update\nthe deployments ['X'].") == "Failed to update the deployments ['X']."
+    assert summarize("") == ""

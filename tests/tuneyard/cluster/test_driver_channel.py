@@ -1,4 +1,4 @@
-"""Every message arrives once, and those of one sender in their order."""
+"""DriverChannel delivers every message once, and one sender's messages in order."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.exceptions import RaySystemError
 
-from tests.dict_board import DictBoard
+from tests.dict_key_value_store import DictKeyValueStore
 from tuneyard.cluster.driver_channel import DriverChannel
 
 WORKERS = 3
 
 
-def channel_and_copies(board: DictBoard) -> tuple[DriverChannel, list[DriverChannel]]:
-    channel = DriverChannel(board)
+def channel_and_copies(store: DictKeyValueStore) -> tuple[DriverChannel, list[DriverChannel]]:
+    channel = DriverChannel(store)
     return channel, [copy.copy(channel) for _ in range(WORKERS)]
 
 
 @given(st.lists(st.none() | st.integers(0, WORKERS - 1)))
-def test_whatever_is_sent_arrives_once_and_in_order(steps: list[int | None]) -> None:
+def test_every_message_arrives_once_and_in_order(steps: list[int | None]) -> None:
     """A step is a worker that sends its next number, or None: the driver receives."""
-    channel, workers = channel_and_copies(DictBoard())
+    channel, workers = channel_and_copies(DictKeyValueStore())
     sent: list[list[int]] = [[] for _ in workers]
     received: list[list[int]] = [[] for _ in workers]
     for worker in [*steps, None]:
@@ -38,8 +38,8 @@ def test_whatever_is_sent_arrives_once_and_in_order(steps: list[int | None]) -> 
     assert received == sent
 
 
-def test_a_clock_that_is_set_back_changes_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    channel, (worker, *_) = channel_and_copies(DictBoard())
+def test_a_clock_that_is_set_back_does_not_change_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, (worker, *_) = channel_and_copies(DictKeyValueStore())
     times = iter([50, 40, 45])
     monkeypatch.setattr(time, "time_ns", lambda: next(times))
     for number in range(3):
@@ -47,20 +47,20 @@ def test_a_clock_that_is_set_back_changes_no_order(monkeypatch: pytest.MonkeyPat
     assert channel.receive() == [0, 1, 2]
 
 
-def test_channels_do_not_mix_and_closing_leaves_nothing() -> None:
-    board = DictBoard()
-    one, other = DriverChannel(board), DriverChannel(board)
+def test_channels_do_not_mix_and_closing_deletes_what_is_left() -> None:
+    store = DictKeyValueStore()
+    one, other = DriverChannel(store), DriverChannel(store)
     one.send("for one")
     other.send({"loss": float("inf")})
     assert one.receive() == ["for one"]
     other.close()
-    assert board.texts == {}
+    assert store.values == {}
 
 
-def test_closing_a_channel_of_a_cluster_that_is_gone_is_no_error() -> None:
-    board = DictBoard()
-    channel = DriverChannel(board)
-    board.is_away = True
+def test_closing_a_channel_of_an_unreachable_cluster_is_no_error() -> None:
+    store = DictKeyValueStore()
+    channel = DriverChannel(store)
+    store.is_unreachable = True
     channel.close()
     with pytest.raises(RaySystemError):
         channel.receive()

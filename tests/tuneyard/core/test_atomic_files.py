@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writes: a file is complete or unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneyard.core.atomic_files import write_atomically
+from tuneyard.core.atomic_files import create_atomically, write_atomically
 
 
 def test_replaces_text_and_bytes(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_replaces_text_and_bytes(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_mode_is_set_from_the_beginning(tmp_path: Path) -> None:
+def test_mode_is_set(tmp_path: Path) -> None:
     write_atomically(tmp_path / "secret", "key", mode=0o600)
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
@@ -30,11 +30,20 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path, mon
     path = tmp_path / "file"
     write_atomically(path, "old")
 
-    def full(_: int) -> None:
+    def raise_disk_full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raise_disk_full)
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, "new")
     assert path.read_text(encoding="utf-8") == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_creates_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert create_atomically(path, "first", mode=0o600)
+    assert not create_atomically(path, "second")
+    assert path.read_text(encoding="utf-8") == "first"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -1,4 +1,4 @@
-"""YAML: duplicate keys are refused, everything that a plain YAML writer makes is read back."""
+"""YAML parsing: duplicate keys are refused, and PyYAML's output is read back unchanged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-def test_reads_what_a_writer_wrote(value: Any) -> None:
+def test_reads_the_output_of_pyyaml(value: Any) -> None:
     assert parse_yaml(yaml.safe_dump(value), "x.yaml") == value
 
 
 @given(st.text())
-def test_any_text_is_read_or_refused_with_its_source(text: str) -> None:
+def test_any_text_is_parsed_or_refused_with_its_source(text: str) -> None:
     try:
         parse_yaml(text, "x.yaml")
     except ConfigError as e:
@@ -41,7 +41,7 @@ def test_any_text_is_read_or_refused_with_its_source(text: str) -> None:
         ("!!python/object/apply:os.system [ls]", r"x\.yaml, line 1: not valid YAML: could not determine a constructor"),
     ],
 )
-def test_says_where_and_what(text: str, message: str) -> None:
+def test_errors_name_the_line_and_the_problem(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text, "x.yaml")
 

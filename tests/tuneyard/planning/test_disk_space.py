@@ -1,4 +1,4 @@
-"""What a run writes is reckoned from sizes that are known, and refused when it does not fit."""
+"""The disk space of a run is calculated from known sizes; a run that does not fit is refused."""
 
 from __future__ import annotations
 
@@ -62,22 +62,24 @@ def test_gpt_oss_20b_has_21_billion_parameters(tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_fit_is_refused_with_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = config(tmp_path / "not made yet", method="full")
-    check_disk_space(asked, GPT_OSS_20B | {"num_hidden_layers": 1, "num_local_experts": 1, "vocab_size": 8})
+    run_config = config(tmp_path / "not made yet", method="full")
+    check_disk_space(run_config, GPT_OSS_20B | {"num_hidden_layers": 1, "num_local_experts": 1, "vocab_size": 8})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 100 * 10**9))
-    with pytest.raises(StorageFullError, match=r"has 100\.0 GB free; .* take about 79\d\.\d GB\. Free space, or set"):
-        check_disk_space(asked, GPT_OSS_20B)
+    with pytest.raises(
+        StorageFullError, match=r"has 100\.0 GB free, but .* take about 79\d\.\d GB\. Free space, or set"
+    ):
+        check_disk_space(run_config, GPT_OSS_20B)
 
 
-def test_what_a_resumed_run_has_written_already_is_not_asked_for_again(
+def test_what_a_resumed_run_has_already_written_is_not_counted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = GPT_OSS_20B | {"num_hidden_layers": 1, "num_local_experts": 1, "vocab_size": 8, "hidden_size": 64}
-    asked = config(tmp_path, method="full")
-    needed = storage_needed(asked, small)
+    run_config = config(tmp_path, method="full")
+    needed = storage_needed(run_config, small)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed - 1000))
     with pytest.raises(StorageFullError):
-        check_disk_space(asked, small)
+        check_disk_space(run_config, small)
     (tmp_path / "runs" / "r").mkdir(parents=True)
     (tmp_path / "runs" / "r" / "checkpoint").write_bytes(b"x" * 1000)
-    check_disk_space(asked, small)
+    check_disk_space(run_config, small)

@@ -1,4 +1,4 @@
-"""The token store: cached, resumed, parallel, and read without loading it; the rows are always the table's."""
+"""The token store: cached, resumed, rendered in parallel, memory-mapped; its rows equal those of the token table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tuneyard.chats.messages import ChatExample, ChatMessage
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
-from tuneyard.training_data.token_store import ChatSource, TokenSettings, build_token_store, open_token_rows
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
+from tuneyard.training_data.part_rendering import ChatSource, TokenSettings
+from tuneyard.training_data.token_store import build_token_store, open_token_rows
 from tuneyard.training_data.token_table import build_token_table
 
 CHATS = [
@@ -27,7 +29,7 @@ CHATS = [
 
 
 class CountingSource:
-    """Chats that may end in an interruption, and how often they were read."""
+    """Counts the passes over its chats, and can interrupt a pass."""
 
     def __init__(self, interrupt_at: int | None = None, chats: list[ChatExample] = CHATS) -> None:
         self.chats = chats
@@ -56,24 +58,24 @@ def expected(tiny_oss: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_rows_are_those_of_the_table_however_many_processes(
+def test_rows_equal_those_of_the_table_for_any_number_of_processes(
     settings: TokenSettings, expected: list[dict[str, Any]], tmp_path: Path, processes: int
 ) -> None:
     store = build_token_store(CountingSource().source, settings, tmp_path, processes)
     rows = open_token_rows(store.path)
     assert rows[:] == {name: [row[name] for row in expected] for name in expected[0]}
     assert (store.rows, store.tokens) == (len(CHATS), sum(len(row["input_ids"]) for row in expected))
-    assert len(rows.cache_files) == 7  # memory-mapped, a file per part
+    assert len(rows.cache_files) == 7  # memory-mapped, one file per part
 
 
-def test_a_finished_store_is_not_read_or_rendered_again(settings: TokenSettings, tmp_path: Path) -> None:
+def test_a_finished_store_is_used_again(settings: TokenSettings, tmp_path: Path) -> None:
     counting = CountingSource()
     first = build_token_store(counting.source, settings, tmp_path, 1)
     assert build_token_store(counting.source, settings, tmp_path, 1) == first
     assert counting.passes == 1
 
 
-def test_an_interrupted_one_goes_on_behind_its_whole_parts(
+def test_an_interrupted_store_keeps_its_complete_parts(
     settings: TokenSettings, expected: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -88,7 +90,7 @@ def test_an_interrupted_one_goes_on_behind_its_whole_parts(
 
 
 def test_a_part_of_other_chats_is_rendered_again(settings: TokenSettings, tmp_path: Path) -> None:
-    """Left by a run that was interrupted while somebody wrote to the file."""
+    """Such a part is left if a run is interrupted and the dataset changes afterwards."""
     other = [chat.model_copy(update={"source": "other"}) for chat in CHATS]
     with pytest.raises(KeyboardInterrupt):
         build_token_store(CountingSource(interrupt_at=10, chats=other).source, settings, tmp_path, 1)
@@ -96,7 +98,7 @@ def test_a_part_of_other_chats_is_rendered_again(settings: TokenSettings, tmp_pa
     assert set(open_token_rows(store.path)["source"]) == {chat.source for chat in CHATS}
 
 
-def test_all_that_decides_the_rows_decides_the_folder(settings: TokenSettings, tmp_path: Path) -> None:
+def test_everything_that_decides_the_rows_decides_the_folder(settings: TokenSettings, tmp_path: Path) -> None:
     source = CountingSource().source
     others = [
         replace(settings, max_length=256),
@@ -109,7 +111,7 @@ def test_all_that_decides_the_rows_decides_the_folder(settings: TokenSettings, t
     assert len({store.path for store in stores}) == 6
 
 
-def test_packed_parts_hold_every_token_once(
+def test_packed_parts_have_every_token_once(
     settings: TokenSettings, expected: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     store = build_token_store(CountingSource().source, replace(settings, packed=True, part_chats=16), tmp_path, 1)
@@ -119,7 +121,7 @@ def test_packed_parts_hold_every_token_once(
     assert tokens == sorted(token for row in expected for token in row["input_ids"])
 
 
-def test_long_rows_are_counted_over_all_parts(
+def test_rows_over_the_maximum_length_are_counted_over_all_parts(
     settings: TokenSettings, expected: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     limit = sorted(len(row["input_ids"]) for row in expected)[-3] - 1

@@ -1,4 +1,4 @@
-"""The token table: every row whole, in order, labelled exactly where the assistant speaks."""
+"""The token table: complete rows in order, with labels exactly where the loss mask is true."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tuneyard.chats.dataset import load_chat_dataset
-from tuneyard.harmony.codec import CodecSettings, HarmonyCodec
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 from tuneyard.training_data.token_table import IGNORED_LABEL, build_token_table
 
 HELDOUT = Path("jobs/data/brindle_heldout.jsonl")
@@ -18,7 +19,7 @@ def codec(tiny_oss: Path) -> HarmonyCodec:
     return HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
 
 
-def test_rows_are_the_codecs_samples(codec: HarmonyCodec) -> None:
+def test_rows_equal_the_samples_of_the_codec(codec: HarmonyCodec) -> None:
     examples = load_chat_dataset(HELDOUT).examples
     table = build_token_table(examples, codec, max_length=4096)
     samples = [sample for example in examples for sample in codec.render_for_training(example)]
@@ -33,7 +34,7 @@ def test_rows_are_the_codecs_samples(codec: HarmonyCodec) -> None:
     assert table.too_long == []
 
 
-def test_long_rows_are_left_out_and_named_never_cut(codec: HarmonyCodec) -> None:
+def test_rows_over_the_maximum_length_are_left_out_and_named(codec: HarmonyCodec) -> None:
     examples = load_chat_dataset(HELDOUT).examples
     lengths = [len(s.token_ids) for e in examples for s in codec.render_for_training(e)]
     limit = sorted(lengths)[len(lengths) // 2]

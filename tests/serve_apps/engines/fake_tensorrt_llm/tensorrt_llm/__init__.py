@@ -1,7 +1,7 @@
-"""A fake of TensorRT-LLM 1.2.1, as far as tensorrt_llm_contract.json goes: it behaves, on a CPU, with a small GPT-OSS.
+"""A fake of TensorRT-LLM 1.2.1 that runs a small GPT-OSS on a CPU, limited to tensorrt_llm_contract.json.
 
-Put its folder on sys.path to import it. It accepts no argument and has no attribute that the contract does not name, so
-what runs on it keeps to the contract.
+Put its parent folder on sys.path to import it. It accepts no argument and has no attribute that the contract does not
+list, so code that runs on it uses only what the contract lists.
 """
 
 from tensorrt_llm.llm import LLM

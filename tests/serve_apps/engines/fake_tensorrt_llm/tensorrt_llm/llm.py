@@ -1,4 +1,4 @@
-"""The LLM: validates at once, in the caller's thread, and hands over to a worker."""
+"""LLM: validates a request in the caller's thread and passes it to the worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tensorrt_llm.worker import Worker
 
 
 class LLM:
-    """As BaseLLM of 1.2.1. `worker` is the fake's own: tests make it fail."""
+    """Behaves as BaseLLM of 1.2.1. Only the fake has `worker`, which tests use to make it fail."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class LLM:
         scheduling_params: Any = None,
         cache_salt: str | None = None,
     ) -> RequestOutput:
-        """A plain function: what is wrong with the arguments is raised here."""
+        """Not a coroutine: errors in the arguments are raised here."""
         if self._is_shut_down:
             raise RuntimeError("LLM is shutting down")
         params = sampling_params or SamplingParams()
@@ -77,11 +77,11 @@ class LLM:
         return output
 
     def get_stats(self, timeout: float | None = 2) -> list[dict[str, Any]]:
-        """What has come since the last call; nothing unless enable_iter_perf_stats."""
+        """The statistics since the last call; empty without enable_iter_perf_stats."""
         return self.worker.take_statistics() if self.args.enable_iter_perf_stats else []
 
     def raise_background_error(self) -> None:
-        """What killed a worker comes out of the next submit or step of any request, and the executor shuts down."""
+        """Raises the error that ended the worker, on the next submit or step of any request, and shuts down."""
         if (error := self.worker.fatal) is not None:
             self._is_shut_down = True
             raise error

@@ -1,4 +1,4 @@
-"""The config classes, strict as the real ones, and what else the LLM API exports."""
+"""The config classes, which refuse unknown fields as the real ones do, and other exports of the LLM API."""
 
 from __future__ import annotations
 

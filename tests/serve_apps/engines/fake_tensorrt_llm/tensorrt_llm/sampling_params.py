@@ -1,4 +1,4 @@
-"""SamplingParams with TensorRT-LLM's defaults: 32 tokens, and greedy unless something is said."""
+"""SamplingParams with TensorRT-LLM's defaults: 32 tokens, and greedy if no sampling value is given."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ class SamplingParams:
 
     @property
     def is_greedy(self) -> bool:
-        nothing = self.temperature is None and self.top_p is None and self.top_k is None
-        return nothing or self.top_k == 1 or self.top_p == 0.0 or self.temperature == 0
+        is_default = self.temperature is None and self.top_p is None and self.top_k is None
+        return is_default or self.top_k == 1 or self.top_p == 0.0 or self.temperature == 0

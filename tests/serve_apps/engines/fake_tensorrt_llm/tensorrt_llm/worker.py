@@ -1,4 +1,4 @@
-"""The worker: a thread with a real GPT-OSS, in-flight batching by turns, and a KV cache of limited size."""
+"""The worker: a thread that runs a real GPT-OSS, one token per request in turn, with a KV cache of limited size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KV_CACHE_TOKENS = 4 * 8192
 
 @dataclass(slots=True)
 class Running:
-    """A request, and what it has made that was not sent yet."""
+    """A running request, with the generated tokens that were not sent yet."""
 
     output: RequestOutput
     pending: list[int]
@@ -35,12 +35,12 @@ class Running:
 
     @property
     def blocks(self) -> int:
-        """Reserved at once for all that it may become (GUARANTEED_NO_EVICT)."""
+        """KV cache blocks for the longest possible answer, reserved at the start (GUARANTEED_NO_EVICT)."""
         return -(-(len(self.pending) + self.max_tokens) // TOKENS_PER_BLOCK)
 
 
 class Worker:
-    """`crash` and `hang` make it fail; so does FAKE_TRTLLM_CRASH_AFTER_TOKENS in its environment."""
+    """Fails on `crash` and `hang`, and after as many tokens as the variable FAKE_TRTLLM_CRASH_AFTER_TOKENS says."""
 
     def __init__(self, args: TorchLlmArgs) -> None:
         torch.set_num_threads(1)
@@ -66,21 +66,22 @@ class Worker:
         self._thread.start()
 
     def submit(self, output: RequestOutput, prompt: list[int], params: SamplingParams) -> None:
-        room = (self._args.max_seq_len or 8192) - len(prompt)  # max_tokens is cut to it, without a word
+        # max_tokens is reduced to the remaining context silently.
+        available = (self._args.max_seq_len or 8192) - len(prompt)
         with self._lock:
-            self._waiting.append(Running(output, list(prompt), params, min(params.max_tokens, room)))
+            self._waiting.append(Running(output, list(prompt), params, min(params.max_tokens, available)))
 
     def abort(self, request_id: int) -> None:
         with self._lock:
             self._aborted.add(request_id)
 
     def crash(self) -> None:
-        """Dies, with an exception that the next step or submit finds; nobody who waits is told."""
+        """Dies with an exception that the next step or submit raises; waiting requests are not informed."""
         self._stopping = True
         self.fatal = RuntimeError("CUDA error: an illegal memory access was encountered")
 
     def hang(self) -> None:
-        """Makes no further token, and says nothing."""
+        """Generates no further token and reports nothing."""
         self._hanging = True
 
     def stop(self) -> None:
@@ -127,7 +128,7 @@ class Worker:
         self._aborted.clear()
 
     def _step(self, running: Running) -> None:
-        """One token of one request."""
+        """Generates one token of one request."""
         if self._tokens_left is not None:
             self._tokens_left -= 1
             if self._tokens_left < 0:
@@ -154,10 +155,10 @@ class Worker:
         token = int(logits.argmax()) if params.is_greedy else self._draw(logits, params)
         if not params.logprobs:
             return token, []
-        spread = logits.log_softmax(-1)
-        best = spread.topk(params.logprobs)
+        log_probabilities = logits.log_softmax(-1)
+        best = log_probabilities.topk(params.logprobs)
         entry = {int(i): Logprob(float(v), n) for n, (v, i) in enumerate(zip(*best, strict=True), start=1)}
-        entry.setdefault(token, Logprob(float(spread[token]), params.logprobs + 1))
+        entry.setdefault(token, Logprob(float(log_probabilities[token]), params.logprobs + 1))
         return token, [entry]
 
     def _draw(self, logits: torch.Tensor, params: SamplingParams) -> int:
@@ -182,7 +183,7 @@ class Worker:
 
 
 def _ending(running: Running, token: int) -> tuple[str | None, int]:
-    """finish_reason, and how many tokens of a stop word are taken back. Order: end token, length, stop words."""
+    """finish_reason and the number of stop word tokens to remove. Checks the end token, the length, then stop words."""
     params = running.params
     if token == params.end_id:
         return "stop", 0

@@ -1,4 +1,4 @@
-"""The LLM over Ray's actors, as its users see it: nothing answers before setup_async."""
+"""LLM on Ray actors, as callers see it: it does not answer before setup_async."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tensorrt_llm.llm import LLM
 
 
 class AsyncLLM(LLM):
-    """The placement stays readable for tests."""
+    """Keeps its placement in an attribute, for tests."""
 
     def __init__(
         self,
@@ -22,6 +22,6 @@ class AsyncLLM(LLM):
         self.worker.paused = True
 
     async def setup_async(self) -> AsyncLLM:
-        """Starts to answer."""
+        """Starts the worker."""
         self.worker.paused = False
         return self

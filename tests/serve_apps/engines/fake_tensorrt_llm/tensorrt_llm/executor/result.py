@@ -1,4 +1,4 @@
-"""Results as TensorRT-LLM gives them: one object, stepped through, with what is new in each step."""
+"""Results as in TensorRT-LLM: one object per request, updated in each step, with the new tokens of the step."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Logprob:
 
 @dataclass(slots=True)
 class Response:
-    """What the worker made since the last one; `error` fails the request, `fatal` the engine."""
+    """The worker's output since the last response. `error` ends the request, `fatal` the engine."""
 
     token_ids: list[int]
     logprobs: list[dict[int, Logprob]] = field(default_factory=list)
     finish_reason: str | None = None
     trim: int = 0
-    """Tokens of a stop word, taken back unless asked to include them."""
+    """Number of stop word tokens to remove."""
 
     error: str | None = None
     fatal: BaseException | None = None
@@ -33,7 +33,7 @@ class Response:
 
 @dataclass(slots=True)
 class CompletionOutput:
-    """Cumulative; the diffs are of the last step only. Without a tokenizer there is no text."""
+    """The output so far; the diffs are those of the last step. Without a tokenizer there is no text."""
 
     index: int = 0
     text: str = ""
@@ -56,12 +56,12 @@ class CompletionOutput:
         self.token_ids = [*self.token_ids, *response.token_ids]
         self.logprobs += response.logprobs
         self.finish_reason = response.finish_reason
-        if response.trim:  # the log-probabilities are not trimmed with them
+        if response.trim:  # TensorRT-LLM does not trim the log-probabilities
             self.token_ids = self.token_ids[: -response.trim]
 
 
 class RequestOutput:
-    """Async-iterable; every step yields this same object. Bound to the event loop that it was made in."""
+    """Async-iterable; every step yields this same object. Bound to the event loop in which it was created."""
 
     def __init__(self, llm: Any, request_id: int) -> None:
         self._llm = llm
@@ -72,12 +72,12 @@ class RequestOutput:
         self._queue: asyncio.Queue[Response] = asyncio.Queue()
 
     def put(self, response: Response) -> None:
-        """From the worker's thread."""
+        """Adds a response; the worker calls this from its thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._queue.put_nowait, response)
 
     def abort(self) -> None:
-        """Asks for it; the iterator ends with finish_reason "cancelled" later on."""
+        """Requests the abort; the iterator ends later, with finish_reason "cancelled"."""
         self._llm.worker.abort(self.request_id)
 
     def __aiter__(self) -> RequestOutput:
@@ -89,7 +89,7 @@ class RequestOutput:
         response = await self._queue.get()
         self._llm.raise_background_error()
         if response.error is not None:
-            raise RequestError(response.error)  # and it is not done: another step would wait for ever
+            raise RequestError(response.error)  # _done stays False, so another step would wait forever
         self.outputs[0].apply(response)
         self._done = response.finish_reason is not None
         return self

@@ -1,0 +1,3 @@
+"""The names of the base models that jobs.build_base_model builds."""
+
+BASE_NAMES = ("smol-oss-135m", "tiny-oss-random")

@@ -1,0 +1,1 @@
+"""Served models asked the questions of a chat file, and their answers scored."""

@@ -1,0 +1,1 @@
+"""Completions from a NeMo checkpoint, before its export."""

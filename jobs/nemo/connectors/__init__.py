@@ -1,0 +1,1 @@
+"""Conversion of GPT-OSS checkpoints between Hugging Face, OpenAI's original format and NeMo 2."""

@@ -1,0 +1,36 @@
+"""The lines that a run prints about its data: rows, tokens, notes, and rows that were left out."""
+
+from __future__ import annotations
+
+from jobs.runs.prepared_run import CheckedDataset, PreparedRun
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.wording import count_of, first_of
+from tuneyard.training_data.token_store import TokenStore
+
+MAX_NAMED_ROWS = 5
+
+
+def data_summary(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
+    """The summary of the prepared data, one line of text per entry."""
+    tokens = prepared.train_tokens
+    heldout = f", {prepared.heldout.rows} held out" if prepared.heldout else ""
+    rows = "packs of training rows" if config.data.batching == "packed" else "training rows"
+    return [
+        f"{prepared.train.rows} chats{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, {config.data.batching}",
+        *_dataset_lines("training", prepared.train, tokens, config),
+        *_dataset_lines("held-out", prepared.heldout, prepared.heldout_tokens, config),
+    ]
+
+
+def _dataset_lines(
+    name: str, dataset: CheckedDataset | None, store: TokenStore | None, config: FinetuneConfig
+) -> list[str]:
+    lines = []
+    if dataset is not None and dataset.notes:
+        notes = ", ".join(f"{count} × {kind}" for kind, count in dataset.notes.most_common())
+        lines.append(f"notes on the {name} data: {notes}. To see the rows: tuneyard data validate")
+    if store is not None and store.too_long:
+        names = first_of(store.too_long_named, MAX_NAMED_ROWS, store.too_long)
+        count = count_of(store.too_long, f"{name} row")
+        lines.append(f"left out {count} longer than data.max_length={config.data.max_length}: {names}")
+    return lines

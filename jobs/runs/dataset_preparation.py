@@ -1,0 +1,80 @@
+"""Checks a run's datasets, held-out rows leaked from the training data included, and renders their tokens."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from jobs.runs.prepared_run import CheckedDataset
+from tuneyard.chats.dataset import MAX_SHOWN_PROBLEMS, DatasetScan
+from tuneyard.chats.messages import ChatExample
+from tuneyard.checkpoints.node_cache import cache_folder
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.errors import DatasetError
+from tuneyard.core.wording import listed
+from tuneyard.harmony.parity_rows import ParitySample
+from tuneyard.storage.location import is_uri
+from tuneyard.training_data.part_rendering import ChatSource, TokenSettings
+from tuneyard.training_data.row_checks import RowChecker
+from tuneyard.training_data.token_store import TokenStore, build_token_store
+
+
+def check_dataset(
+    location: str, config: FinetuneConfig, checker: RowChecker, sample: ParitySample, *, is_heldout: bool
+) -> CheckedDataset:
+    """Reads the whole dataset, checks each row, and adds each row to `sample`.
+
+    `checker` remembers the rows that it saw, so check the training data before the held-out data. Raises DatasetError
+    for broken rows, and for held-out rows that are also training rows (equal except for case, spaces and punctuation).
+    """
+    scan = DatasetScan(location, config.data.format)
+    notes: Counter[str] = Counter()
+    leaked: list[str] = []
+    for example in tqdm(scan, desc=f"checking {location}", unit=" chats", disable=not sys.stderr.isatty(), leave=False):
+        sample.add(example)
+        for problem in checker.find_problems(example, is_heldout=is_heldout):
+            notes[problem.kind] += 1
+            if problem.kind == "leakage" and len(leaked) < MAX_SHOWN_PROBLEMS:
+                leaked.append(str(problem))
+    if leaked:
+        # The held-out loss on rows that were trained on would mean nothing.
+        count = notes["leakage"]
+        subject = "1 held-out row is" if count == 1 else f"{count:,} held-out rows are"
+        raise DatasetError(f"{subject} in the training data too:\n{listed(leaked, count)}")
+    return CheckedDataset(scan.rows, scan.fingerprint, notes)
+
+
+def render_tokens(location: str, checked: CheckedDataset, config: FinetuneConfig, *, packed: bool) -> TokenStore:
+    """Renders a checked dataset into `<storage>/tokens`, or returns the store that is already there.
+
+    With `run.storage` on an object store, the tokens go into this node's cache. Raises DatasetError when the dataset
+    changed since the check, and when rows are too long and `data.too_long` does not drop them or would drop all.
+    """
+
+    def read() -> Iterator[ChatExample]:
+        scan = DatasetScan(location, config.data.format)
+        yield from scan
+        if scan.fingerprint != checked.fingerprint:
+            raise DatasetError(
+                f"{location}: changed while it was read. Run the command again when nothing writes to the file."
+            )
+
+    data = config.data
+    settings = TokenSettings(config.model.folder, config.codec, data.max_length, data.train_on_reasoning, packed)
+    source = ChatSource(read, checked.rows, checked.fingerprint, location)
+    root = cache_folder() if is_uri(config.run.storage) else config.run.folder
+    store = build_token_store(source, settings, root / "tokens")
+    if store.too_long and (data.too_long == "error" or not store.rows):
+        raise DatasetError(_too_long_message(store, data.max_length))
+    return store
+
+
+def _too_long_message(store: TokenStore, max_length: int) -> str:
+    subject = "1 row is" if store.too_long == 1 else f"{store.too_long:,} rows are"
+    return (
+        f"{subject} longer than data.max_length={max_length}:\n{listed(store.too_long_named, store.too_long)}\n"
+        "Raise data.max_length, shorten the rows, or set data.too_long=drop to train without them."
+    )

@@ -1,0 +1,58 @@
+"""PreparedRun: the validated and rendered inputs of a run, with their fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.harmony.parity_rows import ParityRow
+from tuneyard.training_data.token_store import TokenStore
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDataset:
+    """A dataset whose rows are all valid. `notes` counts, by kind, what is unusual but no error."""
+
+    rows: int
+    fingerprint: str
+    notes: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """The inputs of a run: datasets, their tokens, and the digests of base and codec."""
+
+    train: CheckedDataset
+    heldout: CheckedDataset | None
+    train_tokens: TokenStore
+    heldout_tokens: TokenStore | None
+    codec_fingerprint: str
+    base_digest: str
+    parity_rows: tuple[ParityRow, ...]
+
+    @property
+    def dataset_fingerprint(self) -> str:
+        """sha256 over the examples of the training and the held-out data."""
+        both = self.train.fingerprint + (self.heldout.fingerprint if self.heldout else "")
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def inputs_fingerprint(self, config: FinetuneConfig) -> str:
+        """sha256 over everything that decides the result: data, codec, base and training settings.
+
+        A run resumes only with the same fingerprint.
+        """
+        facts = {
+            "dataset": self.dataset_fingerprint,
+            "codec": self.codec_fingerprint,
+            "base": self.base_digest,
+            "training": config.training.model_dump(mode="json"),
+            "nemo": config.nemo.model_dump(mode="json") if config.training.backend == "nemo" else None,
+            "max_length": config.data.max_length,
+            "batching": config.data.batching,
+            "train_on_reasoning": config.data.train_on_reasoning,
+            "num_workers": config.workers.num_workers,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

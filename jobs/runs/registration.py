@@ -1,0 +1,53 @@
+"""A run in the model registry: its parameters, the registered version, and whether it is already there."""
+
+from __future__ import annotations
+
+from jobs.runs.prepared_run import PreparedRun
+from jobs.runs.run_record import RunRecord
+from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
+from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.storage.folder import StorageFolder
+
+
+def find_finished_version(record: RunRecord, registry: ModelRegistry, config: FinetuneConfig) -> ModelVersion | None:
+    """The version that this run registered; None when it registered none, or its checkpoint was deleted."""
+    if record.version is None or record.checkpoint is None:
+        return None
+    if StorageFolder.open(record.checkpoint).size_of(MANIFEST_NAME) is None:
+        return None
+    return registry.find(f"{config.run.model_name}/{record.version}")
+
+
+def run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]:
+    """The run's parameters in the registry: training settings, base, data, codec, number of workers."""
+    training = {f"training.{name}": str(value) for name, value in config.training.model_dump(mode="json").items()}
+    return training | {
+        "base": config.model.base,
+        "base_digest": prepared.base_digest,
+        "dataset_fingerprint": prepared.dataset_fingerprint,
+        "codec_fingerprint": prepared.codec_fingerprint,
+        "num_workers": str(config.workers.num_workers),
+    }
+
+
+def register_checkpoint(
+    registry: ModelRegistry, config: FinetuneConfig, manifest: CheckpointManifest, target: str, record: RunRecord
+) -> ModelVersion:
+    """Registers the published checkpoint at `target` with its lineage as tags, and notes the version in `record`."""
+    assert manifest.dataset is not None
+    assert manifest.codec is not None
+    assert manifest.base is not None
+    tags = {
+        "dataset_fingerprint": manifest.dataset.fingerprint,
+        "codec_fingerprint": manifest.codec.fingerprint,
+        "base_digest": manifest.base.digest,
+        "base_name": manifest.base.name,
+        "weights_digest": manifest.digest,
+        "run_name": config.run.name,
+        "git_commit": manifest.git_commit or "none",
+        **{f"metric.{name}": f"{value:g}" for name, value in manifest.metrics.items()},
+    }
+    version = registry.register(config.run.model_name, target, record.mlflow_run_id, tags)
+    record.checkpoint, record.version = target, version.version
+    return version

@@ -1,0 +1,59 @@
+"""transformers.TrainingArguments from a run's config."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import transformers
+
+from tuneyard.configs.finetune import FinetuneConfig
+
+UNUSED_SAVE_STEPS = 500
+"""transformers' default of save_steps. It must be a number even when checkpoints are written once per epoch."""
+
+
+def training_arguments(
+    config: FinetuneConfig, output_dir: Path, total_steps: int, accumulation_steps: int, *, has_heldout: bool
+) -> transformers.TrainingArguments:
+    """The Trainer's arguments for a run of `total_steps` optimizer steps; checkpoints are written to `output_dir`."""
+    training = config.training
+    save_steps = training.checkpoint_every_steps
+    eval_steps = training.eval_every_steps
+    stops_early = training.early_stopping_patience is not None
+    return transformers.TrainingArguments(
+        output_dir=str(output_dir),
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=math.ceil(total_steps * training.warmup_ratio),
+        weight_decay=training.weight_decay,
+        adam_beta2=training.adam_beta2,
+        max_grad_norm=training.max_grad_norm,
+        per_device_train_batch_size=training.batch_size_per_worker,
+        per_device_eval_batch_size=2 * training.batch_size_per_worker,
+        gradient_accumulation_steps=accumulation_steps,
+        bf16=training.precision == "bf16",
+        seed=training.seed,
+        use_cpu=not config.workers.use_gpu,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="no" if not has_heldout else ("steps" if eval_steps else "epoch"),
+        eval_steps=eval_steps,
+        save_strategy="steps" if save_steps else "epoch",
+        save_steps=save_steps or UNUSED_SAVE_STEPS,
+        save_total_limit=1,
+        metric_for_best_model="eval_loss" if stops_early else None,
+        greater_is_better=False if stops_early else None,
+        prediction_loss_only=True,
+        # "non_padding" sums attention_mask, which packed batches do not have. They have next to no padding.
+        include_num_input_tokens_seen="all" if config.data.batching == "packed" else "non_padding",
+        remove_unused_columns=False,
+        dataloader_pin_memory=config.workers.use_gpu,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=True,
+        report_to=[],
+        label_names=["labels"],
+    )

@@ -1,0 +1,1 @@
+"""Readers of raw dataset rows, one per file type or service."""

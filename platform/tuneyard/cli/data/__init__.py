@@ -1,0 +1,1 @@
+"""`tuneyard data`: checks, statistics and previews of chat files; parity of prompts."""

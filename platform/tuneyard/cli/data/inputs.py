@@ -1,0 +1,61 @@
+"""What the subcommands of `tuneyard data` read: examples of a chat file, and the codec of a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from tuneyard.chats.formats import FORMATS
+from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.row_reader import ChatRowReader, RowProblem
+from tuneyard.checkpoints.manifest import MANIFEST_NAME, read_manifest
+from tuneyard.core.errors import CheckpointError, DatasetError
+from tuneyard.core.home import expand_path
+from tuneyard.core.room_commands import BUILD_BASE_MODEL
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
+
+Item = TypeVar("Item")
+
+
+def load_codec(model: str) -> HarmonyCodec:
+    """Returns the codec of a checkpoint folder, with the manifest's settings; a base has the default settings.
+
+    Raises CheckpointError when the folder holds no tokenizer.
+    """
+    folder = Path(expand_path(model))
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"--model {folder}: no checkpoint there; its tokenizer is needed to count tokens. "
+            f"To build the demo's base model: python -m {BUILD_BASE_MODEL} smol-oss-135m"
+        )
+    settings = CodecSettings()
+    if (folder / MANIFEST_NAME).is_file():
+        manifest = read_manifest(folder)
+        if manifest.codec is not None:
+            settings = CodecSettings.model_validate(manifest.codec.settings)
+    return HarmonyCodec.from_checkpoint(folder, settings)
+
+
+def read_examples(reader: ChatRowReader) -> Iterator[ChatExample]:
+    """Yields the file's examples. Raises DatasetError at the first row with a problem."""
+    for row in reader:
+        if isinstance(row, RowProblem):
+            raise DatasetError(f"{row}\nTo see all problems: tuneyard data validate {reader.location}")
+        yield row
+
+
+def print_format(reader: ChatRowReader) -> None:
+    """Prints the format of the rows, if one was given or detected."""
+    if reader.format is not None:
+        print(f"{reader.location}: {FORMATS[reader.format][0]} ({reader.format})")
+
+
+def with_progress_bar(items: Iterable[Item], unit: str) -> Iterable[Item]:
+    """Iterates with a progress bar on a terminal's standard error."""
+    bar: Iterable[Item] = tqdm(items, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False)
+    return bar

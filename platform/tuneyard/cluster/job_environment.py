@@ -1,0 +1,75 @@
+"""The runtime environment that Ray gives a submitted job: the checkout, the library, environment variables."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.core.errors import ConfigError
+from tuneyard.core.home import tuneyard_home
+
+FORWARDED = (
+    "TUNEYARD_STORAGE",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "HF_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_TENANT_ID",
+    "TUNEYARD_ADMIN_KEY",
+)
+"""Environment variables of the submitting shell that its jobs get, if they are set."""
+
+SECRET_WORDS = ("TOKEN", "SECRET", "KEY", "PASSWORD")
+"""A variable with one of these words in its name is not printed."""
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_USER_INFO = re.compile(r"//[^/@\s]+@")
+
+
+def job_environment(server: str, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Returns the job's runtime_env. `server` is the job server's URL; `variables` are added for this job.
+
+    Raises ConfigError when the job's results would go to a folder that only this machine has, and when Tuneyard is not
+    installed from a checkout.
+    """
+    variables = variables or {}
+    if not (CHECKOUT / "jobs").is_dir():
+        raise ConfigError(
+            f"{CHECKOUT} is not a checkout of Tuneyard, and jobs need one: install Tuneyard with "
+            "pip install -e <checkout>."
+        )
+    if "TUNEYARD_HOME" not in {*os.environ, *variables} and urlsplit(server).hostname not in LOOPBACK_HOSTS:
+        raise ConfigError(
+            f"TUNEYARD_HOME is not set, and {server} is another machine: set it to the cluster's folder that holds the "
+            "registry, for example export TUNEYARD_HOME=/mnt/shared/tuneyard"
+        )
+    forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    return {
+        "working_dir": str(CHECKOUT),
+        "py_modules": [str(CHECKOUT / "platform" / "tuneyard")],
+        "env_vars": {"TUNEYARD_HOME": str(tuneyard_home()), **forwarded, **variables},
+    }
+
+
+def hide_secrets(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a runtime_env that is safe to print: secret values and credentials in URLs are replaced."""
+    variables: dict[str, str] = environment["env_vars"]
+    return {
+        **environment,
+        "env_vars": {
+            name: "(set)" if any(word in name for word in SECRET_WORDS) else _USER_INFO.sub("//(set)@", value)
+            for name, value in variables.items()
+        },
+    }

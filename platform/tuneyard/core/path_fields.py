@@ -1,0 +1,62 @@
+"""Types of config fields that hold a path, a data location or another config's location."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, ValidationInfo
+
+from tuneyard.core.home import absolute_path
+
+ENV_PREFIX = "env:"
+"""Prefix of `env:NAME`, which can replace a config's path: the environment variable NAME then holds the YAML text."""
+
+
+def resolve_path(value: object, info: ValidationInfo) -> object:
+    """A path as absolute text, relative to the config file's folder; any other value unchanged. For validators.
+
+    Ray starts workers in another working directory, so configs must not keep relative paths.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    base = (info.context or {}).get("base_dir", Path.cwd())
+    return str(absolute_path(value, Path(base)))
+
+
+AbsolutePath = Annotated[Path, BeforeValidator(resolve_path)]
+"""A path, relative to the config file. Environment variables and `~` are expanded; `$TUNEYARD_HOME` has a default.
+
+A path that `--set` gives and that starts with `./` or `../` is relative to the working directory.
+"""
+
+
+def reject_password(uri: str) -> str:
+    """The URI unchanged. Raises ValueError if it holds a password, because configs are copied into runs and logs."""
+    parts = urlsplit(uri)
+    if parts.password is not None:
+        raise ValueError(
+            f"the URI of {parts.scheme}://{parts.hostname} holds a password, which would be copied into runs, "
+            "manifests and logs. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment instead"
+        )
+    return uri
+
+
+def _resolve_data_location(value: object, info: ValidationInfo) -> object:
+    """URIs and `hf:` names unchanged; paths made absolute."""
+    if isinstance(value, str) and ("://" in value or value.startswith("hf:")):
+        return reject_password(value)
+    return resolve_path(value, info)
+
+
+DataLocation = Annotated[str, BeforeValidator(_resolve_data_location)]
+"""A file or folder (see AbsolutePath), a URI that pyarrow.fs supports, or `hf:owner/name[:split]`."""
+
+
+def _resolve_config_location(value: object, info: ValidationInfo) -> object:
+    return value if isinstance(value, str) and value.startswith(ENV_PREFIX) else resolve_path(value, info)
+
+
+ConfigLocation = Annotated[str, BeforeValidator(_resolve_config_location)]
+"""The YAML file of another config (see AbsolutePath), or `env:NAME`."""

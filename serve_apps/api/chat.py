@@ -1,0 +1,166 @@
+"""ChatService: answers chat completions, whole or streamed. Knows neither HTTP nor Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from serve_apps.answers.assembled_message import AssembledMessage
+from serve_apps.answers.async_streams import SourceClosingStream, read_first
+from serve_apps.answers.chat_answer import ChatAnswer, ChatPiece
+from serve_apps.answers.engine_stream import final_finish_reason, stream_pieces
+from serve_apps.answers.usage import count_usage
+from serve_apps.engines.engine import GenerationRequest
+from serve_apps.generation.engine_requests import build_engine_requests
+from serve_apps.generation.grammar_choice import blame_tools, choose_grammar
+from serve_apps.generation.prompt import render_prompt
+from serve_apps.generation.served_model import ServedModel
+from tuneyard.api.wire.chat_answer import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChunkChoice,
+    Delta,
+    Logprobs,
+    RenderedPrompt,
+)
+from tuneyard.api.wire.chat_request import ChatCompletionRequest, RenderRequest
+from tuneyard.api.wire.usage import Usage
+from tuneyard.core.errors import RequestError
+
+
+@dataclass(slots=True)
+class _RunningChat:
+    """A request that is being answered, with its OpenAI id and creation time."""
+
+    request: ChatCompletionRequest
+    prompt_tokens: int
+    answers: list[ChatAnswer]
+    engine_requests: list[GenerationRequest]
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def usage(self) -> Usage:
+        return count_usage(self.prompt_tokens, self.answers)
+
+
+class ChatService:
+    """POST /v1/chat/completions, and its /render, for one model."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    async def complete(self, request: ChatCompletionRequest) -> ChatCompletion:
+        """Returns the whole answer. Raises RequestError if the request cannot be answered, EngineError if it fails."""
+        chat = self._prepare(request)
+        messages = [AssembledMessage() for _ in chat.answers]
+        async with contextlib.aclosing(self._pieces(chat)) as pieces:
+            async for piece in pieces:
+                if piece is not None:
+                    messages[piece.index].add(piece)
+        choices = [
+            Choice(
+                index=answer.index,
+                message=message.message(),
+                finish_reason=final_finish_reason(answer),
+                logprobs=message.logprobs() if request.logprobs else None,
+                harmony_malformed=answer.is_malformed,
+            )
+            for answer, message in zip(chat.answers, messages, strict=True)
+        ]
+        return ChatCompletion(
+            id=chat.id,
+            created=chat.created,
+            model=self._model.model_id,
+            system_fingerprint=self._model.system_fingerprint,
+            choices=choices,
+            usage=chat.usage(),
+        )
+
+    async def open_stream(self, request: ChatCompletionRequest) -> SourceClosingStream[ChatCompletionChunk]:
+        """Returns the answer in chunks, once the engine has made its first tokens.
+
+        Errors before the first tokens are raised here, where they can still become an HTTP status. Closing the
+        returned stream aborts the request in the engine.
+        """
+        chat = self._prepare(request)
+        pieces = self._pieces(chat)
+        first = await read_first(pieces)
+        return SourceClosingStream(self._chunks(chat, first, pieces), pieces)
+
+    def render(self, request: RenderRequest) -> RenderedPrompt:
+        """The prompt that a completion of this request would start from."""
+        self._model.check_name(request.model)
+        ids = render_prompt(self._model, request.messages, request.tools, request.reasoning_effort, request.today)
+        return RenderedPrompt(
+            model=self._model.model_id,
+            prompt_token_ids=ids,
+            text=self._model.codec.render_text(ids),
+            codec_fingerprint=self._model.codec.fingerprint,
+        )
+
+    def _prepare(self, request: ChatCompletionRequest) -> _RunningChat:
+        """Checks the request and renders its prompt; the engine starts with the first read of `_pieces`."""
+        self._model.check_name(request.model)
+        prompt = render_prompt(self._model, request.messages, request.tools, request.reasoning_effort)
+        engine_requests = build_engine_requests(
+            self._model,
+            request,
+            prompt,
+            prompt_field="messages",
+            logprobs=request.top_logprobs if request.logprobs else None,
+            grammar=choose_grammar(request),
+        )
+        answers = [ChatAnswer(self._model.codec, index, request.stop) for index in range(request.n)]
+        return _RunningChat(request, len(prompt), answers, engine_requests)
+
+    async def _pieces(self, chat: _RunningChat) -> AsyncGenerator[ChatPiece | None, None]:
+        """See stream_pieces; names `tools` as the field at fault where the engine refused their grammar."""
+        try:
+            async with contextlib.aclosing(
+                stream_pieces(self._model.engine, chat.engine_requests, chat.answers)
+            ) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except RequestError as e:
+            raise blame_tools(e, chat.request) from e
+
+    async def _chunks(
+        self, chat: _RunningChat, first: ChatPiece | None, rest: AsyncGenerator[ChatPiece | None, None]
+    ) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Per choice: a chunk with the role, its pieces, a chunk with the finish reason; last the usage, on request."""
+        async with contextlib.aclosing(rest):
+            for answer in chat.answers:
+                yield self._chunk(chat, ChunkChoice(index=answer.index, delta=Delta(role="assistant", content="")))
+            if first is not None:
+                yield self._chunk(chat, _chunk_choice(first))
+            async for piece in rest:
+                if piece is not None:
+                    yield self._chunk(chat, _chunk_choice(piece))
+        for answer in chat.answers:
+            yield self._chunk(
+                chat, ChunkChoice(index=answer.index, delta=Delta(), finish_reason=final_finish_reason(answer))
+            )
+        if chat.request.stream_options and chat.request.stream_options.include_usage:
+            yield self._chunk(chat, usage=chat.usage())
+
+    def _chunk(self, chat: _RunningChat, *choices: ChunkChoice, usage: Usage | None = None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
+            id=chat.id,
+            created=chat.created,
+            model=self._model.model_id,
+            system_fingerprint=self._model.system_fingerprint,
+            choices=list(choices),
+            usage=usage,
+        )
+
+
+def _chunk_choice(piece: ChatPiece) -> ChunkChoice:
+    return ChunkChoice(
+        index=piece.index,
+        delta=piece.delta,
+        logprobs=Logprobs(content=piece.logprobs) if piece.logprobs else None,
+    )

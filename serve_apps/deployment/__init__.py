@@ -1,0 +1,1 @@
+"""From a ServeConfig to running Serve applications: checks, start, end."""

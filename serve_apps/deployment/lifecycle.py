@@ -1,0 +1,164 @@
+"""Deployment: starts the models of a ServeConfig on Ray Serve, and takes them down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from serve_apps.deployment.applications import (
+    GATEWAY_APPLICATION,
+    application_name,
+    remove_applications,
+    running_applications,
+    start_application,
+)
+from serve_apps.deployment.checked_model import CheckedModel, check_model
+from serve_apps.deployment.replica_resources import check_files_visible, check_replica_placement
+from serve_apps.deployment.required_keys import required_key_store
+from serve_apps.deployment.serve_address import check_address_free, enable_haproxy, is_serve_running_at
+from tuneyard.api.admin_key import load_admin_key
+from tuneyard.api.api_keys import KeyStore
+from tuneyard.cluster.connection import connect_ray, disconnect_ray, joins_cluster
+from tuneyard.configs.serve import ServeConfig
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.parity import RenderRow, check_parity, render_over_http
+
+
+class Deployment:
+    """Context manager: inside it, all models of the config answer over HTTP.
+
+    On exit its applications are removed, and a private Ray ends. `report` gets one line for people per step.
+    Raises before anything starts: PortInUseError, CheckpointError, ParityError, RegistryError, ConfigError,
+    ClusterError. Raises ClusterError also if no replica starts, with Serve's reason.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        address: str | None = None,
+        verbose: bool = False,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._address = address
+        self._verbose = verbose
+        self._report = report
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def base_urls(self) -> list[str]:
+        """The base URL of each model, for an OpenAI client."""
+        host = "127.0.0.1" if self._config.http.host in ("0.0.0.0", "::") else self._config.http.host
+        root = f"http://{host}:{self._config.http.port}"
+        routes = [self._config.route_of(model) or "/" for model in self._config.models]
+        return [f"{root}{route.rstrip('/')}/v1" for route in routes]
+
+    def example_requests(self) -> Iterator[str]:
+        """Lines for people: each model's base URL and a curl command."""
+        for model, url in zip(self._config.models, self.base_urls, strict=True):
+            body = f'{{"model": "{model.model_id}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+            yield f"  {model.model_id} at {url}"
+            key = " -H 'Authorization: Bearer ty-…'" if self._config.http.requires_keys else ""
+            yield f"    curl {url}/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._start()
+            # Reached only on success: what was started then stays up until __exit__.
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def detach(self) -> None:
+        """Keeps the applications on their cluster when the context ends."""
+        self._stack.pop_all()
+
+    def _start(self) -> None:
+        http = self._config.http
+        keys = required_key_store(http)
+        if http.proxy == "haproxy":
+            enable_haproxy()
+        joins = joins_cluster(self._address)
+        if not joins:
+            check_address_free(http)
+        models = [check_model(model) for model in self._config.models]
+        for model in models:
+            self._report(f"{model.config.model_id}: checkpoint proved, {model.checkpoint}")
+        self._connect()
+        if joins and not is_serve_running_at(http):
+            check_address_free(http)
+        self._check_cluster(models, keys)
+        self._start_serve()
+        self._start_applications(models, keys)
+
+    def _connect(self) -> None:
+        import ray
+
+        is_connected = ray.is_initialized()
+        self._report(f"Ray: {connect_ray(self._address, verbose=self._verbose)}")
+        if not is_connected:
+            self._stack.callback(disconnect_ray)
+
+    def _check_cluster(self, models: Sequence[CheckedModel], keys: KeyStore | None) -> None:
+        """Checks that replicas can be placed, and that they will see their files."""
+        shortages = check_replica_placement(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
+        check_files_visible(models, keys)
+        if shortages:
+            self._report(f"waiting for nodes: {shortages}")
+
+    def _start_serve(self) -> None:
+        """Starts Serve unless it runs, and registers the removal of what this deployment adds to it."""
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+
+        logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
+        serve.start(http_options=HTTPOptions(host=self._config.http.host, port=self._config.http.port))
+        own = [GATEWAY_APPLICATION] if self._config.gateway is not None else []
+        own += [application_name(model.model_id) for model in self._config.models]
+        # Applications that ran before stay: if their update fails, Serve keeps their old replicas.
+        running = running_applications()
+        self._stack.callback(remove_applications, [name for name in own if name not in running])
+
+    def _start_applications(self, models: Sequence[CheckedModel], keys: KeyStore | None) -> None:
+        """Starts each model and proves its parity; last the gateway."""
+        from serve_apps.gateway.app import build_gateway
+        from serve_apps.http_front.access import Access
+        from serve_apps.model_app.application import build_app
+
+        admin_key = load_admin_key()
+        access = Access(admin_key, keys.path if keys is not None else None)
+        for model, base_url in zip(models, self.base_urls, strict=True):
+            model_id, route = model.config.model_id, self._config.route_of(model.config)
+            started_at = time.monotonic()
+            app = build_app(model.config, model.checkpoint, model.version, model.codec, access)
+            start_application(app, application_name(model_id), route, model_id)
+            self._report(f"{model_id}: up after {time.monotonic() - started_at:.1f} s")
+            if route is not None:
+                self._prove_parity(model, render_over_http(base_url, model_id, admin_key))
+        if self._config.gateway is not None:
+            gateway = build_gateway(self._config.gateway, access)
+            start_application(gateway, GATEWAY_APPLICATION, "/", GATEWAY_APPLICATION)
+            self._report("gateway: up; all models at one /v1")
+
+    def _prove_parity(self, model: CheckedModel, render: RenderRow) -> None:
+        """Checks parity over HTTP, through the route that clients use. Each replica checked it before it started."""
+        if not model.parity_rows:
+            self._report(
+                f"{model.config.model_id}: parity not proved, because the manifest has no prompts of its training"
+            )
+            return
+        codec = HarmonyCodec.from_checkpoint(model.folder, model.codec)
+        tokens = check_parity(model.parity_rows, render, codec, model.config.model_id)
+        self._report(
+            f"{model.config.model_id}: parity proved, {len(model.parity_rows)} prompts of its training render "
+            f"to the same {tokens} tokens"
+        )

@@ -1,0 +1,1 @@
+"""What is added to any engine from outside: metrics, a time limit, the charging of tokens to API keys."""

@@ -1,0 +1,48 @@
+"""Charging: the tokens of a request are counted for the API key that it was admitted with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextvars import ContextVar
+from typing import TypeAlias
+
+from serve_apps.engine_wrappers.wrapper import EngineWrapper
+from serve_apps.engines.engine import GenerationRequest, TokenChunk
+
+Charge: TypeAlias = Callable[[int], None]
+"""Called with a number of tokens to charge."""
+
+_CHARGE: ContextVar[Charge | None] = ContextVar("charge", default=None)
+
+
+@contextlib.contextmanager
+def charge_tokens_to(charge: Charge) -> Iterator[None]:
+    """Requests to a ChargedEngine that start inside this context are charged to `charge`."""
+    token = _CHARGE.set(charge)
+    try:
+        yield
+    finally:
+        _CHARGE.reset(token)
+
+
+class ChargedEngine(EngineWrapper):
+    """Charges each request's tokens as the engine makes them: the prompt's with the first chunk, then each chunk's.
+
+    Nothing is charged for a request that was started outside of `charge_tokens_to`.
+    """
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
+        charge = _CHARGE.get()
+        uncharged_prompt = billed_prompt_tokens(request)
+        async with contextlib.aclosing(self._engine.generate(request)) as chunks:
+            async for chunk in chunks:
+                if charge is not None:
+                    charge(uncharged_prompt + len(chunk.token_ids))
+                    uncharged_prompt = 0
+                yield chunk
+
+
+def billed_prompt_tokens(request: GenerationRequest) -> int:
+    """The prompt tokens to bill for this request: 0 if another choice of the same answer is billed for them."""
+    return 0 if request.shares_prompt else len(request.prompt_token_ids)

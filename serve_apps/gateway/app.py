@@ -1,0 +1,113 @@
+"""The gateway as a Ray Serve application: one /v1 for all models that run on the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from ray import serve
+from ray.serve import Application
+
+from serve_apps.api.model_calls import PATHS
+from serve_apps.gateway.forwarding import Forwarder
+from serve_apps.gateway.metrics import GatewayMetrics
+from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+from serve_apps.http_front.access import Access
+from serve_apps.http_front.admission import authorization_header
+from serve_apps.http_front.base_api import create_base_api
+from serve_apps.http_front.key_gate import KeyGate
+from serve_apps.metrics.exposition import metrics_page
+from serve_apps.metrics.replica_metrics import SharedMetrics
+from serve_apps.request_queue import request_queue_options
+from tuneyard import __version__
+from tuneyard.api.wire.model_list import ModelCard, ModelList
+from tuneyard.configs.serve import GatewayConfig
+
+
+class Gateway:
+    """The deployment class: plain Python, bound to Ray Serve in build_gateway."""
+
+    def __init__(self, access: Access) -> None:
+        self._gate = access.open_gate()
+        self._directory = ModelDirectory()
+        context = serve.get_replica_context()
+        replica = context.replica_id.unique_id
+        self._own_metrics = GatewayMetrics(replica)
+        self._metrics = SharedMetrics(context.app_name, replica, self._own_metrics.collect, shows_all_applications=True)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Ray Serve after the constructor."""
+        return create_gateway_api(self._directory, self._gate, self._own_metrics, self._metrics)
+
+
+def build_gateway(config: GatewayConfig, access: Access) -> Application:
+    """The gateway's Serve application, not deployed yet."""
+    deployment = serve.deployment(serve.ingress()(Gateway)).options(
+        name="Gateway",
+        num_replicas=config.num_replicas,
+        ray_actor_options={"num_cpus": config.num_cpus},
+        **request_queue_options(config.max_ongoing_requests, config.max_queued_requests),
+    )
+    return deployment.bind(access)
+
+
+def create_gateway_api(
+    directory: ModelDirectory, gate: KeyGate, own_metrics: GatewayMetrics, shared_metrics: SharedMetrics
+) -> FastAPI:
+    """The FastAPI application with the routes of a model's API, for all models."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with shared_metrics.publishing():
+            yield
+
+    api = create_base_api({}, lifespan, sets_request_ids=False)
+    _add_model_list(api, directory, gate)
+    forwarder = Forwarder(directory, gate)
+    for path in PATHS:
+        _add_forwarded_route(api, path, forwarder, own_metrics)
+    _add_operator_routes(api, directory, shared_metrics)
+    return api
+
+
+def _add_model_list(api: FastAPI, directory: ModelDirectory, gate: KeyGate) -> None:
+    @api.get("/v1/models")
+    async def list_models(request: Request) -> Response:
+        gate.authenticate(authorization_header(request))
+        cards = [_card(model) for model in await directory.models()]
+        return JSONResponse(ModelList(data=cards).model_dump())
+
+    @api.get("/v1/models/{name:path}")
+    async def retrieve_model(request: Request, name: str) -> Response:
+        gate.authenticate(authorization_header(request))
+        return JSONResponse(_card(await directory.find(name)).model_dump())
+
+
+def _add_forwarded_route(api: FastAPI, path: str, forwarder: Forwarder, metrics: GatewayMetrics) -> None:
+    @api.post(path)
+    async def answer(request: Request) -> Response:
+        with metrics.measure_request() as measurement:
+            return await forwarder.answer(path, request, measurement)
+
+
+def _add_operator_routes(api: FastAPI, directory: ModelDirectory, shared_metrics: SharedMetrics) -> None:
+    async def health() -> Response:
+        return JSONResponse({"status": "ok", "models": len(await directory.models())})
+
+    api.get("/healthz")(health)
+    api.get("/readyz")(health)
+
+    @api.get("/version")
+    async def version() -> Response:
+        return JSONResponse({"version": __version__})
+
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        return metrics_page(await shared_metrics.collect_all())
+
+
+def _card(model: RunningModel) -> ModelCard:
+    description = model.description
+    return ModelCard(id=description.model_id, created=description.created, max_model_len=description.max_model_len)

@@ -1,0 +1,103 @@
+"""Forwards a request to the replicas of its model, and their answer or stream to the client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from ray.serve.exceptions import BackPressureError
+
+from serve_apps.api.model_calls import CallAnswer
+from serve_apps.gateway.metrics import RequestMeasurement
+from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+from serve_apps.http_front.admission import authorization_header
+from serve_apps.http_front.bodies import read_json
+from serve_apps.http_front.events import DONE_EVENT, EventStreamResponse, error_event
+from serve_apps.http_front.key_gate import Grant, KeyGate
+from tuneyard.core.errors import EngineError, OverloadedError, RequestError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """Answers requests of any path in model_calls.PATHS."""
+
+    directory: ModelDirectory
+    gate: KeyGate
+
+    async def answer(self, path: str, request: Request, measurement: RequestMeasurement) -> Response:
+        """The response of the model that the request's body names. Raises RequestError, as the model's own API does."""
+        self.gate.authenticate(authorization_header(request))
+        body = await read_json(request)
+        name = body.get("model") if isinstance(body, dict) else None
+        if not isinstance(name, str):
+            raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
+        model = await self.directory.find(name)
+        # The replica knows its model by id only; the client may have used a version or an alias.
+        body["model"] = measurement.model = model.description.model_id
+        grant = self.gate.admit(authorization_header(request), model.description.model_id)
+        calls = model.handle.options(stream=True)
+        is_stream = body.get("stream") is True and path.startswith("/v1/")
+        items = (calls.stream if is_stream else calls.complete).remote(path, body)
+        try:
+            answer = await _first_answer(items, grant)
+        except Exception as e:
+            grant.close()
+            raise _call_error(model, e) from e
+        except BaseException:  # the client has disconnected
+            items.cancel()
+            grant.close()
+            raise
+        headers = model.description.headers | grant.headers()
+        if answer.content is None:
+            on_close = [grant.close, lambda: measurement.close("cut"), items.cancel]
+            return EventStreamResponse(_events(model, grant, items, measurement), on_close, headers)
+        if answer.status == 200:
+            measurement.record_begin()
+        measurement.close(str(answer.status))
+        grant.close()
+        return JSONResponse(answer.content, status_code=answer.status, headers=headers)
+
+
+async def _first_answer(items: Any, grant: Grant) -> CallAnswer:
+    """The whole answer, or that the replica has started a stream. Charges the tokens that are reported before it."""
+    async for item in items:
+        grant.charge(item.tokens)
+        if isinstance(item, CallAnswer):
+            return item
+    raise EngineError("The replica ended without an answer.")
+
+
+async def _events(
+    model: RunningModel, grant: Grant, items: Any, measurement: RequestMeasurement
+) -> AsyncGenerator[str, None]:
+    """The stream's events. If the replica dies, the last one is an error event, and there is no DONE_EVENT."""
+    has_begun = False
+    try:
+        async for item in items:
+            if not has_begun:
+                has_begun = True
+                measurement.record_begin()
+            grant.charge(item.tokens)
+            if item.text.endswith(DONE_EVENT):
+                # Before it is sent: many clients disconnect when they have read it, which must not count as "cut".
+                measurement.close("200")
+            yield item.text
+    except Exception as e:  # noqa: BLE001  # Ray's errors, or gRPC's: each becomes an error event
+        yield error_event(_call_error(model, e))
+
+
+def _call_error(model: RunningModel, error: Exception) -> RequestError:
+    """The error for a client whose call of the model failed."""
+    if isinstance(error, BackPressureError):
+        return OverloadedError(
+            f"{model.description.model_id} is busy: its queue is full. Retry after {OverloadedError.retry_after_s} s.",
+            code="overloaded",
+        )
+    logger.warning("%s failed: %s", model.application, error)
+    return EngineError(f"{model.description.model_id}: the replica failed while it was answering. Retry the request.")

@@ -1,0 +1,110 @@
+"""`tuneyard data` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuneyard.cli.main import main
+
+DATA = Path("jobs/data")
+
+
+def chat(question: str, answer: str = "a") -> str:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages})
+
+
+def test_the_demos_data_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    train, heldout = str(DATA / "brindle_train.jsonl"), str(DATA / "brindle_heldout.jsonl")
+    assert main(["data", "validate", train, "--heldout", heldout]) == 0
+    assert "382 rows, no problems" in capsys.readouterr().out
+
+
+def test_every_kind_of_problem_is_named_and_counted(
+    tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        chat("What is it?"),
+        chat("What is it?"),
+        chat("what  is it"),
+        chat("a\x07b"),
+        chat("q <|end|> r"),
+        chat("Häuser 🎉 " * 200),
+        '{"messages": [',
+        json.dumps({"messages": [{"role": "user", "content": "only"}]}),
+        chat(" "),
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    (tmp_path / "h.jsonl").write_text(chat("What is it?") + "\n" + chat("new"))
+    arguments = ["data", "validate", str(tmp_path / "c.jsonl"), "--heldout", str(tmp_path / "h.jsonl")]
+    assert main([*arguments, "--model", str(tiny_oss), "--max-length", "400"]) == 1
+    output = capsys.readouterr().out
+    for expected in (
+        "c.jsonl:2: the row is the same as row or line 1. Remove it.",
+        "c.jsonl:3: the row is the same as row or line 1 except for case, spaces and punctuation",
+        "c.jsonl:4: message 1 (user) contains the control character U+0007 at character 2",
+        "c.jsonl:5: message 1 (user) spells '<|end|>'. It is trained as plain text",
+        "c.jsonl:6: turn 1 has",
+        "c.jsonl:7: not valid JSON",
+        "c.jsonl:8: the chat has no assistant message to train on",
+        "c.jsonl:9: message 1 (user) has empty content",
+        "h.jsonl:1: this held-out row equals a training row (row or line 1)",
+        "1  leakage",
+        "11 rows, 8 problems",
+    ):
+        assert expected in output, output
+    assert main([*arguments, "--show", "2"]) == 1
+    assert "… and 6 more" in capsys.readouterr().out
+
+
+def test_notes_alone_do_not_fail(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text(chat("q <|end|> r"))
+    assert main(["data", "validate", str(tmp_path / "c.jsonl")]) == 0
+
+
+def test_stats_as_table_and_json(tiny_oss: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["data", "stats", str(DATA / "brindle_train.jsonl"), "--model", str(tiny_oss), "--max-length", "1024"]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    assert "OpenAI chat" in table
+    assert "steps per epoch" in table
+    assert main([*arguments, "--json"]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["rows"], stats["turns"], stats["over_max_length"]) == (296, 302, 0)
+    assert stats["steps_per_epoch"] == 76
+    assert 0 < stats["assistant_share"] < 1
+    assert sum(stats["histogram"].values()) == stats["training_rows"]
+    assert stats["packing_efficiency"] > stats["padding_efficiency"] * 0.5
+    assert stats["packs"] * 1024 >= stats["tokens"]
+
+
+def test_preview_marks_trained_tokens(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.jsonl").write_text(chat("hello", "world"))
+    assert main(["data", "preview", str(tmp_path / "c.jsonl"), "--model", str(tiny_oss), "-n", "1"]) == 0
+    output = capsys.readouterr().out
+    assert "hello<|end|><|start|>assistant⟦<|channel|>final<|message|>world<|return|>⟧" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validate", "missing.jsonl"], "missing.jsonl: no such dataset file"),
+        (["validate", "x", "--max-length", "5"], "--max-length and --model need each other"),
+        (["stats", "x", "--model", "nowhere"], "no checkpoint there"),
+        (["stats", "x", "--batch-size", "0"], "--batch-size must be at least 1, found 0"),
+        (["parity", "nowhere@newest"], "nowhere"),
+    ],
+)
+def test_mistakes_get_a_clear_message(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", *arguments]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,25 @@
+"""Weights have the sizes that OpenAI publishes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tuneyard.planning.engine_weights import PUBLISHED, loaded_expert_bytes, weight_bytes
+from tuneyard.planning.gpus import GPUS
+
+
+@pytest.mark.parametrize(
+    ("size", "mxfp4", "bf16"),
+    # total_size in openai/gpt-oss-20b's and -120b's model.safetensors.index.json; twice their parameters.
+    [("20b", 13_761_264_768, 41_829_514_368), ("120b", 65_248_815_744, 233_658_313_344)],
+)
+def test_weights_have_the_published_sizes_to_the_byte(size: str, mxfp4: int, bf16: int) -> None:
+    assert sum(weight_bytes(PUBLISHED[size], is_mxfp4=True)) == mxfp4
+    assert sum(weight_bytes(PUBLISHED[size], is_mxfp4=False)) == bf16
+
+
+def test_loaded_experts_are_larger() -> None:
+    for gpu in (GPUS["H100"], GPUS["B200"]):
+        for sizes in PUBLISHED.values():
+            experts, _ = weight_bytes(sizes, is_mxfp4=True)
+            assert 1.05 < loaded_expert_bytes(sizes, gpu) / experts < 1.15
