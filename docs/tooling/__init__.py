@@ -1,0 +1,1 @@
+"""Tools that generate, build and check the documentation site."""
