@@ -13,12 +13,13 @@ TRITON_STAMP := $(TRITON)/.installed
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-compat test-gpu check bench docs docs-build nemo-env test-nemo clean
+.PHONY: help demo demo-check test test-fast test-long test-compat test-gpu check bench docs docs-build nemo-env test-nemo clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C stops it"
 	@echo "make demo-check  the same, but ends by itself; fails if a step failed or the model's scores are too low"
 	@echo "make test        all tests of the default environment; make test-fast  only those without Ray"
+	@echo "make test-long   hostile requests by the thousand, against every route"
 	@echo "make check       ruff, mypy, import rules, layout, documentation"
 	@echo "make bench       measure the figures of docs/figures.md; ARGS=NAME for one benchmark"
 	@echo "make docs        serve the documentation on http://127.0.0.1:8008; make docs-build  write it to site/ and check links"
@@ -53,7 +54,10 @@ test: test-fast
 	$(BIN)/python -m pytest -m integration $(ARGS)
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not compat" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not compat and not long" -n 2 $(ARGS)
+
+test-long: $(DEV_STAMP)
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

@@ -47,4 +47,7 @@ def build(args: BuilderArgs) -> Application:
     keys = required_key_store(HttpConfig(host="0.0.0.0"))
     assert keys is not None
     model = check_model(chosen[0])
-    return build_app(model.config, model.checkpoint, model.version, model.codec, Access(load_admin_key(), keys.path))
+    # Serve's own config decides where the API listens: only names that were given explicitly are checked.
+    http = config.http.model_copy(update={"allowed_hosts": config.http.allowed_hosts or ("*",)})
+    access = Access(load_admin_key(), keys.path, http, config.responses)
+    return build_app(model.config, model.checkpoint, model.version, model.codec, access)

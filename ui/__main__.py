@@ -10,7 +10,7 @@ import socket
 import sys
 
 from tuneyard.core.errors import TuneyardError
-from ui.listening import describe, open_socket
+from ui.listening import describe, open_socket, served_hosts
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
 DEFAULT_EXAMPLES = ("What can you help me with?", "Why is the sky blue? Answer in two sentences.")
@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--base-url", action="append", type=_base_url, metavar="URL",
         help=f"an endpoint's base URL, ending in /v1; repeat it for more (default: {DEFAULT_BASE_URL})")  # fmt: skip
     add("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s, this machine only)")
+    add("--allow-host", action="append", metavar="NAME",
+        help="a name by which a proxy passes requests on to this page; repeat it for more")  # fmt: skip
     add("--port", type=int, default=7860, help="the port to listen on; 0 picks a free one (default: %(default)s)")
     add("--system-prompt", default="", metavar="TEXT", help="initial text of the system prompt box")
     add("--temperature", type=_temperature, default=1.0, metavar="T",
@@ -97,7 +99,7 @@ def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
         examples=examples,
         temperature=args.temperature,
     )
-    serve_page(page, listener)
+    serve_page(page, listener, served_hosts(args.host, args.allow_host or ()))
 
 
 if __name__ == "__main__":

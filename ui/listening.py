@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from collections.abc import Sequence
 
 from tuneyard.core.errors import ConfigError, PortInUseError
 
@@ -34,6 +35,14 @@ def describe(host: str, listener: socket.socket) -> str:
     if _is_loopback(host):
         return where
     return f"{where}\nAnyone who can reach {host} can chat here: the page has no login."
+
+
+def served_hosts(host: str, more: Sequence[str]) -> tuple[str, ...]:
+    """The names by which browsers may address the page, `more` included; none if other machines can reach it.
+
+    Other machines know this one by names that cannot be listed here.
+    """
+    return ("127.0.0.1", "localhost", "::1", host, *more) if _is_loopback(host) else ()
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 
 import gradio as gr
 import uvicorn
@@ -12,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.chat_page import ChatPage
+from ui.page_guard import PageGuard
 from ui.page_theme import CSS, build_theme
 
 CONTENT_POLICY = (
@@ -40,9 +42,10 @@ class ContentPolicy:
         await self._app(scope, receive, send_with_policy)
 
 
-def build_page_app(page: ChatPage) -> FastAPI:
-    """The ASGI app of the page, without API docs, run history and monitoring."""
+def build_page_app(page: ChatPage, hosts: Sequence[str] = ()) -> FastAPI:
+    """The ASGI app of the page, without API docs, run history and monitoring. `hosts` are those of PageGuard."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(PageGuard, hosts=hosts)
     app.add_middleware(ContentPolicy)
     mounted: FastAPI = gr.mount_gradio_app(
         app, page.blocks, path="/", theme=build_theme(), css=CSS, footer_links=[], run_history=False,
@@ -51,9 +54,10 @@ def build_page_app(page: ChatPage) -> FastAPI:
     return mounted
 
 
-def serve_page(page: ChatPage, listener: socket.socket) -> None:
-    """Serves on an open socket until Ctrl-C; raises KeyboardInterrupt then."""
-    config = uvicorn.Config(build_page_app(page), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
+def serve_page(page: ChatPage, listener: socket.socket, hosts: Sequence[str] = ()) -> None:
+    """Serves on an open socket until Ctrl-C; raises KeyboardInterrupt then. `hosts` are those of PageGuard."""
+    app = build_page_app(page, hosts)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
     PageServer(config).run(sockets=[listener])
 
 

@@ -101,7 +101,9 @@ class SourceClosingStream(Generic[Item]):
     A generator that was never started does not run its `finally`, so it could not close the source itself.
     """
 
-    def __init__(self, stream: AsyncGenerator[Item, None], source: AsyncGenerator[Any, None]) -> None:
+    def __init__(
+        self, stream: AsyncGenerator[Item, None], source: AsyncGenerator[Any, None] | SourceClosingStream[Any]
+    ) -> None:
         self._stream = stream
         self._source = source
 

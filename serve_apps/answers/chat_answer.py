@@ -43,7 +43,9 @@ class ChatAnswer:
         self._content = StopStrings(stop)
         self._pending_logprobs: list[tuple[int, ContentLogprob]] = []
         """Of content tokens that StopStrings still holds back, with the position of their text in the content."""
-        self._call_id: str | None = None
+        self._call_message: int | None = None
+        """Number of the harmony message that is the answer's call."""
+        self._has_second_call = False
 
     @property
     def has_ended(self) -> bool:
@@ -51,8 +53,8 @@ class ChatAnswer:
 
     @property
     def is_malformed(self) -> bool:
-        """True if the model left harmony's format."""
-        return self._parser.malformed
+        """True if the model left harmony's format, in which a call ends the answer."""
+        return self._parser.malformed or self._has_second_call
 
     @property
     def reasoning_tokens(self) -> int:
@@ -80,7 +82,7 @@ class ChatAnswer:
         if chunk.finish_reason == "abort":
             raise EngineError("The request was aborted before its answer was complete.")
         self._add_content(self._content.flush(), pieces)
-        is_call = self._call_id is not None and chunk.finish_reason == "stop"
+        is_call = self._call_message is not None and chunk.finish_reason == "stop"
         self.finish_reason = "tool_calls" if is_call else chunk.finish_reason
 
     def _add_deltas(self, deltas: list[ContentDelta], pieces: list[ChatPiece]) -> None:
@@ -89,7 +91,7 @@ class ChatAnswer:
             if self.has_ended:
                 return
             if delta.recipient is not None and delta.recipient.startswith(FUNCTION_PREFIX):
-                self._add_call(delta.recipient.removeprefix(FUNCTION_PREFIX), delta.text, pieces)
+                self._add_call(delta, delta.recipient.removeprefix(FUNCTION_PREFIX), pieces)
             elif delta.channel == "final":
                 self._add_content(self._content.feed(delta.text), pieces)
                 if self._content.has_stopped:
@@ -105,13 +107,24 @@ class ChatAnswer:
         if text or ready:
             self._append(pieces, Delta(content=text), ready)
 
-    def _add_call(self, name: str, arguments: str, pieces: list[ChatPiece]) -> None:
-        """Adds a piece of a call's arguments; the first piece is preceded by one with the call's id and name."""
-        if self._call_id is None:
-            self._call_id = f"call_{uuid.uuid4().hex[:24]}"
-            call = ToolCallDelta(id=self._call_id, type="function", function=CalledFunction(name=name, arguments=""))
+    def _add_call(self, delta: ContentDelta, name: str, pieces: list[ChatPiece]) -> None:
+        """Adds a piece of a call's arguments; the first piece is preceded by one with the call's id and name.
+
+        A second call ends the answer before it. The model made it without the result of the first, which harmony
+        demands; after that result it can still make it.
+        """
+        if self._call_message is None:
+            self._call_message = delta.message
+            call = ToolCallDelta(
+                id=f"call_{uuid.uuid4().hex[:24]}", type="function", function=CalledFunction(name=name, arguments="")
+            )
             pieces.append(ChatPiece(self.index, Delta(tool_calls=[call])))
-        self._append(pieces, Delta(tool_calls=[ToolCallDelta(function=CalledFunction(arguments=arguments))]))
+        elif self._call_message != delta.message:
+            self._has_second_call = True
+            self._add_content(self._content.flush(), pieces)
+            self.finish_reason = "tool_calls"
+            return
+        self._append(pieces, Delta(tool_calls=[ToolCallDelta(function=CalledFunction(arguments=delta.text))]))
 
     def _append(self, pieces: list[ChatPiece], delta: Delta, logprobs: list[ContentLogprob] | None = None) -> None:
         """Appends a piece, or extends the last one if it is of the same kind."""

@@ -35,12 +35,32 @@ def stream_pieces(
 ) -> AsyncGenerator[Piece | None, None]:
     """The pieces of all answers, each as soon as the engine makes it; None for a chunk without visible text.
 
+    The first item comes as soon as the engine has accepted all requests: what it refuses is raised before that.
     `requests` and `answers` belong together by position. When the stream ends, every answer has a finish reason.
     Closing the stream, as happens when the client disconnects, aborts the requests in the engine. Raises EngineError
     if an answer is incomplete, and whatever the engine raises.
     """
     streams = [_stream_one(engine, request, answer) for request, answer in zip(requests, answers, strict=True)]
-    return streams[0] if len(streams) == 1 else merge_streams(streams)
+    return streams[0] if len(streams) == 1 else _merge_accepted(streams)
+
+
+async def _merge_accepted(
+    streams: Sequence[AsyncGenerator[Piece | None, None]],
+) -> AsyncGenerator[Piece | None, None]:
+    """The items of all streams, once each has its first."""
+    try:
+        first_items = [await anext(stream) for stream in streams]
+        for first in first_items:
+            if first is not None:
+                yield first
+        if all(first is None for first in first_items):
+            yield None
+        async with contextlib.aclosing(merge_streams(streams)) as merged:
+            async for item in merged:
+                yield item
+    finally:
+        for stream in streams:
+            await stream.aclose()
 
 
 async def _stream_one(

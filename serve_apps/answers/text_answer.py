@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_apps.answers.stop_strings import StopStrings
@@ -23,14 +25,30 @@ class _TokenEntry:
     top: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class EchoedPrompt:
+    """A prompt with which the text begins, as text and as token ids."""
+
+    text: str
+    token_ids: Sequence[int]
+
+
 class TextAnswer:
     """One choice, at position `index` among the request's choices. Plain text: no harmony, no reasoning.
 
     Feed every chunk of the engine to `advance`, until `has_ended`: a stop string may end the answer before the engine
-    does. Then `finish_reason` is set.
+    does. Then `finish_reason` is set. With `echo` the text begins with the prompt, in which no stop string counts.
     """
 
-    def __init__(self, codec: HarmonyCodec, index: int, stop: tuple[str, ...], *, has_logprobs: bool) -> None:
+    def __init__(
+        self,
+        codec: HarmonyCodec,
+        index: int,
+        stop: tuple[str, ...],
+        *,
+        has_logprobs: bool,
+        echo: EchoedPrompt | None = None,
+    ) -> None:
         self.index = index
         self.tokens = 0
         self.reasoning_tokens = 0
@@ -41,6 +59,8 @@ class TextAnswer:
         self._has_logprobs = has_logprobs
         self._pending_entries: list[_TokenEntry] = []
         """Of tokens whose text StopStrings still holds back."""
+        self._pending_echo = echo
+        self._echo_length = len(echo.text) if echo is not None else 0
 
     @property
     def has_ended(self) -> bool:
@@ -50,6 +70,8 @@ class TextAnswer:
         """Returns what the chunk adds. Raises EngineError if the engine aborted the answer."""
         if chunk.finish_reason == "abort":
             raise EngineError("The request was aborted before its answer was complete.")
+        if not chunk.token_ids and chunk.finish_reason is None:
+            return self._echo(chunk.prompt_logprobs)
         self.tokens += len(chunk.token_ids)
         if self._has_logprobs:
             self._add_entries(chunk.logprobs)
@@ -63,6 +85,25 @@ class TextAnswer:
             self.finish_reason = chunk.finish_reason
         logprobs = self._released_logprobs() if self._has_logprobs else None
         return [CompletionChoice(index=self.index, text=text, finish_reason=self.finish_reason, logprobs=logprobs)]
+
+    def _echo(self, prompt_logprobs: tuple[TokenLogprob, ...]) -> list[CompletionChoice]:
+        """The prompt as the first piece, once its log-probabilities are there if they are requested."""
+        echo = self._pending_echo
+        if echo is None or (self._has_logprobs and len(prompt_logprobs) < len(echo.token_ids) - 1):
+            return []
+        self._pending_echo = None
+        logprobs = self._prompt_logprobs(echo, prompt_logprobs) if self._has_logprobs else None
+        return [CompletionChoice(index=self.index, text=echo.text, logprobs=logprobs)]
+
+    def _prompt_logprobs(self, echo: EchoedPrompt, entries: tuple[TokenLogprob, ...]) -> CompletionLogprobs:
+        texts = [self._codec.token_text(token)[0] for token in echo.token_ids]
+        tops = [{self._codec.token_text(token)[0]: value for token, value in entry.top} for entry in entries]
+        return CompletionLogprobs(
+            tokens=texts,
+            token_logprobs=[None, *(entry.logprob for entry in entries)],
+            top_logprobs=[None, *tops],
+            text_offset=list(itertools.accumulate(map(len, texts[:-1]), initial=0)),
+        )
 
     def _add_entries(self, logprobs: tuple[TokenLogprob, ...]) -> None:
         position = self._text.fed_characters
@@ -82,7 +123,7 @@ class TextAnswer:
             tokens=[entry.text for entry in ready],
             token_logprobs=[entry.logprob for entry in ready],
             top_logprobs=[entry.top for entry in ready],
-            text_offset=[entry.position for entry in ready],
+            text_offset=[self._echo_length + entry.position for entry in ready],
         )
 
 

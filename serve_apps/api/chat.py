@@ -33,7 +33,7 @@ from tuneyard.core.errors import RequestError
 
 
 @dataclass(slots=True)
-class _RunningChat:
+class RunningChat:
     """A request that is being answered, with its OpenAI id and creation time."""
 
     request: ChatCompletionRequest
@@ -55,9 +55,9 @@ class ChatService:
 
     async def complete(self, request: ChatCompletionRequest) -> ChatCompletion:
         """Returns the whole answer. Raises RequestError if the request cannot be answered, EngineError if it fails."""
-        chat = self._prepare(request)
+        chat = await self.prepare(request)
         messages = [AssembledMessage() for _ in chat.answers]
-        async with contextlib.aclosing(self._pieces(chat)) as pieces:
+        async with contextlib.aclosing(self.pieces(chat)) as pieces:
             async for piece in pieces:
                 if piece is not None:
                     messages[piece.index].add(piece)
@@ -81,20 +81,20 @@ class ChatService:
         )
 
     async def open_stream(self, request: ChatCompletionRequest) -> SourceClosingStream[ChatCompletionChunk]:
-        """Returns the answer in chunks, once the engine has made its first tokens.
+        """Returns the answer in chunks, as soon as the engine has accepted the request.
 
-        Errors before the first tokens are raised here, where they can still become an HTTP status. Closing the
-        returned stream aborts the request in the engine.
+        What the request is refused for is raised here, where it can still become an HTTP status. Closing the returned
+        stream aborts the request in the engine.
         """
-        chat = self._prepare(request)
-        pieces = self._pieces(chat)
+        chat = await self.prepare(request)
+        pieces = self.pieces(chat)
         first = await read_first(pieces)
         return SourceClosingStream(self._chunks(chat, first, pieces), pieces)
 
-    def render(self, request: RenderRequest) -> RenderedPrompt:
+    async def render(self, request: RenderRequest) -> RenderedPrompt:
         """The prompt that a completion of this request would start from."""
         self._model.check_name(request.model)
-        ids = render_prompt(self._model, request.messages, request.tools, request.reasoning_effort, request.today)
+        ids = await render_prompt(self._model, request.messages, request.tools, request.reasoning_effort, request.today)
         return RenderedPrompt(
             model=self._model.model_id,
             prompt_token_ids=ids,
@@ -102,10 +102,10 @@ class ChatService:
             codec_fingerprint=self._model.codec.fingerprint,
         )
 
-    def _prepare(self, request: ChatCompletionRequest) -> _RunningChat:
-        """Checks the request and renders its prompt; the engine starts with the first read of `_pieces`."""
+    async def prepare(self, request: ChatCompletionRequest) -> RunningChat:
+        """Checks the request and renders its prompt; the engine starts with the first read of `pieces`."""
         self._model.check_name(request.model)
-        prompt = render_prompt(self._model, request.messages, request.tools, request.reasoning_effort)
+        prompt = await render_prompt(self._model, request.messages, request.tools, request.reasoning_effort)
         engine_requests = build_engine_requests(
             self._model,
             request,
@@ -115,9 +115,9 @@ class ChatService:
             grammar=choose_grammar(request),
         )
         answers = [ChatAnswer(self._model.codec, index, request.stop) for index in range(request.n)]
-        return _RunningChat(request, len(prompt), answers, engine_requests)
+        return RunningChat(request, len(prompt), answers, engine_requests)
 
-    async def _pieces(self, chat: _RunningChat) -> AsyncGenerator[ChatPiece | None, None]:
+    async def pieces(self, chat: RunningChat) -> AsyncGenerator[ChatPiece | None, None]:
         """See stream_pieces; names `tools` as the field at fault where the engine refused their grammar."""
         try:
             async with contextlib.aclosing(
@@ -129,33 +129,49 @@ class ChatService:
             raise blame_tools(e, chat.request) from e
 
     async def _chunks(
-        self, chat: _RunningChat, first: ChatPiece | None, rest: AsyncGenerator[ChatPiece | None, None]
+        self, chat: RunningChat, first: ChatPiece | None, rest: AsyncGenerator[ChatPiece | None, None]
     ) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Per choice: a chunk with the role, its pieces, a chunk with the finish reason; last the usage, on request."""
+        roles = [
+            self._chunk(chat, ChunkChoice(index=answer.index, delta=Delta(role="assistant", content="")))
+            for answer in chat.answers
+        ]
         async with contextlib.aclosing(rest):
-            for answer in chat.answers:
-                yield self._chunk(chat, ChunkChoice(index=answer.index, delta=Delta(role="assistant", content="")))
             if first is not None:
-                yield self._chunk(chat, _chunk_choice(first))
+                for chunk in (*roles, self._chunk(chat, _chunk_choice(first))):
+                    yield chunk
+                roles = []
             async for piece in rest:
+                # With the first token, and not before: clients measure the time to the first chunk.
+                for chunk in roles:
+                    yield chunk
+                roles = []
                 if piece is not None:
                     yield self._chunk(chat, _chunk_choice(piece))
         for answer in chat.answers:
-            yield self._chunk(
-                chat, ChunkChoice(index=answer.index, delta=Delta(), finish_reason=final_finish_reason(answer))
+            end = ChunkChoice(
+                index=answer.index,
+                delta=Delta(),
+                finish_reason=final_finish_reason(answer),
+                harmony_malformed=answer.is_malformed,
             )
-        if chat.request.stream_options and chat.request.stream_options.include_usage:
+            yield self._chunk(chat, end)
+        if _includes_usage(chat.request):
             yield self._chunk(chat, usage=chat.usage())
 
-    def _chunk(self, chat: _RunningChat, *choices: ChunkChoice, usage: Usage | None = None) -> ChatCompletionChunk:
+    def _chunk(self, chat: RunningChat, *choices: ChunkChoice, usage: Usage | None = None) -> ChatCompletionChunk:
         return ChatCompletionChunk(
             id=chat.id,
             created=chat.created,
             model=self._model.model_id,
             system_fingerprint=self._model.system_fingerprint,
             choices=list(choices),
-            usage=usage,
+            **({"usage": usage} if _includes_usage(chat.request) else {}),
         )
+
+
+def _includes_usage(request: ChatCompletionRequest) -> bool:
+    return request.stream_options is not None and request.stream_options.include_usage
 
 
 def _chunk_choice(piece: ChatPiece) -> ChunkChoice:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from serve_apps.answers.async_streams import SourceClosingStream, batch_texts
 from serve_apps.api.chat import ChatService
 from serve_apps.api.completions import CompletionService
+from serve_apps.api.responses.service import ResponsesService
+from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.api.tokenization import TokenizationService
 from serve_apps.engine_wrappers.token_charge import charge_tokens_to
 from serve_apps.generation.served_model import ServedModel
@@ -23,6 +25,7 @@ from serve_apps.http_front.events import server_sent_events
 from tuneyard.api.wire.chat_request import ChatCompletionRequest
 from tuneyard.api.wire.completions import CompletionRequest
 from tuneyard.api.wire.errors import error_body
+from tuneyard.api.wire.responses.request import ResponsesRequest
 from tuneyard.api.wire.tokenization import DetokenizeRequest, TokenizeRequest
 from tuneyard.core.errors import RequestError
 
@@ -32,7 +35,7 @@ CHARGE_INTERVAL_S = 0.5
 MODEL_DEPLOYMENT = "ModelReplica"
 """Name of the Serve deployment whose replicas answer these calls."""
 
-PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize")
 """The paths that can be called."""
 
 
@@ -70,14 +73,21 @@ class CallEvents:
 
 
 class ModelCalls:
-    """Answers requests given by path and JSON body."""
+    """Answers requests given by path, JSON body and `owner`, the digest of the API key that stored responses go by."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        stored_responses: StoredResponses | None = None,
+        ignored_tools: Collection[str] = (),
+    ) -> None:
         self._chat = ChatService(model)
+        self._responses = ResponsesService(model, self._chat, stored_responses or StoredResponses(None))
+        self._ignored_tools = ignored_tools
         self._completions = CompletionService(model)
         self._tokenization = TokenizationService(model)
 
-    async def complete(self, path: str, body: Any) -> AsyncGenerator[CallAnswer | CallEvents, None]:
+    async def complete(self, path: str, body: Any, owner: str = "") -> AsyncGenerator[CallAnswer | CallEvents, None]:
         """Gives the whole answer, as the last item.
 
         While the answer takes long, gives CallEvents without text, so that tokens are charged even if the client
@@ -85,7 +95,7 @@ class ModelCalls:
         """
         count = _TokenCount()
         with charge_tokens_to(count.add):
-            answering = asyncio.create_task(self._answer(path, body))
+            answering = asyncio.create_task(self._answer(path, body, owner))
         try:
             while not (await asyncio.wait({answering}, timeout=CHARGE_INTERVAL_S))[0]:
                 yield CallEvents("", count.take())
@@ -97,7 +107,7 @@ class ModelCalls:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
 
-    async def stream(self, path: str, body: Any) -> AsyncGenerator[CallAnswer | CallEvents, None]:
+    async def stream(self, path: str, body: Any, owner: str = "") -> AsyncGenerator[CallAnswer | CallEvents, None]:
         """Gives first whether the request was accepted (200, no content) or the error; then the stream's events.
 
         Closing the generator aborts the request.
@@ -105,28 +115,34 @@ class ModelCalls:
         count = _TokenCount()
         try:
             with charge_tokens_to(count.add):
-                chunks = await self._open_stream(path, body)
+                chunks = await self._open_stream(path, body, owner)
         except RequestError as e:
             yield CallAnswer(e.status_code, error_body(e), count.take())
             return
-        yield CallAnswer(200, None)
-        async with contextlib.aclosing(batch_texts(server_sent_events(chunks))) as texts:
-            async for text in texts:
-                yield CallEvents(text, count.take())
+        # Closed also if this generator is closed before it reads the first event.
+        async with contextlib.aclosing(chunks):
+            yield CallAnswer(200, None)
+            async with contextlib.aclosing(batch_texts(server_sent_events(chunks))) as texts:
+                async for text in texts:
+                    yield CallEvents(text, count.take())
 
-    async def _answer(self, path: str, body: Any) -> BaseModel:
+    async def _answer(self, path: str, body: Any, owner: str) -> BaseModel:
         match path:
             case "/v1/chat/completions":
                 return await self._chat.complete(ChatCompletionRequest.parse(body))
             case "/v1/completions":
                 return await self._completions.complete(CompletionRequest.parse(body))
+            case "/v1/responses":
+                return await self._responses.complete(ResponsesRequest.parse(body, self._ignored_tools), owner)
             case "/tokenize":
-                return self._tokenization.tokenize(TokenizeRequest.parse(body))
+                return await self._tokenization.tokenize(TokenizeRequest.parse(body))
             case "/detokenize":
-                return self._tokenization.detokenize(DetokenizeRequest.parse(body))
+                return await self._tokenization.detokenize(DetokenizeRequest.parse(body))
         raise RequestError(f"The path {path} does not exist.")
 
-    async def _open_stream(self, path: str, body: Any) -> SourceClosingStream[Any]:
+    async def _open_stream(self, path: str, body: Any, owner: str) -> SourceClosingStream[Any]:
+        if path == "/v1/responses":
+            return await self._responses.open_stream(ResponsesRequest.parse(body, self._ignored_tools), owner)
         if path == "/v1/completions":
             return await self._completions.open_stream(CompletionRequest.parse(body))
         return await self._chat.open_stream(ChatCompletionRequest.parse(body))

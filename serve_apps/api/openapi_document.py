@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from tuneyard.api.wire.chat_request import ChatCompletionRequest, RenderRequest
 from tuneyard.api.wire.completions import CompletionRequest
+from tuneyard.api.wire.responses.request import ResponsesRequest
 from tuneyard.api.wire.tokenization import DetokenizeRequest, TokenizeRequest
 
 REQUESTS: tuple[type[BaseModel], ...] = (
@@ -22,6 +23,7 @@ REQUESTS: tuple[type[BaseModel], ...] = (
     CompletionRequest,
     DetokenizeRequest,
     RenderRequest,
+    ResponsesRequest,
     TokenizeRequest,
 )
 _REFERENCE = "#/components/schemas/{model}"
@@ -64,7 +66,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (401, "No valid API key."),
         (403, "The key may not do this."),
         (404, "The model does not exist."),
+        (408, "The body did not arrive in time."),
         (413, "The body is too large."),
+        (415, "The body is not declared as application/json."),
         (429, "A limit of the key is reached; Retry-After says when to retry."),
         (500, "The engine failed."),
         (503, "Not ready, or the queue is full; Retry-After says when to retry."),

@@ -20,6 +20,7 @@ from serve_apps.metrics.exposition import metrics_page
 from tuneyard import __version__
 from tuneyard.api.wire.chat_answer import RenderedPrompt
 from tuneyard.api.wire.chat_request import RenderRequest
+from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import AdminKeyError, EngineError
 
 
@@ -27,6 +28,7 @@ def add_operator_routes(
     api: FastAPI,
     model: ServedModel,
     admin_key: str | None,
+    limits: HttpLimits,
     collect_metrics: Callable[[], Awaitable[Sequence[Metric]]] | None,
 ) -> None:
     """Adds the routes. Without an `admin_key` the administrators' route refuses every request."""
@@ -40,8 +42,8 @@ def add_operator_routes(
     )
     async def render_prompt(request: Request) -> Response:
         _check_admin_key(request, admin_key)
-        parsed = RenderRequest.parse(await read_json(request))
-        return JSONResponse(chat.render(parsed).model_dump())
+        parsed = RenderRequest.parse(await read_json(request, limits))
+        return JSONResponse((await chat.render(parsed)).model_dump())
 
     async def health() -> Response:
         try:

@@ -15,17 +15,21 @@ from serve_apps.api.chat import ChatService
 from serve_apps.api.completions import CompletionService
 from serve_apps.api.openapi_document import ERRORS, STREAMED, install_document, request_body
 from serve_apps.api.operator_routes import add_operator_routes
+from serve_apps.api.responses.routes import add_response_route, add_stored_response_routes
+from serve_apps.api.responses.service import ResponsesService
+from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.api.tokenization import TokenizationService
 from serve_apps.generation.served_model import ServedModel
 from serve_apps.http_front.admission import admit_request, authorization_header
 from serve_apps.http_front.base_api import create_base_api
-from serve_apps.http_front.bodies import read_json
-from serve_apps.http_front.key_gate import KeyGate
+from serve_apps.http_front.key_gate import KeyGate, hidden_model_error, may_use
 from tuneyard.api.wire.chat_answer import ChatCompletion
 from tuneyard.api.wire.chat_request import ChatCompletionRequest
 from tuneyard.api.wire.completions import Completion, CompletionRequest
 from tuneyard.api.wire.model_list import ModelCard, ModelList
 from tuneyard.api.wire.tokenization import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+from tuneyard.configs.http_limits import HttpLimits
+from tuneyard.configs.serve import HttpConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +40,12 @@ class ApiOptions:
     """The administrators' key. None closes their routes."""
     gate: KeyGate = dataclasses.field(default_factory=lambda: KeyGate(None))
     """Checks API keys and their limits; by default no key is needed."""
+    http: HttpConfig = dataclasses.field(default_factory=lambda: HttpConfig(allowed_hosts=("*",)))
+    """Hosts, origins and limits of requests; by default every host is allowed."""
+    stored_responses: StoredResponses = dataclasses.field(default_factory=lambda: StoredResponses(None))
+    """The deployment's stored responses; by default nothing is stored."""
+    ignored_tools: tuple[str, ...] = ()
+    """Types of built-in tools that are left out of requests of /v1/responses."""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     """Sent with every answer: model version, weights, run and dataset."""
     collect_metrics: Callable[[], Awaitable[Sequence[Metric]]] | None = None
@@ -56,11 +66,14 @@ def create_api(model: ServedModel, options: ApiOptions | None = None) -> FastAPI
         async with enter_lifespan():
             yield
 
-    api = create_base_api(options.headers, lifespan, sets_request_ids=options.sets_request_ids)
+    api = create_base_api(options.headers, lifespan, http=options.http, sets_request_ids=options.sets_request_ids)
     _add_model_list(api, model, options.gate)
-    _add_completion_routes(api, model, options.gate)
-    _add_token_routes(api, model, options.gate)
-    add_operator_routes(api, model, options.admin_key, options.collect_metrics)
+    _add_completion_routes(api, model, options.gate, options.http.limits)
+    responses = ResponsesService(model, ChatService(model), options.stored_responses)
+    add_response_route(api, responses, options.ignored_tools, options.gate, options.http.limits)
+    add_stored_response_routes(api, options.stored_responses, options.gate)
+    _add_token_routes(api, model, options.gate, options.http.limits)
+    add_operator_routes(api, model, options.admin_key, options.http.limits, options.collect_metrics)
     install_document(api)
     return api
 
@@ -68,17 +81,20 @@ def create_api(model: ServedModel, options: ApiOptions | None = None) -> FastAPI
 def _add_model_list(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
     @api.get("/v1/models", response_model=ModelList)
     async def list_models(request: Request) -> Response:
-        gate.authenticate(authorization_header(request))
-        return JSONResponse(ModelList(data=[model.card()]).model_dump())
+        key = gate.authenticate(authorization_header(request))
+        cards = [model.card()] if may_use(key, model.model_id) else []
+        return JSONResponse(ModelList(data=cards).model_dump())
 
     @api.get("/v1/models/{model_id:path}", response_model=ModelCard, responses=ERRORS)
     async def retrieve_model(request: Request, model_id: str) -> Response:
-        gate.authenticate(authorization_header(request))
+        key = gate.authenticate(authorization_header(request))
+        if not may_use(key, model_id):
+            raise hidden_model_error(model_id)
         model.check_name(model_id)
         return JSONResponse(model.card().model_dump())
 
 
-def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
+def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limits: HttpLimits) -> None:
     chat, completions = ChatService(model), CompletionService(model)
 
     @api.post(
@@ -88,9 +104,9 @@ def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate) -> N
         openapi_extra=request_body(ChatCompletionRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
-        gate.authenticate(authorization_header(request))
-        parsed = ChatCompletionRequest.parse(await read_json(request))
-        with admit_request(gate, request, parsed.model) as admission:
+        with admit_request(gate, request, limits) as admission:
+            parsed = ChatCompletionRequest.parse(await admission.read_json())
+            admission.reserve(parsed.model, parsed.token_limit, parsed.n)
             if parsed.stream:
                 return admission.stream(await chat.open_stream(parsed))
             return admission.respond(await chat.complete(parsed))
@@ -102,29 +118,29 @@ def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate) -> N
         openapi_extra=request_body(CompletionRequest),
     )
     async def create_completion(request: Request) -> Response:
-        gate.authenticate(authorization_header(request))
-        parsed = CompletionRequest.parse(await read_json(request))
-        with admit_request(gate, request, parsed.model) as admission:
+        with admit_request(gate, request, limits) as admission:
+            parsed = CompletionRequest.parse(await admission.read_json())
+            admission.reserve(parsed.model, parsed.token_limit, len(parsed.prompts) * parsed.n)
             if parsed.stream:
                 return admission.stream(await completions.open_stream(parsed))
             return admission.respond(await completions.complete(parsed))
 
 
-def _add_token_routes(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
+def _add_token_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limits: HttpLimits) -> None:
     tokenization = TokenizationService(model)
 
     @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=request_body(TokenizeRequest))
     async def tokenize(request: Request) -> Response:
-        gate.authenticate(authorization_header(request))
-        parsed = TokenizeRequest.parse(await read_json(request))
-        with admit_request(gate, request, parsed.model) as admission:
-            return admission.respond(tokenization.tokenize(parsed))
+        with admit_request(gate, request, limits) as admission:
+            parsed = TokenizeRequest.parse(await admission.read_json())
+            admission.reserve(parsed.model)
+            return admission.respond(await tokenization.tokenize(parsed))
 
     @api.post(
         "/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=request_body(DetokenizeRequest)
     )
     async def detokenize(request: Request) -> Response:
-        gate.authenticate(authorization_header(request))
-        parsed = DetokenizeRequest.parse(await read_json(request))
-        with admit_request(gate, request, parsed.model) as admission:
-            return admission.respond(tokenization.detokenize(parsed))
+        with admit_request(gate, request, limits) as admission:
+            parsed = DetokenizeRequest.parse(await admission.read_json())
+            admission.reserve(parsed.model)
+            return admission.respond(await tokenization.detokenize(parsed))

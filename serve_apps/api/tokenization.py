@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from serve_apps.generation.prompt import encode_text, render_prompt
+from serve_apps.engine_wrappers.token_charge import charge_tokens
+from serve_apps.generation.prompt import decode_tokens, encode_text, render_prompt
 from serve_apps.generation.served_model import ServedModel
 from tuneyard.api.wire.tokenization import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 from tuneyard.core.errors import RequestError
@@ -14,17 +15,24 @@ class TokenizationService:
     def __init__(self, model: ServedModel) -> None:
         self._model = model
 
-    def tokenize(self, request: TokenizeRequest) -> Tokenized:
-        """The ids of a text, or of a chat rendered as a prompt. Raises RequestError for text that is too long."""
+    async def tokenize(self, request: TokenizeRequest) -> Tokenized:
+        """The ids of a text, or of a chat rendered as a prompt; they are charged.
+
+        Raises RequestError for text that is too long.
+        """
         self._model.check_name(request.model)
         if request.messages is not None:
-            ids = render_prompt(self._model, request.messages, request.tools, request.reasoning_effort)
+            ids = await render_prompt(self._model, request.messages, request.tools, request.reasoning_effort)
         else:
-            ids = encode_text(self._model, request.prompt or "")
+            ids = await encode_text(self._model, request.prompt or "")
+        charge_tokens(len(ids))
         return Tokenized(tokens=ids, count=len(ids), max_model_len=self._model.max_model_len)
 
-    def detokenize(self, request: DetokenizeRequest) -> Detokenized:
-        """The text of token ids, with special tokens spelled out. Raises RequestError for an unknown id."""
+    async def detokenize(self, request: DetokenizeRequest) -> Detokenized:
+        """The text of token ids, which are charged, with special tokens spelled out.
+
+        Raises RequestError for an unknown id.
+        """
         self._model.check_name(request.model)
         size = self._model.codec.vocabulary_size
         unknown = [token for token in request.tokens if not 0 <= token < size]
@@ -32,4 +40,5 @@ class TokenizationService:
             raise RequestError(
                 f"Token {unknown[0]} does not exist; this model's token ids are 0 to {size - 1}.", param="tokens"
             )
-        return Detokenized(prompt=self._model.codec.render_text(request.tokens))
+        charge_tokens(len(request.tokens))
+        return Detokenized(prompt=await decode_tokens(self._model, request.tokens))

@@ -17,7 +17,11 @@ from serve_apps.deployment.applications import (
     start_application,
 )
 from serve_apps.deployment.checked_model import CheckedModel, check_model
-from serve_apps.deployment.replica_resources import check_files_visible, check_replica_placement
+from serve_apps.deployment.replica_resources import (
+    check_files_visible,
+    check_replica_placement,
+    check_response_store,
+)
 from serve_apps.deployment.required_keys import required_key_store
 from serve_apps.deployment.serve_address import check_address_free, enable_haproxy, is_serve_running_at
 from tuneyard.api.admin_key import load_admin_key
@@ -112,6 +116,7 @@ class Deployment:
         """Checks that replicas can be placed, and that they will see their files."""
         shortages = check_replica_placement(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
         check_files_visible(models, keys)
+        check_response_store(self._config.responses)
         if shortages:
             self._report(f"waiting for nodes: {shortages}")
 
@@ -135,7 +140,7 @@ class Deployment:
         from serve_apps.model_app.application import build_app
 
         admin_key = load_admin_key()
-        access = Access(admin_key, keys.path if keys is not None else None)
+        access = Access(admin_key, keys.path if keys is not None else None, self._config.http, self._config.responses)
         for model, base_url in zip(models, self.base_urls, strict=True):
             model_id, route = model.config.model_id, self._config.route_of(model.config)
             started_at = time.monotonic()

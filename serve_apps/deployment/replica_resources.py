@@ -8,8 +8,9 @@ from serve_apps.deployment.checked_model import CheckedModel
 from tuneyard.api.api_keys import KeyStore
 from tuneyard.checkpoints.manifest import MANIFEST_NAME
 from tuneyard.cluster.placement import check_placement
+from tuneyard.configs.responses import ResponsesConfig
 from tuneyard.configs.serve import GatewayConfig, ModelAppConfig
-from tuneyard.core.errors import ConfigError
+from tuneyard.core.errors import ClusterError, ConfigError
 from tuneyard.core.resources import ResourceRequest
 from tuneyard.doctor.shared_paths import check_shared_paths
 from tuneyard.storage.location import child_location
@@ -48,6 +49,22 @@ def check_files_visible(models: Sequence[CheckedModel], keys: KeyStore | None) -
         if keys is not None:
             paths["API keys"] = str(keys.path)
         check_shared_paths(paths, replica_requests(model.config))
+
+
+def check_response_store(config: ResponsesConfig) -> None:
+    """Raises ClusterError if responses are to be stored on a cluster of several nodes.
+
+    Each node would have a database of its own, and a response could not be found on another node.
+    """
+    import ray
+
+    nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+    if config.store and nodes > 1:
+        raise ClusterError(
+            f"responses.store is true, and the cluster has {nodes} nodes. Stored responses are in a SQLite database, "
+            f"{config.path}, which only the processes of one node can share. Set responses.store: false, or deploy on "
+            "a cluster of one node."
+        )
 
 
 def replica_requests(config: ModelAppConfig) -> list[ResourceRequest]:

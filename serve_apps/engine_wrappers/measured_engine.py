@@ -71,6 +71,9 @@ class MeasuredEngine(EngineWrapper):
         try:
             async with contextlib.aclosing(self._engine.generate(request)) as chunks:
                 async for chunk in chunks:
+                    if not chunk.token_ids and chunk.finish_reason is None:
+                        yield chunk  # the request was accepted, or its prompt was scored
+                        continue
                     now = time.monotonic()
                     self._record(request, chunk, now - last_chunk_at, is_first=is_waiting)
                     self.waiting_requests -= is_waiting

@@ -26,8 +26,15 @@ def charge_tokens_to(charge: Charge) -> Iterator[None]:
         _CHARGE.reset(token)
 
 
+def charge_tokens(tokens: int) -> None:
+    """Charges tokens that no engine made, such as those of a text that was only tokenized."""
+    charge = _CHARGE.get()
+    if charge is not None:
+        charge(tokens)
+
+
 class ChargedEngine(EngineWrapper):
-    """Charges each request's tokens as the engine makes them: the prompt's with the first chunk, then each chunk's.
+    """Charges each request's tokens as the engine makes them: the prompt's with the first token, then each chunk's.
 
     Nothing is charged for a request that was started outside of `charge_tokens_to`.
     """
@@ -37,7 +44,7 @@ class ChargedEngine(EngineWrapper):
         uncharged_prompt = billed_prompt_tokens(request)
         async with contextlib.aclosing(self._engine.generate(request)) as chunks:
             async for chunk in chunks:
-                if charge is not None:
+                if charge is not None and chunk.token_ids:
                     charge(uncharged_prompt + len(chunk.token_ids))
                     uncharged_prompt = 0
                 yield chunk

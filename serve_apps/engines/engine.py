@@ -51,6 +51,9 @@ class GenerationRequest:
     logprobs: int | None = None
     """Number of most likely tokens to report per token, besides the chosen one; None reports no log-probabilities."""
 
+    prompt_logprobs: int | None = None
+    """Number of most likely tokens to report per token of the prompt, besides the prompt's own; None: no report."""
+
     grammar: str | None = None
     """Grammar that the answer must match, in llguidance's syntax (tuneyard.harmony.answer_grammar); None: any text."""
 
@@ -62,6 +65,7 @@ class GenerationRequest:
         sampling = self.sampling
         is_requested = {
             "logprobs": self.logprobs is not None,
+            "prompt_logprobs": self.prompt_logprobs is not None,
             "response_format": self.grammar is not None,
             "seed": sampling.seed is not None,
             "min_p": sampling.min_p != 0,
@@ -76,6 +80,7 @@ class GenerationRequest:
 OPTIONS = frozenset(
     {
         "logprobs",
+        "prompt_logprobs",
         "response_format",
         "seed",
         "min_p",
@@ -85,7 +90,10 @@ OPTIONS = frozenset(
         "logit_bias",
     }
 )
-"""API parameters that some engines do not support. Such an engine refuses a request that uses one of them."""
+"""API parameters that some engines do not support. Such an engine refuses a request that uses one of them.
+
+`prompt_logprobs` is `echo` with `logprobs` of POST /v1/completions.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,9 @@ class TokenChunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     """One per token if the request asks for log-probabilities, otherwise empty."""
 
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """On one chunk before the first token, if the request asks for them: one per token of the prompt but the first."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
@@ -126,14 +137,15 @@ class InferenceEngine(Protocol):
 
     `start` loads the model outside the event loop and returns when the engine can answer.
 
-    `generate` yields chunks in order. Only the last chunk has a finish_reason: "stop" if its last token is one of
-    stop_token_ids (the codec needs that token), "length" if exactly max_tokens tokens were generated, "abort" after
-    `abort`. The first step raises RequestError, before anything is generated, for a request that cannot be answered: no
-    prompt, prompt and max_tokens longer than max_model_len, unknown token ids, sampling values out of range, one of
-    OPTIONS that the engine does not support, or the id of a running request. Such a request does not affect others.
-    When the engine fails, all running and all later requests raise EngineError: an answer never ends without a
-    finish_reason or an error. Closing or cancelling the iterator aborts the request in the engine, and its id can be
-    used again immediately.
+    `generate` yields chunks in order. The first chunk may come without tokens, as soon as the engine has accepted the
+    request: after it, only a failure of the engine or a time limit raises. Only the last chunk has a finish_reason:
+    "stop" if its last token is one of stop_token_ids (the codec needs that token), "length" if exactly max_tokens
+    tokens were generated, "abort" after `abort`. The first step raises RequestError, before anything is generated, for
+    a request that cannot be answered: no prompt, prompt and max_tokens longer than max_model_len, unknown token ids,
+    sampling values out of range, one of OPTIONS that the engine does not support, or the id of a running request. Such
+    a request does not affect others. When the engine fails, all running and all later requests raise EngineError: an
+    answer never ends without a finish_reason or an error. Closing or cancelling the iterator aborts the request in the
+    engine, and its id can be used again immediately.
 
     `abort` ignores unknown ids. `check_health` raises EngineError once the engine cannot answer any more. `shutdown`
     ends running requests with EngineError and frees the engine; it may be called twice. Without it, the engine may keep

@@ -37,6 +37,8 @@ class RunningRequests:
     ) -> AsyncGenerator[TokenChunk, None]:
         """Submits the request to the engine and yields its chunks until the one with a finish_reason.
 
+        The first chunk is empty: the engine has accepted the request.
+
         `submit` starts the request and passes its chunks to the callback that it gets. `cancel` stops the request; it
         is called if the iterator ends early, while the engine may still be working on the request. Raises RequestError
         if a request with this id is running, and EngineError if the engine has failed or fails.
@@ -49,6 +51,8 @@ class RunningRequests:
         is_finished = False
         try:
             submit(queue.put_nowait)
+            if queue.empty():
+                yield TokenChunk(())
             while not is_finished:
                 item = await queue.get()
                 is_finished = isinstance(item, EngineError) or item.finish_reason is not None

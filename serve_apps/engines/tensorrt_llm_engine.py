@@ -27,6 +27,7 @@ from serve_apps.engines.tensorrt_llm_requests import finish_reason, sampling_arg
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.grammar_limits import GrammarLimits
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.errors import ConfigError, EngineError, RequestError
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
@@ -105,6 +106,8 @@ class TensorRTLLMEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         self._check(request)
+        if request.grammar is not None:
+            await self._check_grammar(request.grammar)
         key = f"{request.request_id}#{next(self._serial)}"
         chunks = self._requests.run(
             request, lambda on_chunk: self._submit(request, key, on_chunk), lambda: self._cancel(key)
@@ -132,6 +135,8 @@ class TensorRTLLMEngine:
 
     async def shutdown(self) -> None:
         self._requests.fail_all("The engine was shut down.")
+        if self._grammars is not None:
+            self._grammars.close()
         if self._watch_task is not None:
             self._watch_task.cancel()
         for held in list(self._held.values()):
@@ -171,8 +176,6 @@ class TensorRTLLMEngine:
             {"response_format"} if self._config.guided_decoding_backend == "llguidance" else set()
         )
         check_request(request, self.max_model_len, options=frozenset(options), reason=_UNSUPPORTED_REASON)
-        if request.grammar is not None:
-            self._check_grammar(request.grammar)
         length, longest = len(request.prompt_token_ids), self._config.max_prompt_tokens
         if length > longest:
             raise RequestError(
@@ -183,12 +186,12 @@ class TensorRTLLMEngine:
             )
         check_token_ids(request, self._vocabulary_size)
 
-    def _check_grammar(self, grammar: str) -> None:
+    async def _check_grammar(self, grammar: str) -> None:
         """Compiles the grammar here, where an unenforceable schema is a RequestError: a worker would only fail."""
-        from serve_apps.engines.token_grammar import GrammarCompiler
+        from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
 
-        self._grammars = self._grammars or GrammarCompiler(self._checkpoint, self._vocabulary_size)
-        self._grammars.compile(grammar)
+        self._grammars = self._grammars or GrammarCompiler(self._checkpoint, self._vocabulary_size, GrammarLimits())
+        await self._grammars.prove(grammar)
 
     def _submit(self, request: GenerationRequest, key: str, on_chunk: ChunkCallback) -> None:
         """Passes the request to TensorRT-LLM. Call it in the event loop: TensorRT-LLM binds the result to that loop."""

@@ -13,7 +13,7 @@ from transformers.generation.logits_process import (
 )
 
 from serve_apps.engines.engine import GenerationRequest, SamplingParams, TokenLogprob
-from serve_apps.engines.token_grammar import TokenGrammar
+from serve_apps.engines.grammars.token_grammar import TokenGrammar
 
 MIN_TEMPERATURE = 1e-5
 """Lower temperatures are raised to this: in float32 they round to 0, and a probability of 0/0 would end the engine."""

@@ -19,11 +19,12 @@ from transformers.generation.continuous_batching.utils import drain_queue
 from transformers.generation.logits_process import LogitsProcessorList
 
 from serve_apps.engines.engine import OPTIONS, EngineStats, GenerationRequest, TokenChunk
+from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
+from serve_apps.engines.prompt_scorer import PromptScorer
 from serve_apps.engines.request_checks import check_request, check_token_ids
 from serve_apps.engines.request_sampler import GREEDY_ID, RequestSampler
 from serve_apps.engines.running_requests import ChunkCallback, RunningRequests
 from serve_apps.engines.stop_tokens import ends_with_stop_token
-from serve_apps.engines.token_grammar import GrammarCompiler
 from serve_apps.engines.token_sampling import TokenChooser
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import EngineError
@@ -48,10 +49,11 @@ class TransformersEngine:
         self._requests = RunningRequests()
         self._sampler = RequestSampler()
         self._manager: Any = None
+        self._scorer: PromptScorer | None = None
         self._serial = itertools.count()
         model_config = transformers.AutoConfig.from_pretrained(checkpoint)
         self._vocabulary_size = int(model_config.vocab_size)
-        self._grammars = GrammarCompiler(checkpoint, self._vocabulary_size)
+        self._grammars = GrammarCompiler(checkpoint, self._vocabulary_size, config.grammar)
         # A single request must fit into the cache, or transformers' loop ends with "No requests can be scheduled".
         self._max_model_len = min(int(model_config.max_position_embeddings), config.kv_cache_tokens)
 
@@ -68,12 +70,13 @@ class TransformersEngine:
         ).start()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
-        check_request(request, self._max_model_len, options=OPTIONS)
+        options = OPTIONS if self._scorer is not None else OPTIONS - {"prompt_logprobs"}
+        check_request(request, self._max_model_len, options=options)
         check_token_ids(request, self._vocabulary_size)
         # transformers gets an id that is never used again: it applies cancellations after additions, so a cancellation
         # that is still queued would silently cancel a new request with the same id.
         key = f"{request.request_id}#{next(self._serial)}"
-        chooser = self._create_chooser(request)
+        chooser = await self._create_chooser(request)
         chooser_id = self._sampler.add(chooser) if chooser is not None else GREEDY_ID
         chunks = self._requests.run(
             request,
@@ -81,6 +84,10 @@ class TransformersEngine:
             lambda: self._cancel(key),
         )
         try:
+            if request.prompt_logprobs is not None and self._scorer is not None:
+                yield TokenChunk(())
+                scores = await self._scorer.score(request.prompt_token_ids, request.prompt_logprobs)
+                yield TokenChunk((), prompt_logprobs=scores)
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
@@ -106,6 +113,9 @@ class TransformersEngine:
 
     async def shutdown(self) -> None:
         self._requests.fail_all("The engine was shut down.")
+        self._grammars.close()
+        if self._scorer is not None:
+            self._scorer.close()
         manager, self._manager = self._manager, None
         if manager is not None:
             await asyncio.to_thread(manager.stop, block=True, hard_stop=True)
@@ -123,6 +133,8 @@ class TransformersEngine:
             attn_implementation="paged|eager",
             device_map="cuda" if has_gpu else None,
         )
+        # The weights of a quantised model are not all parameters, so they would be copied.
+        self._scorer = None if getattr(model, "hf_quantizer", None) is not None else PromptScorer(model)
         manager = model.init_continuous_batching(
             generation_config=transformers.GenerationConfig(do_sample=False, eos_token_id=-1),
             continuous_batching_config=transformers.ContinuousBatchingConfig(
@@ -151,11 +163,11 @@ class TransformersEngine:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._requests.fail_all, f"The engine failed: {_failure_cause(manager)}")
 
-    def _create_chooser(self, request: GenerationRequest) -> TokenChooser | None:
+    async def _create_chooser(self, request: GenerationRequest) -> TokenChooser | None:
         """The request's chooser; None for plain greedy requests, for which transformers takes the most likely token."""
-        if request.sampling.temperature == 0 and not request.requested_options() - {"seed"}:
+        if request.sampling.temperature == 0 and not request.requested_options() - {"seed", "prompt_logprobs"}:
             return None
-        grammar = self._grammars.compile(request.grammar) if request.grammar is not None else None
+        grammar = await self._grammars.compile(request.grammar) if request.grammar is not None else None
         return TokenChooser(request, grammar)
 
     def _result_handler(

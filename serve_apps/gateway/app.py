@@ -11,26 +11,30 @@ from ray import serve
 from ray.serve import Application
 
 from serve_apps.api.model_calls import PATHS
+from serve_apps.api.responses.routes import add_stored_response_routes
+from serve_apps.api.responses.store import ResponseStore
+from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.gateway.forwarding import Forwarder
 from serve_apps.gateway.metrics import GatewayMetrics
 from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
 from serve_apps.http_front.access import Access
 from serve_apps.http_front.admission import authorization_header
 from serve_apps.http_front.base_api import create_base_api
-from serve_apps.http_front.key_gate import KeyGate
+from serve_apps.http_front.key_gate import KeyGate, hidden_model_error, may_use
 from serve_apps.metrics.exposition import metrics_page
 from serve_apps.metrics.replica_metrics import SharedMetrics
 from serve_apps.request_queue import request_queue_options
 from tuneyard import __version__
 from tuneyard.api.wire.model_list import ModelCard, ModelList
-from tuneyard.configs.serve import GatewayConfig
+from tuneyard.configs.serve import GatewayConfig, HttpConfig
+from tuneyard.core.errors import ModelNotFoundError
 
 
 class Gateway:
     """The deployment class: plain Python, bound to Ray Serve in build_gateway."""
 
     def __init__(self, access: Access) -> None:
-        self._gate = access.open_gate()
+        self._access = access
         self._directory = ModelDirectory()
         context = serve.get_replica_context()
         replica = context.replica_id.unique_id
@@ -39,7 +43,10 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve after the constructor."""
-        return create_gateway_api(self._directory, self._gate, self._own_metrics, self._metrics)
+        gate = self._access.open_gate()
+        api = create_gateway_api(self._directory, gate, self._access.http, self._own_metrics, self._metrics)
+        add_stored_response_routes(api, StoredResponses(ResponseStore.open(self._access.responses)), gate)
+        return api
 
 
 def build_gateway(config: GatewayConfig, access: Access) -> Application:
@@ -54,7 +61,11 @@ def build_gateway(config: GatewayConfig, access: Access) -> Application:
 
 
 def create_gateway_api(
-    directory: ModelDirectory, gate: KeyGate, own_metrics: GatewayMetrics, shared_metrics: SharedMetrics
+    directory: ModelDirectory,
+    gate: KeyGate,
+    http: HttpConfig,
+    own_metrics: GatewayMetrics,
+    shared_metrics: SharedMetrics,
 ) -> FastAPI:
     """The FastAPI application with the routes of a model's API, for all models."""
 
@@ -63,9 +74,9 @@ def create_gateway_api(
         async with shared_metrics.publishing():
             yield
 
-    api = create_base_api({}, lifespan, sets_request_ids=False)
+    api = create_base_api({}, lifespan, http=http, sets_request_ids=False)
     _add_model_list(api, directory, gate)
-    forwarder = Forwarder(directory, gate)
+    forwarder = Forwarder(directory, gate, http.limits)
     for path in PATHS:
         _add_forwarded_route(api, path, forwarder, own_metrics)
     _add_operator_routes(api, directory, shared_metrics)
@@ -75,14 +86,21 @@ def create_gateway_api(
 def _add_model_list(api: FastAPI, directory: ModelDirectory, gate: KeyGate) -> None:
     @api.get("/v1/models")
     async def list_models(request: Request) -> Response:
-        gate.authenticate(authorization_header(request))
-        cards = [_card(model) for model in await directory.models()]
+        key = gate.authenticate(authorization_header(request))
+        cards = [_card(model) for model in await directory.models() if may_use(key, model.description.model_id)]
         return JSONResponse(ModelList(data=cards).model_dump())
 
     @api.get("/v1/models/{name:path}")
     async def retrieve_model(request: Request, name: str) -> Response:
-        gate.authenticate(authorization_header(request))
-        return JSONResponse(_card(await directory.find(name)).model_dump())
+        key = gate.authenticate(authorization_header(request))
+        try:
+            model = await directory.find(name)
+        except ModelNotFoundError as e:
+            # Its message lists all models that run.
+            raise (e if key is None or not key.models else hidden_model_error(name)) from e
+        if not may_use(key, model.description.model_id):
+            raise hidden_model_error(name)
+        return JSONResponse(_card(model).model_dump())
 
 
 def _add_forwarded_route(api: FastAPI, path: str, forwarder: Forwarder, metrics: GatewayMetrics) -> None:

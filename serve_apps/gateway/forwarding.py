@@ -14,10 +14,11 @@ from ray.serve.exceptions import BackPressureError
 from serve_apps.api.model_calls import CallAnswer
 from serve_apps.gateway.metrics import RequestMeasurement
 from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
-from serve_apps.http_front.admission import authorization_header
+from serve_apps.http_front.admission import authorization_header, reserve_tokens
 from serve_apps.http_front.bodies import read_json
-from serve_apps.http_front.events import DONE_EVENT, EventStreamResponse, error_event
+from serve_apps.http_front.events import EventStreamResponse, ends_stream, error_event, response_error_event
 from serve_apps.http_front.key_gate import Grant, KeyGate
+from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import EngineError, OverloadedError, RequestError
 
 logger = logging.getLogger(__name__)
@@ -29,67 +30,99 @@ class Forwarder:
 
     directory: ModelDirectory
     gate: KeyGate
+    limits: HttpLimits
 
     async def answer(self, path: str, request: Request, measurement: RequestMeasurement) -> Response:
         """The response of the model that the request's body names. Raises RequestError, as the model's own API does."""
-        self.gate.authenticate(authorization_header(request))
-        body = await read_json(request)
-        name = body.get("model") if isinstance(body, dict) else None
-        if not isinstance(name, str):
-            raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
-        model = await self.directory.find(name)
-        # The replica knows its model by id only; the client may have used a version or an alias.
-        body["model"] = measurement.model = model.description.model_id
-        grant = self.gate.admit(authorization_header(request), model.description.model_id)
-        calls = model.handle.options(stream=True)
-        is_stream = body.get("stream") is True and path.startswith("/v1/")
-        items = (calls.stream if is_stream else calls.complete).remote(path, body)
+        grant = self.gate.admit(authorization_header(request))
         try:
-            answer = await _first_answer(items, grant)
-        except Exception as e:
-            grant.close()
-            raise _call_error(model, e) from e
-        except BaseException:  # the client has disconnected
-            items.cancel()
+            body = await read_json(request, self.limits)
+            model = await self._find_model(body)
+            # The replica knows its model by id only; the client may have used a version or an alias.
+            body["model"] = measurement.model = model.description.model_id
+            reserve_tokens(grant, request, model.description.model_id, *_answer_size(path, body))
+            calls = model.handle.options(stream=True)
+            is_stream = body.get("stream") is True and path.startswith("/v1/")
+            items = (calls.stream if is_stream else calls.complete).remote(path, body, grant.owner)
+            answer = await _first_answer(model, items, grant)
+        except BaseException:
             grant.close()
             raise
         headers = model.description.headers | grant.headers()
         if answer.content is None:
             on_close = [grant.close, lambda: measurement.close("cut"), items.cancel]
-            return EventStreamResponse(_events(model, grant, items, measurement), on_close, headers)
+            events = _events(model, grant, items, measurement)
+            return EventStreamResponse(events, on_close, headers, request.app.state.heartbeat_s)
         if answer.status == 200:
             measurement.record_begin()
         measurement.close(str(answer.status))
         grant.close()
         return JSONResponse(answer.content, status_code=answer.status, headers=headers)
 
+    async def _find_model(self, body: Any) -> RunningModel:
+        name = body.get("model") if isinstance(body, dict) else None
+        if not isinstance(name, str):
+            raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
+        return await self.directory.find(name)
 
-async def _first_answer(items: Any, grant: Grant) -> CallAnswer:
-    """The whole answer, or that the replica has started a stream. Charges the tokens that are reported before it."""
-    async for item in items:
-        grant.charge(item.tokens)
-        if isinstance(item, CallAnswer):
-            return item
-    raise EngineError("The replica ended without an answer.")
+
+def _answer_size(path: str, body: dict[str, Any]) -> tuple[int | None, int]:
+    """The most tokens of each answer, None without such a limit, and the number of answers.
+
+    Wrong values count as absent: the replica refuses them.
+    """
+    if not path.startswith("/v1/"):
+        return 0, 1
+    limits = [body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
+    max_tokens = next((value for value in limits if isinstance(value, int) and value > 0), None)
+    n, prompt = body.get("n"), body.get("prompt")
+    choices = n if isinstance(n, int) and n > 0 else 1
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        choices *= len(prompt)
+    return max_tokens, choices
+
+
+async def _first_answer(model: RunningModel, items: Any, grant: Grant) -> CallAnswer:
+    """The whole answer, or that the replica has started a stream. Charges the tokens that are reported before it.
+
+    Cancels the call if the client disconnects meanwhile.
+    """
+    try:
+        async for item in items:
+            grant.charge(item.tokens)
+            if isinstance(item, CallAnswer):
+                return item
+        raise EngineError("The replica ended without an answer.")
+    except Exception as e:
+        raise _call_error(model, e) from e
+    except BaseException:  # the client has disconnected
+        items.cancel()
+        raise
 
 
 async def _events(
     model: RunningModel, grant: Grant, items: Any, measurement: RequestMeasurement
 ) -> AsyncGenerator[str, None]:
-    """The stream's events. If the replica dies, the last one is an error event, and there is no DONE_EVENT."""
+    """The stream's events. If the replica dies, the last one is an error event, and there is no DONE_EVENT.
+
+    Only events of a response have names, in a line before their data.
+    """
     has_begun = False
+    named_events = 0
     try:
         async for item in items:
             if not has_begun:
                 has_begun = True
                 measurement.record_begin()
             grant.charge(item.tokens)
-            if item.text.endswith(DONE_EVENT):
+            named_events += item.text.startswith("event: ") + item.text.count("\nevent: ")
+            if ends_stream(item.text):
                 # Before it is sent: many clients disconnect when they have read it, which must not count as "cut".
                 measurement.close("200")
             yield item.text
     except Exception as e:  # noqa: BLE001  # Ray's errors, or gRPC's: each becomes an error event
-        yield error_event(_call_error(model, e))
+        error = _call_error(model, e)
+        yield response_error_event(error, named_events) if named_events else error_event(error)
 
 
 def _call_error(model: RunningModel, error: Exception) -> RequestError:

@@ -12,8 +12,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.api.model_calls import MODEL_DEPLOYMENT, ModelDescription
-from tuneyard.checkpoints.registry import ModelRegistry
-from tuneyard.core.errors import ModelNotFoundError, RegistryError
+from serve_apps.gateway.alias_cache import AliasCache
+from tuneyard.core.errors import ModelNotFoundError
 
 REFRESH_INTERVAL_S = 1.0
 DESCRIBE_TIMEOUT_S = 5.0
@@ -45,7 +45,7 @@ class ModelDirectory:
         """
         self._refreshed_at: float | None = None
         self._refreshing: asyncio.Task[None] | None = None
-        self._registry: ModelRegistry | None = None
+        self._aliases = AliasCache()
 
     async def models(self) -> list[RunningModel]:
         """All running models, sorted by application name."""
@@ -64,7 +64,7 @@ class ModelDirectory:
                 return model
         explanation = ""
         if "@" in name:
-            version = await asyncio.to_thread(self._version_of_alias, name)
+            version = await self._aliases.version_of(name)
             for model in models:
                 if version is not None and model.description.version == version:
                     return model
@@ -107,12 +107,3 @@ class ModelDirectory:
         self._models[name] = RunningModel(name, description, handle)
         if is_running:
             self._described_deployments[name] = deployed_at
-
-    def _version_of_alias(self, reference: str) -> str | None:
-        """`name/version` of an alias; None if the registry does not know it."""
-        try:
-            self._registry = self._registry or ModelRegistry()
-            registered = self._registry.find(reference)
-        except RegistryError:
-            return None
-        return f"{registered.name}/{registered.version}"

@@ -18,12 +18,13 @@ def build_engine_requests(
     *,
     prompt_field: str,
     logprobs: int | None = None,
+    prompt_logprobs: int | None = None,
     grammar: str | None = None,
 ) -> list[GenerationRequest]:
     """One engine request for each of the request's `n` choices, all with the same prompt.
 
-    `logprobs` and `grammar` are as in GenerationRequest; `prompt_field` is the request's field that holds the prompt.
-    Raises RequestError if prompt and answer do not fit the context.
+    `logprobs`, `prompt_logprobs` and `grammar` are as in GenerationRequest; `prompt_field` is the request's field that
+    holds the prompt. Raises RequestError if prompt and answer do not fit the context.
     """
     max_tokens = fit_to_context(request, len(prompt), model.max_model_len, prompt_field)
     sampling = _sampling_params(request, max_tokens)
@@ -34,6 +35,7 @@ def build_engine_requests(
             _with_seed_of_choice(sampling, index),
             model.codec.stop_token_ids,
             logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
             grammar=grammar,
             shares_prompt=index > 0,
         )

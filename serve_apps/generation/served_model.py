@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 from serve_apps.engines.engine import EngineStats, InferenceEngine
+from serve_apps.generation.prompt_encoder import PromptEncoder
+from serve_apps.generation.prompt_preparation import PromptPreparation
 from tuneyard.api.wire.model_list import ModelCard
+from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import ModelNotFoundError
 from tuneyard.harmony.codec import HarmonyCodec
 
@@ -13,14 +17,31 @@ from tuneyard.harmony.codec import HarmonyCodec
 class ServedModel:
     """What every route needs to know about the model. `weights_digest` is the digest in the checkpoint's manifest."""
 
-    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec, model_id: str, weights_digest: str) -> None:
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        codec: HarmonyCodec,
+        model_id: str,
+        weights_digest: str,
+        limits: HttpLimits | None = None,
+    ) -> None:
         self.engine = engine
         self.codec = codec
         self.model_id = model_id
+        self.limits = limits or HttpLimits()
         self.created = int(time.time())
         """Unix time in seconds."""
         self.system_fingerprint = f"fp_{weights_digest[:8]}{codec.fingerprint[:8]}"
         """OpenAI's field: changes when the weights or the prompt format change."""
+
+    @functools.cached_property
+    def prompts(self) -> PromptPreparation:
+        """Makes prompts of requests. First used once the engine has started."""
+        return PromptPreparation(self.create_encoder(), self.limits, self.max_model_len)
+
+    def create_encoder(self) -> PromptEncoder:
+        """Makes prompts of requests at once, in this process."""
+        return PromptEncoder(self.codec, self.max_model_len, self.limits)
 
     @property
     def max_model_len(self) -> int:

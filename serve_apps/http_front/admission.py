@@ -11,18 +11,26 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from serve_apps.engine_wrappers.token_charge import charge_tokens_to
+from serve_apps.http_front.bodies import read_json
 from serve_apps.http_front.events import ClosableStream, EventStreamResponse, server_sent_events
 from serve_apps.http_front.key_gate import Grant, KeyGate
+from tuneyard.configs.http_limits import HttpLimits
+
+DEFAULT_ANSWER_TOKENS = 1024
+"""Tokens that are reserved for an answer whose request has no limit of its own."""
+
+BYTES_PER_TOKEN = 4
+"""Bytes of a request's body that are reserved as one token of its prompt: about what English text has."""
 
 
 @contextlib.contextmanager
-def admit_request(gate: KeyGate, request: Request, model: str) -> Iterator[Admission]:
-    """Admits a request for the time of its answering; raises what KeyGate.admit raises.
+def admit_request(gate: KeyGate, request: Request, limits: HttpLimits) -> Iterator[Admission]:
+    """Admits a request for the time of its answering, before its body is read; raises what KeyGate.admit raises.
 
     Inside the context, the engine's tokens are charged to the request's key. At its end the request no longer counts
     as running; a streamed answer counts until its stream ends.
     """
-    admission = Admission(gate.admit(authorization_header(request), model))
+    admission = Admission(gate.admit(authorization_header(request)), request, limits)
     with charge_tokens_to(admission.grant.charge):
         try:
             yield admission
@@ -32,11 +40,25 @@ def admit_request(gate: KeyGate, request: Request, model: str) -> Iterator[Admis
 
 
 class Admission:
-    """Makes the response to an admitted request."""
+    """Reads the body of an admitted request and makes the response to it."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: Grant, request: Request, limits: HttpLimits) -> None:
         self.grant = grant
         self.is_streaming = False
+        self._request = request
+        self._limits = limits
+
+    async def read_json(self) -> Any:
+        """The decoded body. Raises what bodies.read_json raises."""
+        return await read_json(self._request, self._limits)
+
+    def reserve(self, model: str, max_tokens: int | None = 0, choices: int = 1) -> None:
+        """Checks that the key may use the model, and reserves the tokens of the body and of the answers.
+
+        `max_tokens` is the limit of each answer; None if the request has none, 0 if there is no answer to generate.
+        Raises PermissionDeniedError and RateLimitError.
+        """
+        reserve_tokens(self.grant, self._request, model, max_tokens, choices)
 
     def respond(self, content: BaseModel) -> Response:
         """The response with a whole answer."""
@@ -45,7 +67,19 @@ class Admission:
     def stream(self, chunks: ClosableStream[Any]) -> Response:
         """The response with a streamed answer. Closes `chunks` when the stream ends or the client disconnects."""
         self.is_streaming = True
-        return EventStreamResponse(server_sent_events(chunks), [self.grant.close, chunks.aclose], self.grant.headers())
+        return EventStreamResponse(
+            server_sent_events(chunks),
+            [self.grant.close, chunks.aclose],
+            self.grant.headers(),
+            self._request.app.state.heartbeat_s,
+        )
+
+
+def reserve_tokens(grant: Grant, request: Request, model: str, max_tokens: int | None, choices: int) -> None:
+    """See Admission.reserve; for a request whose body was read by bodies.read_json."""
+    grant.check_model(model)
+    answer = DEFAULT_ANSWER_TOKENS if max_tokens is None else max_tokens
+    grant.reserve(request.state.body_bytes // BYTES_PER_TOKEN + choices * answer, choices)
 
 
 def authorization_header(request: Request) -> str:

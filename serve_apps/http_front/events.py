@@ -11,13 +11,18 @@ from typing import Any, Protocol, TypeVar
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from serve_apps.http_front.heartbeat import with_heartbeats
 from tuneyard.api.wire.errors import error_body
+from tuneyard.api.wire.responses.events import ResponseEvent
 from tuneyard.core.errors import RequestError
 
 logger = logging.getLogger(__name__)
 
 DONE_EVENT = "data: [DONE]\n\n"
 """The last event of a complete stream."""
+
+LAST_RESPONSE_EVENTS = ("event: response.completed\n", "event: response.incomplete\n")
+"""How the last event of a complete response begins."""
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Keep proxies from caching and buffering events; X-Accel-Buffering is nginx's."""
@@ -36,14 +41,20 @@ class ClosableStream(Protocol[ItemOut]):
 class EventStreamResponse(StreamingResponse):
     """Sends events until they end or the client disconnects; then closes `events` and calls `on_close` in order.
 
-    This happens even if no event was ever read, for which a `finally` inside the generator would not do: a generator
-    that was never started does not run it.
+    A comment comes at once, and again whenever there was no event for `heartbeat_s` seconds. The closing happens even
+    if no event was ever read, for which a `finally` inside the generator would not do: a generator that was never
+    started does not run it.
     """
 
     def __init__(
-        self, events: AsyncGenerator[str, None], on_close: Sequence[Callable[[], Any]], headers: Mapping[str, str]
+        self,
+        events: AsyncGenerator[str, None],
+        on_close: Sequence[Callable[[], Any]],
+        headers: Mapping[str, str],
+        heartbeat_s: float,
     ) -> None:
-        super().__init__(events, media_type="text/event-stream", headers=STREAM_HEADERS | dict(headers))
+        self._beating_events = with_heartbeats(events, heartbeat_s)
+        super().__init__(self._beating_events, media_type="text/event-stream", headers=STREAM_HEADERS | dict(headers))
         self._events = events
         self._on_close = on_close
 
@@ -51,6 +62,7 @@ class EventStreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
+            await self._beating_events.aclose()
             await self._events.aclose()
             for close in self._on_close:
                 if inspect.isawaitable(result := close()):
@@ -58,23 +70,47 @@ class EventStreamResponse(StreamingResponse):
 
 
 async def server_sent_events(chunks: ClosableStream[BaseModel]) -> AsyncGenerator[str, None]:
-    """Chunks as events, ended by DONE_EVENT.
+    """Chunks as events, ended by DONE_EVENT; the events of a response end with their own last one, as OpenAI's do.
 
     An error in mid-stream becomes an error event without DONE_EVENT: an incomplete answer never looks complete.
     Closes `chunks` at the end.
     """
+    named_events = 0
     try:
         async for chunk in chunks:
-            yield f"data: {chunk.model_dump_json(exclude_none=True)}\n\n"
+            named_events += isinstance(chunk, ResponseEvent)
+            yield _encode(chunk)
     except RequestError as e:
         logger.warning("stream ended by %s: %s", type(e).__name__, e.message)
-        yield error_event(e)
+        yield error_event(e) if not named_events else response_error_event(e, named_events)
         return
     finally:
         await chunks.aclose()
-    yield DONE_EVENT
+    if not named_events:
+        yield DONE_EVENT
+
+
+def _encode(chunk: BaseModel) -> str:
+    if isinstance(chunk, ResponseEvent):
+        # With nulls: OpenAI's response objects have them, and clients of typed languages expect the fields.
+        return f"event: {chunk.type}\ndata: {chunk.model_dump_json()}\n\n"
+    # A usage that was not asked for has no field; where it was, it is null until the last chunk.
+    hidden = set() if "usage" in chunk.model_fields_set else {"usage"}
+    return f"data: {chunk.model_dump_json(exclude=hidden)}\n\n"
 
 
 def error_event(error: RequestError) -> str:
     """The error as the last event of an incomplete stream."""
     return f"data: {json.dumps(error_body(error))}\n\n"
+
+
+def response_error_event(error: RequestError, sequence_number: int) -> str:
+    """The error as the last event of an incomplete response."""
+    content = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+    return f"event: error\ndata: {json.dumps(content | {'sequence_number': sequence_number})}\n\n"
+
+
+def ends_stream(text: str) -> bool:
+    """Whether one or more whole events are the last ones of a complete stream."""
+    last = text.removesuffix("\n\n").rpartition("\n\n")[2]
+    return text.endswith(DONE_EVENT) or last.startswith(LAST_RESPONSE_EVENTS)

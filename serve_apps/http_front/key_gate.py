@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from serve_apps.http_front.rate_bucket import RateBucket
 from tuneyard.api.api_keys import ApiKey, KeyStore
-from tuneyard.core.errors import AuthenticationError, PermissionDeniedError, RateLimitError
+from tuneyard.core.errors import AuthenticationError, ModelNotFoundError, PermissionDeniedError, RateLimitError
 from tuneyard.core.wording import count_of
 
 
@@ -21,25 +21,88 @@ class _KeyUsage:
     requests: RateBucket | None
     tokens: RateBucket | None
     running: int = 0
-    """Requests that are being answered now."""
+    """Answers that are being made or waited for now; a request with `n` choices counts as n."""
+    reserved: int = 0
+    """Tokens that running requests may still take."""
+
+
+def owner_digest(key: ApiKey | None) -> str:
+    """The name under which a key's data is stored: the digest of its secret; "" where no key is needed."""
+    return key.sha256 if key is not None else ""
+
+
+def may_use(key: ApiKey | None, model: str) -> bool:
+    """Whether requests with this key may use the model; None is a request that needs no key."""
+    return key is None or not key.models or model in key.models
+
+
+def hidden_model_error(name: str) -> ModelNotFoundError:
+    """The error for a model that a key may not use: to this key it does not exist."""
+    return ModelNotFoundError(
+        f"The model {name!r} does not exist, or this key may not use it. GET /v1/models lists the models of the key.",
+        param="model",
+        code="model_not_found",
+    )
 
 
 class Grant:
-    """The permission to answer one request. Charge its tokens as they are made; close it when the answer has ended."""
+    """The permission to answer one request.
 
-    def __init__(self, usage: _KeyUsage | None) -> None:
+    Once its content is known: check its model, and reserve its tokens and streams. Charge its tokens as they are made.
+    Close it when the answer has ended: what was reserved and not used is then given back.
+    """
+
+    def __init__(self, key: ApiKey | None, usage: _KeyUsage | None) -> None:
+        self._key = key
         self._usage = usage
         self._is_open = True
+        self._streams = 1
+        self._reserved = 0
+
+    @property
+    def owner(self) -> str:
+        """See owner_digest."""
+        return owner_digest(self._key)
+
+    def check_model(self, model: str) -> None:
+        """Raises PermissionDeniedError if the key does not include the model."""
+        if self._key is not None and not may_use(self._key, model):
+            raise PermissionDeniedError(
+                f"This key may not use the model {model!r}; it may use {', '.join(self._key.models)}.",
+                param="model",
+                code="model_not_allowed",
+            )
+
+    def reserve(self, tokens: int, streams: int = 1) -> None:
+        """Reserves the tokens of prompt and answers, and counts the request as `streams` answers.
+
+        As one request may take more than a minute's tokens, it is let in while a token is left that no other request
+        has reserved. Raises RateLimitError if none is left, or if the streams are too many; both change nothing.
+        """
+        if self._key is None or self._usage is None or not self._is_open:
+            return
+        _check_limits(self._key, self._usage, streams - self._streams)
+        self._usage.running += streams - self._streams
+        self._streams = streams
+        self._usage.reserved += tokens - self._reserved
+        self._reserved = tokens
 
     def charge(self, tokens: int) -> None:
-        """Counts tokens of prompt and answer against the key's limit."""
-        if self._usage is not None and self._usage.tokens is not None:
+        """Counts tokens of prompt and answer against the key's limit, instead of as reserved."""
+        if self._usage is None:
+            return
+        if self._usage.tokens is not None:
             self._usage.tokens.take(tokens)
+        if self._is_open:
+            used = min(tokens, self._reserved)
+            self._reserved -= used
+            self._usage.reserved -= used
 
     def close(self) -> None:
-        """The request no longer counts as running. Further calls do nothing."""
+        """The request no longer counts as running, nor its tokens as reserved. Further calls do nothing."""
         if self._usage is not None and self._is_open:
-            self._usage.running -= 1
+            self._usage.running -= self._streams
+            self._usage.reserved -= self._reserved
         self._is_open = False
 
     def headers(self) -> dict[str, str]:
@@ -85,27 +148,22 @@ class KeyGate:
             raise AuthenticationError(f"The API key {key.name!r} has expired.", code="invalid_api_key")
         return key
 
-    def admit(self, authorization: str, model: str) -> Grant:
-        """Admits one request to `model` and counts it.
+    def admit(self, authorization: str) -> Grant:
+        """Admits one request, before its body is read, and counts it: invalid requests count too.
 
-        Raises AuthenticationError, PermissionDeniedError for a model that the key does not include, RateLimitError
-        for a key that has reached a limit.
+        Raises AuthenticationError, or RateLimitError for a key that has reached a limit.
         """
         key = self.authenticate(authorization)
         if key is None:
-            return Grant(None)
-        if key.models and model not in key.models:
-            raise PermissionDeniedError(
-                f"This key may not use the model {model!r}; it may use {', '.join(key.models)}.",
-                param="model",
-                code="model_not_allowed",
-            )
+            return Grant(None, None)
         usage = self._usage_of(key)
-        _check_limits(key, usage)
+        _check_limits(key, usage, 1)
         if usage.requests is not None:
+            if usage.requests.is_empty:
+                raise _bucket_error(usage.requests, "request")
             usage.requests.take(1)
         usage.running += 1
-        return Grant(usage)
+        return Grant(key, usage)
 
     def _usage_of(self, key: ApiKey) -> _KeyUsage:
         """What the key has used; its buckets start anew if the key's limits have changed."""
@@ -123,18 +181,32 @@ class KeyGate:
         return usage
 
 
-def _check_limits(key: ApiKey, usage: _KeyUsage) -> None:
-    """Raises RateLimitError if the key has reached one of its limits."""
-    if key.max_streams is not None and usage.running >= key.max_streams:
+def _check_limits(key: ApiKey, usage: _KeyUsage, more_streams: int) -> None:
+    """Raises RateLimitError if the key has no token left, or has no room for so many more streams."""
+    if key.max_streams is not None and usage.running + more_streams > key.max_streams:
+        asked = f", and this one asks for {more_streams} more" if more_streams > 1 else ""
         raise _rate_limit_error(
-            f"This key has {count_of(usage.running, 'request')} running; its limit is {key.max_streams} at a time.", 1.0
+            f"This key has {count_of(usage.running, 'request')} running{asked}; its limit is {key.max_streams} at a "
+            "time.",
+            1.0,
         )
-    for bucket, noun in ((usage.requests, "request"), (usage.tokens, "token")):
-        if bucket is not None and bucket.is_empty:
-            raise _rate_limit_error(
-                f"This key used {count_of(bucket.used, noun)}; its limit is {bucket.per_minute:,} per minute.",
-                bucket.seconds_until(1),
-            )
+    if usage.tokens is None:
+        return
+    if usage.tokens.is_empty:
+        raise _bucket_error(usage.tokens, "token")
+    if usage.tokens.available <= usage.reserved:
+        raise _rate_limit_error(
+            f"This key used {count_of(usage.tokens.used, 'token')}, and {usage.reserved:,} are reserved for its "
+            f"running requests; its limit is {usage.tokens.per_minute:,} per minute.",
+            1.0,
+        )
+
+
+def _bucket_error(bucket: RateBucket, noun: str) -> RateLimitError:
+    return _rate_limit_error(
+        f"This key used {count_of(bucket.used, noun)}; its limit is {bucket.per_minute:,} per minute.",
+        bucket.seconds_until(1),
+    )
 
 
 def _rate_limit_error(reason: str, wait_s: float) -> RateLimitError:

@@ -13,8 +13,9 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from serve_apps.api.chat import ChatService
 from serve_apps.api.model_calls import CallAnswer, CallEvents, ModelCalls, ModelDescription
+from serve_apps.api.responses.store import ResponseStore
+from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engine_wrappers.measured_engine import MeasuredEngine
 from serve_apps.engine_wrappers.time_limit import TimeLimitedEngine
@@ -54,23 +55,29 @@ class ModelReplica:
         self._metrics = SharedMetrics(context.app_name, replica, self._engine.metrics)
         self._lineage = lineage_headers(manifest, version)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
-        self._model = ServedModel(self._engine, codec, config.model_id, manifest.digest)
+        self._model = ServedModel(self._engine, codec, config.model_id, manifest.digest, access.http.limits)
         # Checked in every replica, because each may run with other library versions.
         check_parity(parse_parity_rows(manifest.parity), self._render, codec, config.model_id)
         # Started here and not in the ASGI lifespan: Serve reports the constructor's errors, a lifespan's only in logs.
         await self._engine.start()
-        self._calls = ModelCalls(self._model)
+        self._stored_responses = StoredResponses(ResponseStore.open(access.responses))
+        self._calls = ModelCalls(self._model, self._stored_responses, access.responses.ignored_tools)
 
     def _render(self, row: ParityRow) -> Sequence[int]:
         """The prompt of a parity row, by the code that answers requests."""
         request = RenderRequest.model_validate(row.request_body(self._model.model_id))
-        return ChatService(self._model).render(request).prompt_token_ids
+        chat = tuple(message.to_chat_message() for message in request.messages)
+        encoder = self._model.create_encoder()
+        return encoder.render(chat, request.tools, request.reasoning_effort, request.today)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve after the constructor."""
         options = ApiOptions(
             admin_key=self._access.admin_key,
             gate=self._access.open_gate(),
+            http=self._access.http,
+            stored_responses=self._stored_responses,
+            ignored_tools=self._access.responses.ignored_tools,
             headers=self._lineage,
             collect_metrics=self._metrics.collect_all,
             lifespan=self._lifespan,
@@ -82,6 +89,7 @@ class ModelReplica:
     async def _lifespan(self) -> AsyncIterator[None]:
         async with self._metrics.publishing():
             yield
+        self._model.prompts.close()
         await self._engine.shutdown()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -98,15 +106,15 @@ class ModelReplica:
         card = self._model.card()
         return ModelDescription(card.id, self._version, card.max_model_len, card.created, self._lineage)
 
-    async def complete(self, path: str, body: Any) -> AsyncIterator[CallAnswer | CallEvents]:
+    async def complete(self, path: str, body: Any, owner: str = "") -> AsyncIterator[CallAnswer | CallEvents]:
         """See ModelCalls.complete; called by the gateway."""
-        async with contextlib.aclosing(self._calls.complete(path, body)) as items:
+        async with contextlib.aclosing(self._calls.complete(path, body, owner)) as items:
             async for item in items:
                 yield item
 
-    async def stream(self, path: str, body: Any) -> AsyncIterator[CallAnswer | CallEvents]:
+    async def stream(self, path: str, body: Any, owner: str = "") -> AsyncIterator[CallAnswer | CallEvents]:
         """See ModelCalls.stream; called by the gateway."""
-        async with contextlib.aclosing(self._calls.stream(path, body)) as items:
+        async with contextlib.aclosing(self._calls.stream(path, body, owner)) as items:
             async for item in items:
                 yield item
 

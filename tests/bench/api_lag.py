@@ -108,7 +108,7 @@ async def _engine_alone(script: list[list[int]]) -> dict[str, float]:
 
     async def stream(number: int) -> list[float]:
         request = GenerationRequest(str(number), (1,), SamplingParams(TOKENS), ())
-        return [time.monotonic() async for _ in engine.generate(request)]
+        return [time.monotonic() async for chunk in engine.generate(request) if chunk.token_ids]
 
     return _lags(await asyncio.gather(*(stream(number) for number in range(STREAMS))))
 

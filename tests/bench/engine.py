@@ -112,7 +112,8 @@ async def _one(engine: InferenceEngine, name: str, index: int) -> _Measurement:
     started = time.monotonic()
     first, tokens = None, 0
     async for chunk in engine.generate(request):
-        first = first or time.monotonic() - started
+        if chunk.token_ids:
+            first = first or time.monotonic() - started
         tokens += len(chunk.token_ids)
     assert first is not None
     return _Measurement(first, tokens)

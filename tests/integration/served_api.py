@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import uvicorn
 
@@ -20,7 +21,8 @@ from ui.listening import open_socket
 class ServedApi:
     """A running server of the model API, with the model id `tiny`; `root` is its URL."""
 
-    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec) -> None:
+    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec, **options: Any) -> None:
+        """`options` are further ones of ApiOptions."""
         measured = MeasuredEngine(engine, "tiny", "tiny/1")
         model = ServedModel(measured, codec, "tiny", "0123456789abcdef")
 
@@ -29,7 +31,7 @@ class ServedApi:
             yield
             await measured.shutdown()
 
-        api = create_api(model, ApiOptions(collect_metrics=measured.metrics, lifespan=lifespan))
+        api = create_api(model, ApiOptions(collect_metrics=measured.metrics, lifespan=lifespan, **options))
         socket = open_socket("127.0.0.1", 0)
         self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))

@@ -60,6 +60,7 @@ def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
     config = {
         "http": {"port": port, "require_keys": True, "proxy": "haproxy"},
         "gateway": {"num_cpus": 0.2},
+        "responses": {"store": True},
         "models": [
             {"model_id": "tuned", "checkpoint": "tiny-support@newest", "replicas": {"num_cpus": 0.5}},
             {
@@ -106,6 +107,28 @@ def test_a_streamed_answer_equals_the_whole_one(gateway: Gateway) -> None:
     text = "".join(c.delta.content or "" for chunk in chunks for c in chunk.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
+
+
+def test_responses_are_answered_stored_and_cancelled(gateway: Gateway) -> None:
+    """Each key has its own stored responses, which the gateway reads by itself."""
+    with gateway.client() as client, gateway.client(gateway.limited_key) as other:
+        request: Any = {"model": "tuned", "max_output_tokens": 16, "temperature": 0}
+        first = client.responses.create(input="What does error E47 mean?", **request)
+        events = list(client.responses.create(input="And?", previous_response_id=first.id, stream=True, **request))
+        last = events[-1]
+        assert last.type in ("response.completed", "response.incomplete")
+        assert client.responses.retrieve(last.response.id) == last.response
+        assert len(list(client.responses.input_items.list(last.response.id))) == 2 + len(first.output)
+        with pytest.raises(openai.NotFoundError):
+            other.responses.retrieve(first.id)
+        client.responses.delete(first.id)
+        stream = client.responses.create(model="endless", input="On and on.", stream=True)
+        started = next(iter(stream))
+        assert started.type == "response.created"
+        client.responses.cancel(started.response.id)
+        *_, last = stream
+        assert last.type == "response.incomplete"
+        assert last.response.status == "cancelled"
 
 
 def test_headers_name_the_version_run_and_dataset(gateway: Gateway, finetuned: Finetuned) -> None:
@@ -192,7 +215,7 @@ def test_a_replica_killed_during_a_stream_gives_an_error_event(gateway: Gateway)
         "POST", f"{gateway.root}/v1/chat/completions", json=body, headers=headers, timeout=60
     ) as response:
         for line in response.iter_lines():
-            events += [line] if line else []
+            events += [line] if line and not line.startswith(":") else []
             if len(events) == 20:
                 os.kill(gateway.endless_pid, signal.SIGKILL)
     assert json.loads(events[-1].removeprefix("data: "))["error"]["type"] == "server_error"

@@ -34,7 +34,7 @@ async def read_stream(client: httpx.AsyncClient, max_events: int | None) -> str:
     async with client.stream("POST", "/v1/chat/completions", json=BODY) as response:
         assert response.status_code == 200
         async for line in response.aiter_lines():
-            if not line or line == "data: [DONE]":
+            if not line or line.startswith(":") or line == "data: [DONE]":
                 continue
             for choice in json.loads(line.removeprefix("data: "))["choices"]:
                 text += choice["delta"].get("content") or ""

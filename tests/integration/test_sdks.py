@@ -21,7 +21,7 @@ from serve_apps.engines.engine_factory import create_engine
 from serve_apps.engines.scripted_engine import ScriptedEngine
 from tests.harmony_text import encode_spelled_out
 from tests.integration.served_api import ServedApi
-from tests.serve_apps.engines.test_token_grammar import short_answer_biases
+from tests.serve_apps.engines.grammars.test_token_grammar import short_answer_biases
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
@@ -91,6 +91,25 @@ def test_openai_calls_a_tool_and_sends_its_result(scripted: ServedApi) -> None:
         with client.chat.completions.stream(model="tiny", messages=QUESTION) as stream:
             text = "".join(event.delta for event in stream if event.type == "content.delta")
         assert text == "Sunny in Oslo."
+
+
+@pytest.mark.parametrize("scripted", [[ANSWER, ANSWER, CALL, ANSWER]], indirect=True)
+def test_openai_sends_the_own_answer_back_as_the_readme_does(scripted: ServedApi) -> None:
+    """An answer of this server is history as it came, with the nulls that the SDK adds."""
+    with openai.OpenAI(base_url=f"{scripted.root}/v1", api_key="none") as client:
+        asked: list[Any] = [*QUESTION]
+        reply = client.chat.completions.create(model="tiny", messages=asked)
+        asked += [reply.choices[0].message]
+        asked += QUESTION
+        reply = client.chat.completions.create(model="tiny", messages=asked)
+        assert reply.choices[0].message.content == "Sunny in Oslo."
+        strict: Any = TOOL | {"function": TOOL["function"] | {"strict": True}}
+        tools: Any = [strict, openai.pydantic_function_tool(Verdict)]
+        parsed = client.chat.completions.parse(model="tiny", messages=asked, tools=tools)
+        (call,) = parsed.choices[0].message.tool_calls or []
+        asked += [parsed.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+        reply = client.chat.completions.create(model="tiny", messages=asked, tools=tools)
+        assert reply.choices[0].message.content == "Sunny in Oslo."
 
 
 def test_openai_parses_answers_that_a_schema_constrains(real: ServedApi, codec: HarmonyCodec) -> None:
@@ -172,6 +191,9 @@ def adapt_body(case: Any) -> None:
     """Changes a generated body so that it names the served model and asks for at most 8 tokens."""
     if isinstance(case.body, dict) and "model" in case.body:
         case.body["model"] = "tiny"
+        if "input" in case.body or "previous_response_id" in case.body:
+            case.body["max_output_tokens"] = 8
+            return
         for name in ("max_tokens", "max_completion_tokens"):
             if type(case.body.get(name)) is int and case.body[name] > 8:
                 case.body[name] = 8

@@ -91,9 +91,11 @@ def test_wrong_requests_get_openai_errors(served: Served) -> None:
     with openai.OpenAI(base_url=f"{served.root}/v1", api_key="none", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError, match="Served: tuned"):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "x"}])
-        with pytest.raises(openai.BadRequestError, match="context is"):
+        with pytest.raises(openai.BadRequestError, match="maximum context length is"):
             client.chat.completions.create(model="tuned", messages=[{"role": "user", "content": "word " * 9000}])
-    response = httpx.post(f"{served.root}/v1/chat/completions", content=b"{")
+    response = httpx.post(
+        f"{served.root}/v1/chat/completions", content=b"{", headers={"Content-Type": "application/json"}
+    )
     assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
 
 

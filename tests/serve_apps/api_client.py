@@ -49,5 +49,10 @@ async def stream_chat(client: httpx.AsyncClient, body: dict[str, Any]) -> list[A
     response = await client.post("/v1/chat/completions", json=body | {"stream": True})
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
-    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    return decode_events(response.text)
+
+
+def decode_events(text: str) -> list[Any]:
+    """The events of a stream, decoded, without comments; "[DONE]" stays as it is."""
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line and not line.startswith(":")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]

@@ -87,7 +87,7 @@ def _find_problem(example: ChatExample) -> RowProblem | None:
             "the chat has no assistant message to train on: "
             f"the last message has role {roles[-1]!r}, it must be 'assistant'.",
         )
-    if order_problem := find_order_problem(roles, for_completion=False):
+    if order_problem := find_order_problem(roles):
         expected = "Expected an optional system message, then user and assistant in turn, tool results after calls."
         return RowProblem(where, "role order", f"{order_problem}. {expected}")
     for number, message in enumerate(messages, start=1):

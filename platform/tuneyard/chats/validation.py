@@ -1,6 +1,7 @@
 """Rules for the messages of a chat: the order of roles, fields per role, and tool calls with their results.
 
-Datasets and API requests follow the same rules; each caller words the problem's place in its own way.
+Datasets follow all of them. API requests follow those for fields, and call_pairing's for calls. Each caller words the
+problem's place in its own way.
 """
 
 from __future__ import annotations
@@ -27,12 +28,11 @@ class MessageProblem:
     text: str
 
 
-def find_order_problem(roles: Sequence[str], *, for_completion: bool) -> str | None:
-    """What is wrong with the order of roles; None if it is right.
+def find_order_problem(roles: Sequence[str]) -> str | None:
+    """What is wrong with the order of roles in a training example; None if it is right.
 
     The order is: optionally one system or developer message; then user and assistant in turn, beginning with user.
-    After an assistant's call come tool messages, then the assistant again. A prompt for a completion
-    (`for_completion`) ends with user or tool, a training example with assistant.
+    After an assistant's call come tool messages, then the assistant again. The last message is the assistant's.
     """
     start = 1 if roles and roles[0] in ("system", "developer") else 0
     if "user" not in roles:
@@ -42,9 +42,8 @@ def find_order_problem(roles: Sequence[str], *, for_completion: bool) -> str | N
         if role not in allowed:
             return f"message {position} has role {role!r} where {' or '.join(map(repr, allowed))} belongs"
         allowed = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant")}[role]
-    last = ("user", "tool") if for_completion else ("assistant",)
-    if roles[-1] not in last:
-        return f"the last message has role {roles[-1]!r}, it must be {' or '.join(map(repr, last))}"
+    if roles[-1] != "assistant":
+        return f"the last message has role {roles[-1]!r}, it must be 'assistant'"
     return None
 
 

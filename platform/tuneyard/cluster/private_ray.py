@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from tuneyard.core.errors import ClusterError
+
 if TYPE_CHECKING:
     import psutil
 
@@ -33,7 +35,7 @@ EXIT_TIMEOUT_S = 10.0
 def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
     """Calls `ray.init(address="local")` with the options and stops Ray's services that a private Ray does not need.
 
-    `log_monitor`: whether the driver prints the workers' logs.
+    `log_monitor`: whether the driver prints the workers' logs. Raises ClusterError when Ray is not ready in time.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -42,7 +44,15 @@ def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
 
     # Ray reads this variable when it is imported, which may have been before.
     ray_constants.ENABLE_RAY_CLUSTER = os.environ[LOOPBACK_ONLY] == "1"
-    ray.init(address="local", include_dashboard=False, **options)
+    try:
+        ray.init(address="local", include_dashboard=False, **options)
+    except Exception as e:
+        # Ray raises a bare Exception when its processes are not ready after 30 s.
+        if "timed out during startup" not in str(e):
+            raise
+        raise ClusterError(
+            "Ray was not ready 30 s after its start. This machine is too busy; start again when it has free CPU time."
+        ) from e
     # Together these services take 120 MiB, and they wake up on the workers' cores.
     node = worker._global_node
     node.kill_monitor(check_alive=False)  # the autoscaler

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tuneyard.configs.grammar_limits import GrammarLimits
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.strict_model import StrictConfig
 
@@ -36,6 +37,9 @@ class EngineConfig(StrictConfig):
 
     max_concurrent_requests: int = Field(default=32, ge=1)
     """Requests in one forward pass of the transformers engine. Further requests wait in the engine."""
+
+    grammar: GrammarLimits = GrammarLimits()
+    """What compiling the schema of a request may take."""
 
     script: tuple[tuple[int, ...], ...] = ()
     """Replies of the scripted engine as lists of token ids. After the last reply the first one follows again."""

@@ -7,7 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.configs.replicas import ReplicaConfig
+from tuneyard.configs.responses import ResponsesConfig
 from tuneyard.core.strict_model import StrictConfig
 from tuneyard.harmony.settings import CodecSettings
 
@@ -29,6 +31,28 @@ class HttpConfig(StrictConfig):
     """The proxy in front of the replicas. `serve`: Ray Serve's own. `haproxy`: the HAProxy that Ray Serve includes,
     which forwards many streams with far less delay. It opens two more ports, for statistics, on all interfaces, so use
     it only behind a firewall."""
+
+    allowed_hosts: tuple[str, ...] | None = None
+    """Names by which clients may address the API, without a port: the request's `Host`. `*` allows every name. null: on
+    loopback 127.0.0.1, localhost, ::1 and `host`, so that no web page reaches the API under a name of its own;
+    elsewhere every name, because every request needs a key there."""
+
+    cors_origins: tuple[str, ...] = ()
+    """Web sites, such as https://app.example.com, whose pages may call the API from a browser. `*` allows every site.
+    Keep it empty unless a page of yours calls the API itself: a key in a page is known to all who open it."""
+
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    """Seconds without an event after which a stream sends a comment, so that proxies do not cut it."""
+
+    limits: HttpLimits = HttpLimits()
+    """What one request may hold."""
+
+    @property
+    def served_hosts(self) -> tuple[str, ...]:
+        """`allowed_hosts`, with null replaced by its meaning."""
+        if self.allowed_hosts is not None:
+            return self.allowed_hosts
+        return tuple(dict.fromkeys(("127.0.0.1", "localhost", "::1", self.host))) if self.is_loopback else ("*",)
 
     @property
     def is_loopback(self) -> bool:
@@ -114,6 +138,9 @@ class ServeConfig(StrictConfig):
     gateway: GatewayConfig | None = None
     """A gateway in front of all models. null: each model has a path of its own, and tokens pass through only one
     process."""
+
+    responses: ResponsesConfig = Field(default_factory=ResponsesConfig)
+    """What /v1/responses stores, and which built-in tools it leaves out of requests."""
 
     wait_for_nodes: bool = False
     """If the cluster cannot hold the replicas now, waits until its autoscaler adds nodes. false: refuses the deployment

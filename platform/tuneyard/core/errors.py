@@ -14,12 +14,16 @@
     ├── MissingDependencyError    an optional package is not installed
     └── RequestError              an API request is wrong (carries OpenAI's error fields)
         ├── ModelNotFoundError    no such model
+        ├── ResponseNotFoundError no such stored response or item
         ├── AuthenticationError   no valid API key
         ├── PermissionDeniedError the API key lacks the permission
         │   └── AdminKeyError     the route requires the admin key
         ├── RateLimitError        the API key is over a limit (has retry_after_s)
         ├── OverloadedError       the queue is full (has retry_after_s)
         ├── BodyTooLargeError     the request's body is over the size limit
+        ├── BodyTimeoutError      the request's body did not arrive in time
+        ├── MediaTypeError        the request's body is not declared as JSON
+        ├── OriginError           the request comes from a web page of another site, or names another host
         ├── AnswerTimeoutError    the answer took longer than the time limit
         └── EngineError           the engine failed or stopped
 
@@ -104,6 +108,12 @@ class ModelNotFoundError(RequestError):
     status_code = 404
 
 
+class ResponseNotFoundError(RequestError):
+    """The request names a stored response or item that this server does not have for the request's API key."""
+
+    status_code = 404
+
+
 class AuthenticationError(RequestError):
     """The request has no valid API key."""
 
@@ -145,6 +155,26 @@ class BodyTooLargeError(RequestError):
     """The request's body is over the size limit."""
 
     status_code = 413
+
+
+class BodyTimeoutError(RequestError):
+    """The request's body did not arrive in time."""
+
+    status_code = 408
+    error_type = "timeout_error"
+
+
+class MediaTypeError(RequestError):
+    """The request's body is not declared as JSON."""
+
+    status_code = 415
+
+
+class OriginError(RequestError):
+    """The request comes from a web page of another site, or is addressed to a host that this server is not."""
+
+    status_code = 403
+    error_type = "permission_error"
 
 
 class AnswerTimeoutError(RequestError):

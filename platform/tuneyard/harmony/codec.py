@@ -16,7 +16,7 @@ import openai_harmony as oh
 
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool, FunctionCall, ToolCall
 from tuneyard.harmony.bridge import VocabularyBridge
-from tuneyard.harmony.conversation import developer_message, system_message, to_harmony
+from tuneyard.harmony.conversation import called_functions, developer_message, system_message, to_harmony
 from tuneyard.harmony.encoding import load_harmony_encoding
 from tuneyard.harmony.loss_mask import AnswerSegment, TrainingSample, build_training_sample, is_trained_turn
 from tuneyard.harmony.settings import CodecSettings, ReasoningEffort
@@ -41,6 +41,11 @@ class HarmonyCodec:
     def from_checkpoint(cls, checkpoint: Path, settings: CodecSettings) -> HarmonyCodec:
         """The codec for the `tokenizer.json` of a checkpoint folder. Raises CheckpointError as ModelVocabulary does."""
         return cls(ModelVocabulary(checkpoint), settings)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint folder whose tokenizer this codec uses."""
+        return self._vocabulary.checkpoint
 
     @property
     def fingerprint(self) -> str:
@@ -79,8 +84,8 @@ class HarmonyCodec:
         harmony = [system_message(self.settings, reasoning_effort, today)]
         if tools and not (messages and messages[0].role in ("system", "developer")):
             harmony.append(developer_message("", tools))
-        for index in range(len(messages)):
-            harmony += to_harmony(messages, index, tools if index == 0 else (), with_reasoning=index > last_user)
+        for index, (message, called) in enumerate(zip(messages, called_functions(messages), strict=True)):
+            harmony += to_harmony(message, tools if index == 0 else (), called, with_reasoning=index > last_user)
         ids = self._encoding.render_conversation_for_completion(
             oh.Conversation.from_messages(harmony),
             oh.Role.ASSISTANT,
@@ -146,7 +151,7 @@ class HarmonyCodec:
         """
         opening = [self._bridge.o200k_id("<|start|>"), *self._encoding.encode("assistant")]
         rendered = []
-        for harmony in to_harmony(messages, index, (), with_reasoning=True):
+        for harmony in to_harmony(messages[index], (), "", with_reasoning=True):
             ids = list(self._encoding.render(harmony))
             assert ids[: len(opening)] == opening
             rendered.append((ids[len(opening) :], harmony.channel == "analysis"))

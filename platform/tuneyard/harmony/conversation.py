@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import openai_harmony as oh
 
@@ -46,25 +46,35 @@ def developer_message(instructions: str, tools: Sequence[ChatTool]) -> oh.Messag
 
 
 def to_harmony(
-    messages: Sequence[ChatMessage], index: int, tools: Sequence[ChatTool], *, with_reasoning: bool
+    message: ChatMessage, tools: Sequence[ChatTool], called_function: str, *, with_reasoning: bool
 ) -> list[oh.Message]:
-    """The harmony messages of `messages[index]`.
+    """The harmony messages of one message of a chat.
 
     A system or developer message becomes a developer message that declares `tools`: harmony's own system message is
-    reserved for the settings. A tool message needs the earlier messages for the name of the called function.
+    reserved for the settings. `called_function` is the function whose result a tool message is, see called_functions.
     """
-    message = messages[index]
     match message.role:
         case "system" | "developer":
             return [developer_message(message.content, tools)]
         case "user":
             return [oh.Message.from_role_and_content(oh.Role.USER, message.content)]
         case "tool":
-            author = oh.Author(role=oh.Role.TOOL, name=f"functions.{_called_function(messages, index)}")
+            author = oh.Author(role=oh.Role.TOOL, name=f"functions.{called_function}")
             result = oh.Message(author=author, content=[oh.TextContent(text=message.content)])
             return [result.with_channel("commentary").with_recipient("assistant")]
         case "assistant":
             return _assistant_messages(message, with_reasoning=with_reasoning)
+
+
+def called_functions(messages: Sequence[ChatMessage]) -> Iterator[str]:
+    """For each message the last function that was called before it, "unknown" if there was no call. Reads each message
+    once.
+    """
+    called = "unknown"
+    for message in messages:
+        yield called
+        if message.tool_calls:
+            called = message.tool_calls[-1].function.name
 
 
 def _assistant_messages(message: ChatMessage, *, with_reasoning: bool) -> list[oh.Message]:
@@ -82,11 +92,3 @@ def _assistant_messages(message: ChatMessage, *, with_reasoning: bool) -> list[o
             arguments.with_channel("commentary").with_recipient(recipient).with_content_type("<|constrain|>json")
         )
     return harmony
-
-
-def _called_function(messages: Sequence[ChatMessage], index: int) -> str:
-    """The name of the function whose result is the tool message at `index`: the last one called before it."""
-    for message in reversed(messages[:index]):
-        if message.tool_calls:
-            return message.tool_calls[-1].function.name
-    return "unknown"

@@ -24,11 +24,15 @@ _RECIPIENT = re.compile(r"\bto=(\S+)")
 
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
-    """A piece of a message's text, with the channel and the recipient of the message."""
+    """A piece of a message's text, with the channel and the recipient of the message.
+
+    `message` is the message's number within the answer, from 1.
+    """
 
     channel: str
     recipient: str | None
     text: str
+    message: int
 
 
 class _State(enum.Enum):
@@ -57,6 +61,7 @@ class HarmonyStreamParser:
         self._channel = "final"
         self._recipient: str | None = None
         self._muted = False
+        self._message = 0
         self.malformed = False
         self.complete = False
         self.reasoning_tokens = 0
@@ -104,14 +109,14 @@ class HarmonyStreamParser:
             self.malformed = True
             self._open_message("final", None)
         if not self._muted:
-            deltas.append(ContentDelta(self._channel, self._recipient, text))
+            deltas.append(ContentDelta(self._channel, self._recipient, text, self._message))
 
     def _take_header_as_answer(self, deltas: list[ContentDelta]) -> None:
         """Treats the header as the answer: the model wrote plain text in its place."""
         text = self._header + (self._channel_header or "")
         self.malformed = True
         self._open_message("final", None)
-        deltas.append(ContentDelta("final", None, text))
+        deltas.append(ContentDelta("final", None, text, self._message))
 
     def _on_special(self, token: str) -> None:
         if self._state is _State.ENDED:
@@ -159,5 +164,6 @@ class HarmonyStreamParser:
 
     def _open_message(self, channel: str, recipient: str | None) -> None:
         self._state = _State.CONTENT
+        self._message += 1
         self._channel, self._recipient, self._muted = channel, recipient, False
         self._header, self._channel_header, self._first_message = "", None, False

@@ -30,7 +30,8 @@ class ModelVocabulary:
 
         Raises CheckpointError if it is missing, not byte-level, or lacks one of SPECIAL_TOKENS.
         """
-        path = Path(checkpoint) / "tokenizer.json"
+        self.checkpoint = Path(checkpoint)
+        path = self.checkpoint / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: not found. A checkpoint folder holds config.json, tokenizer.json and weights."

@@ -170,3 +170,26 @@ async def test_log_probabilities_are_those_of_the_answers_tokens(make_model: Mod
         assert len(read) - len(bytes(entries[-1]["bytes"]).decode(errors="replace")) < len(expected)
         assert [e["logprob"] for e in entries] == [entries[0]["logprob"] - i for i in range(len(entries))]
         assert all(len(entry["top_logprobs"]) == 2 for entry in entries)
+
+
+def call_text(name: str, arguments: str) -> str:
+    return f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>{arguments}"
+
+
+@pytest.mark.parametrize("second", ["refund", "pay"])
+async def test_two_different_calls_in_one_answer_are_never_merged(make_model: ModelFactory, second: str) -> None:
+    """The first call ends the answer: the model left the format, in which a call is its last message."""
+    first_call = call_text("pay", '{"amount": 5}')
+    reply = f"{THOUGHT}{first_call}<|end|><|start|>assistant{call_text(second, '{}')}<|call|>"
+    tools = [{"type": "function", "function": {"name": name}} for name in ("pay", "refund")]
+    model = make_model(reply, **WITH_OPTIONS)
+    whole, chunks = await answered(model, CHAT | {"tools": tools})
+    (choice,) = whole["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("pay", {"amount": 5})
+    assert (choice["finish_reason"], choice["harmony_malformed"]) == ("tool_calls", True)
+    streamed = assemble(chunks)
+    assert [called["arguments"] for called in streamed["calls"].values()] == ['{"amount": 5}']
+    assert streamed["finish_reason"] == "tool_calls"
+    assert chunks[-1]["choices"][0]["harmony_malformed"] is True
+    assert model.engine.stats().requests == 0

@@ -11,6 +11,7 @@ from serve_apps.api import model_calls
 from serve_apps.api.model_calls import CallAnswer, CallEvents, ModelCalls
 from serve_apps.engine_wrappers.token_charge import ChargedEngine
 from serve_apps.generation.served_model import ServedModel
+from serve_apps.http_front.events import ends_stream
 from tests.serve_apps.api_client import ANSWER, CHAT
 from tests.serve_apps.conftest import ModelFactory
 
@@ -49,6 +50,22 @@ async def test_a_long_answer_reports_its_tokens_early_and_is_aborted_when_closed
     assert model.engine.stats().requests == 0
 
 
+async def test_responses_whole_and_streamed(make_model: ModelFactory) -> None:
+    calls = calls_of(make_model(ANSWER))
+    body = {"model": "tiny", "input": "hi", "temperature": 0}
+    (answered,) = [item async for item in calls.complete("/v1/responses", body, "owner")]
+    assert isinstance(answered, CallAnswer)
+    assert answered.content is not None
+    assert answered.tokens == answered.content["usage"]["total_tokens"]
+    first, *rest = [item async for item in calls.stream("/v1/responses", body | {"stream": True}, "owner")]
+    assert first == CallAnswer(200, None)
+    text = "".join(item.text for item in rest if isinstance(item, CallEvents))
+    assert text.startswith("event: response.created\n")
+    assert ends_stream(text)
+    assert "[DONE]" not in text
+    assert sum(item.tokens for item in rest) == answered.tokens
+
+
 async def test_a_stream_and_its_tokens(make_model: ModelFactory) -> None:
     calls = calls_of(make_model(ANSWER, token_interval_s=0.001))
     body = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
@@ -78,3 +95,12 @@ async def test_an_engine_that_dies_is_an_event(make_model: ModelFactory) -> None
     text = "".join(item.text for item in items if isinstance(item, CallEvents))
     assert '"type": "server_error"' in text
     assert "[DONE]" not in text
+
+
+async def test_a_stream_that_is_closed_before_its_first_event_is_aborted(make_model: ModelFactory) -> None:
+    model = make_model(ANSWER, token_interval_s=86_400)
+    items = calls_of(model).stream("/v1/chat/completions", CHAT | {"stream": True})
+    assert await anext(items) == CallAnswer(200, None)
+    assert model.engine.stats().requests == 1
+    await items.aclose()
+    assert model.engine.stats().requests == 0

@@ -93,10 +93,9 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
         ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role", "must be 'system'"),
         ({"messages": [{"role": "user", "content": 3}]}, 400, "messages.0.content", "must be a string"),
         ({"messages": [{"role": "user", "content": "x", "nmae": "y"}]}, 400, "messages.0.nmae", "Unknown parameter"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "messages", "must not be the assistant's"),
-        ({"messages": [{"role": "user", "content": "word " * 3000}]}, 400, "messages", "context is 2048 tokens"),
+        ({"messages": [{"role": "user", "content": "word " * 3000}]}, 400, "messages", "length is 2048 tokens"),
         ({"max_tokens": 0}, 400, "max_tokens", "must be at least 1"),
-        ({"max_tokens": 4000}, 400, "max_tokens", "max_tokens=4000 does not fit"),
+        ({"max_tokens": 4000}, 400, "max_tokens", "max_tokens=4000"),
         ({"max_tokens": 4, "max_completion_tokens": 4}, 400, "max_tokens", "not both"),
         ({"temperature": 3}, 400, "temperature", "must be at most 2"),
         ({"temperature": "hot"}, 400, "temperature", "must be a number"),
@@ -121,19 +120,13 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
             "names 'time'; declared: weather",
         ),
         ({"audio": {}}, 400, "audio", "'audio' is not supported by this server"),
-        (
-            {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
-            400,
-            "messages",
-            "out of order: message 2 has role 'user'",
-        ),
         ({"temprature": 1}, 400, "temprature", "Unknown parameter: 'temprature'"),
         ({"messages": [{"role": "user", "content": "a" * 20_000}]}, 400, "messages", "without a break"),
         (
             {"messages": [{"role": "user", "content": "a b " * 80_000}]},
             400,
             "messages",
-            "longer than this model's context",
+            "This model's maximum context length is 2048 tokens. However",
         ),
         (
             {"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]},
@@ -182,14 +175,14 @@ async def test_text_parts_are_joined(make_model: ModelFactory) -> None:
     assert body["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"]
 
 
-async def test_tools_that_harmony_cannot_render_are_refused(make_model: ModelFactory) -> None:
+async def test_tools_nested_deeper_than_the_limit_are_refused(make_model: ModelFactory) -> None:
     deep: dict[str, Any] = {}
     for _ in range(300):
         deep = {"properties": {"x": deep}}
     tool = {"type": "function", "function": {"name": "f", "parameters": deep}}
     async with client_of(make_model(ANSWER, options=frozenset({"response_format"}))) as client:
         refused = await client.post("/v1/chat/completions", json=CHAT | {"tools": [tool]})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools.0.function.parameters")
 
 
 async def test_unknown_paths_and_methods_have_openais_error_shape(client: httpx.AsyncClient) -> None:

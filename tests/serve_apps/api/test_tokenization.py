@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import httpx
 
-from tests.serve_apps.api_client import CHAT, post
+from serve_apps.api.tokenization import TokenizationService
+from serve_apps.engine_wrappers.token_charge import charge_tokens_to
+from tests.serve_apps.api_client import ANSWER, CHAT, post
+from tests.serve_apps.conftest import ModelFactory
+from tuneyard.api.wire.tokenization import DetokenizeRequest, TokenizeRequest
 
 
 async def test_tokenize_and_detokenize_round_trip(tiny_client: httpx.AsyncClient) -> None:
@@ -23,3 +27,12 @@ async def test_tokenize_and_detokenize_round_trip(tiny_client: httpx.AsyncClient
     for body in ({}, {"prompt": "x", "reasoning_effort": "low"}):
         refused = await tiny_client.post("/tokenize", json={"model": "tiny"} | body)
         assert refused.json()["error"]["param"] == "prompt"
+
+
+async def test_the_tokens_are_charged(make_model: ModelFactory) -> None:
+    service = TokenizationService(make_model(ANSWER))
+    charged: list[int] = []
+    with charge_tokens_to(charged.append):
+        ids = (await service.tokenize(TokenizeRequest.parse({"model": "tiny", "prompt": "What is E47?"}))).tokens
+        await service.detokenize(DetokenizeRequest.parse({"model": "tiny", "tokens": ids * 3}))
+    assert charged == [len(ids), 3 * len(ids)]

@@ -124,3 +124,18 @@ async def test_a_cache_that_cannot_be_allocated_fails_the_start(tiny_oss: Path) 
     with pytest.raises((RuntimeError, MemoryError)):
         await engine.start()
     await engine.shutdown()
+
+
+async def test_a_scored_prompt_is_answered_as_without_its_scores(real: InferenceEngine) -> None:
+    plain, _ = await collect(real, request("plain"))
+    scored = GenerationRequest("scored", PROMPT, SamplingParams(8, temperature=0.0), (), prompt_logprobs=2)
+    tokens, chunks = await collect(real, scored)
+    assert tokens == plain
+    (scores,) = [chunk.prompt_logprobs for chunk in chunks if chunk.prompt_logprobs]
+    assert [entry.token_id for entry in scores] == list(PROMPT[1:])
+    assert all(len(entry.top) == 2 and entry.top[0][1] >= entry.logprob for entry in scores)
+    long = GenerationRequest("left", PROMPT * 30, SamplingParams(8, temperature=0.0), (), prompt_logprobs=0)
+    unread = real.generate(long)
+    assert (await anext(unread)).token_ids == ()
+    await unread.aclose()
+    await wait_until_idle(real)

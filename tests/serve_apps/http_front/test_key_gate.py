@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engine_wrappers.token_charge import ChargedEngine
-from serve_apps.http_front.key_gate import KeyGate, _check_limits
+from serve_apps.http_front.key_gate import Grant, KeyGate, _bucket_error
 from tests.serve_apps.api_client import ANSWER, CHAT
 from tests.serve_apps.conftest import ModelFactory
 from tuneyard.api.api_keys import KeyStore
@@ -96,6 +96,16 @@ async def test_a_key_is_held_to_its_models(client: httpx.AsyncClient, store: Key
     assert (await ask(client, wide)).status_code == 200
 
 
+async def test_a_key_sees_only_the_models_that_it_may_use(client: httpx.AsyncClient, store: KeyStore) -> None:
+    for models, visible in (((), ["tiny"]), (("tiny",), ["tiny"]), (("other",), [])):
+        _, secret = store.create("-".join(("key", *models)), models=models)
+        listed = (await client.get("/v1/models", headers=bearer(secret))).json()
+        assert [card["id"] for card in listed["data"]] == visible
+        one = await client.get("/v1/models/tiny", headers=bearer(secret))
+        assert one.status_code == (200 if visible else 404)
+        assert visible or one.json()["error"]["code"] == "model_not_found"
+
+
 async def test_requests_per_minute(client: httpx.AsyncClient, store: KeyStore, clock: Clock) -> None:
     _, secret = store.create("slow", requests_per_minute=2)
     _, free = store.create("free")
@@ -163,7 +173,7 @@ async def test_a_client_that_never_reads_no_longer_counts_as_running(
         "method": "POST",
         "path": "/v1/chat/completions",
         "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {secret}".encode())],
+        "headers": [(b"authorization", f"Bearer {secret}".encode()), (b"content-type", b"application/json")],
     }
 
     async def receive() -> dict[str, Any]:
@@ -202,17 +212,93 @@ def test_no_minute_has_more_than_the_limit_and_what_was_in_the_bucket(steps: lis
         clock.now += wait_s
         for _ in range(count):
             usage = gate._usage_of(key)
-            try:
-                _check_limits(key, usage)
-            except RateLimitError as e:
-                assert 1 <= e.retry_after_s <= 6
-                continue
             assert usage.requests is not None
+            if usage.requests.is_empty:
+                assert 1 <= _bucket_error(usage.requests, "request").retry_after_s <= 6
+                continue
             usage.requests.take(1)
             admitted.append(clock.now)
     for start in admitted:
         inside = [moment for moment in admitted if start <= moment <= start + 60]
         assert len(inside) <= 20
+
+
+async def test_invalid_requests_count(client: httpx.AsyncClient, store: KeyStore) -> None:
+    _, secret = store.create("slow", requests_per_minute=2)
+    wrong = {"content": b"{", "headers": bearer(secret) | {"Content-Type": "application/json"}}
+    answers = [await client.post("/v1/chat/completions", **wrong) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [400, 400, 429]
+
+
+async def test_choices_count_as_streams(client: httpx.AsyncClient, store: KeyStore) -> None:
+    _, secret = store.create("two", max_streams=2)
+    refused = await ask(client, secret, n=3)
+    message = "This key has 1 request running, and this one asks for 2 more; its limit is 2 at a time. Retry after 1 s."
+    assert (refused.status_code, refused.json()["error"]["message"]) == (429, message)
+    assert (await ask(client, secret, n=2)).status_code == 200
+    assert (await ask(client, secret, n=2)).status_code == 200, "the streams were given back"
+
+
+async def test_tokens_are_reserved_while_a_request_runs(client: httpx.AsyncClient, store: KeyStore) -> None:
+    """Forty at once may not all pass because none has been charged yet."""
+    _, secret = store.create("small", tokens_per_minute=50)
+    answers = await asyncio.gather(*(ask(client, secret, max_tokens=50) for _ in range(40)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 39
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "are reserved for its running requests; its limit is 50 per minute" in refused.json()["error"]["message"]
+
+
+async def test_a_key_is_admitted_before_its_body_is_read(client: httpx.AsyncClient, store: KeyStore) -> None:
+    """Bodies that are sent half count as running."""
+    _, secret = store.create("one", max_streams=1)
+    is_reading = asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"{"
+        is_reading.set()
+        await asyncio.Event().wait()
+
+    headers = bearer(secret) | {"Content-Type": "application/json"}
+    waiting = asyncio.create_task(client.post("/v1/chat/completions", content=half(), headers=headers))
+    await is_reading.wait()
+    assert (await ask(client, secret)).status_code == 429
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert (await ask(client, secret)).status_code == 200
+
+
+reservations = st.lists(
+    st.tuples(st.sampled_from(["admit", "reserve", "charge", "close"]), st.integers(0, 5), st.integers(0, 300))
+)
+
+
+@given(reservations)
+def test_what_is_reserved_is_given_back(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever happens in whichever order: nothing is negative, and nothing stays when all requests have ended."""
+    clock = Clock()
+    gate = KeyGate(KeyStore(Path("/nonexistent/api_keys.json")), clock)
+    key = _key(tokens_per_minute=1000, max_streams=4)
+    usage = gate._usage_of(key)
+    grants: list[Grant] = []
+    for action, number, amount in steps:
+        with contextlib.suppress(RateLimitError):
+            if action == "admit" and usage.running < 4:
+                usage.running += 1
+                grants.append(Grant(key, usage))
+            elif grants:
+                grant = grants[number % len(grants)]
+                match action:
+                    case "reserve":
+                        grant.reserve(amount, 1 + amount % 3)
+                    case "charge":
+                        grant.charge(amount)
+                    case "close":
+                        grant.close()
+        assert usage.reserved >= 0
+        assert 0 <= usage.running <= 4
+    for grant in grants:
+        grant.close()
+    assert (usage.running, usage.reserved) == (0, 0)
 
 
 def _key(**limits: int) -> Any:

@@ -43,8 +43,6 @@ def test_wrong_calls_are_problems(tmp_path: Path, change: dict[str, Any], messag
 
 def test_order_of_roles() -> None:
     right = ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]
-    assert find_order_problem(right, for_completion=False) is None
-    assert find_order_problem(right[:4], for_completion=True) is None
-    assert find_order_problem(["user", "tool"], for_completion=True) == (
-        "message 2 has role 'tool' where 'assistant' belongs"
-    )
+    assert find_order_problem(right) is None
+    assert find_order_problem(right[:4]) == "the last message has role 'tool', it must be 'assistant'"
+    assert find_order_problem(["user", "tool"]) == "message 2 has role 'tool' where 'assistant' belongs"

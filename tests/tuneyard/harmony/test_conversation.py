@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import openai_harmony as oh
 import pytest
@@ -196,3 +198,30 @@ def test_ids_with_a_real_o200k_tokenizer_equal_those_of_openai_harmony(tmp_path:
         )
         expected = encoding.render_conversation_for_completion(conversation, oh.Role.ASSISTANT)
         assert codec.render([ChatMessage(role="user", content=text)]) == expected, (number, text)
+
+
+class CountedMessages(Sequence[ChatMessage]):
+    """A sequence that counts how many of its messages are read."""
+
+    def __init__(self, messages: Sequence[ChatMessage]) -> None:
+        self._messages = messages
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._messages[index]
+        self.reads += len(found) if isinstance(index, slice) else 1
+        return found
+
+
+def test_ten_thousand_calls_and_results_are_read_a_constant_number_of_times(codec: HarmonyCodec) -> None:
+    """The name of the called function is not searched for in the history of each result."""
+    pair = (ChatMessage(role="assistant", tool_calls=(CALL,)), ChatMessage(role="tool", content="x"))
+    without_calls = [ChatMessage(role="tool", content="x")] * 1000
+    for history in (pair * 10_000, without_calls):
+        messages = CountedMessages((ChatMessage(role="user", content="q"), *history))
+        ids = codec.render(messages)
+        assert messages.reads <= 4 * len(messages)
+    assert codec.render_text(ids).count("functions.unknown") == 1000

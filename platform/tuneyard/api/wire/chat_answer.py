@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from tuneyard.api.wire.base import WireModel
 from tuneyard.api.wire.usage import FinishReason, Usage
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
 
 
 class RenderedPrompt(WireModel):
@@ -23,7 +27,7 @@ class RenderedPrompt(WireModel):
 class CalledFunction(WireModel):
     """A called function. In a stream, `name` comes in the first delta and `arguments` in pieces."""
 
-    name: str | None = None
+    name: str | None = Field(default=None, exclude_if=_is_none)
     arguments: str = ""
 
 
@@ -39,8 +43,8 @@ class ToolCallDelta(WireModel):
     """A piece of a streamed tool call; `id` and `type` come in its first piece only."""
 
     index: int = 0
-    id: str | None = None
-    type: Literal["function"] | None = None
+    id: str | None = Field(default=None, exclude_if=_is_none)
+    type: Literal["function"] | None = Field(default=None, exclude_if=_is_none)
     function: CalledFunction
 
 
@@ -97,12 +101,12 @@ class ChatCompletion(WireModel):
 
 
 class Delta(WireModel):
-    """What a chunk adds to the assistant's message."""
+    """What a chunk adds to the assistant's message. Fields to which it adds nothing are left out."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    role: Literal["assistant"] | None = Field(default=None, exclude_if=_is_none)
+    content: str | None = Field(default=None, exclude_if=_is_none)
+    reasoning_content: str | None = Field(default=None, exclude_if=_is_none)
+    tool_calls: list[ToolCallDelta] | None = Field(default=None, exclude_if=_is_none)
 
 
 class ChunkChoice(WireModel):
@@ -112,6 +116,8 @@ class ChunkChoice(WireModel):
     delta: Delta
     finish_reason: FinishReason | None = None
     logprobs: Logprobs | None = None
+    harmony_malformed: bool = Field(default=False, exclude_if=lambda value: not value)
+    """True, with the finish reason, when the model's output violated the harmony format; left out otherwise."""
 
 
 class ChatCompletionChunk(WireModel):

@@ -10,28 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tuneyard.api.wire.base import WireModel
+from tuneyard.api.wire.base import Items, RequestModel
+from tuneyard.api.wire.effort import RequestedEffort
 from tuneyard.api.wire.messages import RequestMessage, check_messages
 from tuneyard.api.wire.sampling import SamplingRequest
-from tuneyard.chats.messages import ChatTool
+from tuneyard.api.wire.tools import RequestTool, ToolChoice, callable_tools, check_tools, requires_call
 from tuneyard.core.errors import RequestError
-from tuneyard.harmony.settings import ReasoningEffort
 
 
-class FunctionName(WireModel):
-    """Names one declared function."""
-
-    name: str
-
-
-class NamedToolChoice(WireModel):
-    """Requires a call of one function."""
-
-    type: Literal["function"]
-    function: FunctionName
-
-
-class JsonSchema(WireModel):
+class JsonSchema(RequestModel):
     """A schema that the answer must satisfy. It is always enforced, whatever `strict` says."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
@@ -40,19 +27,19 @@ class JsonSchema(WireModel):
     strict: bool | None = None
 
 
-class TextFormat(WireModel):
+class TextFormat(RequestModel):
     """Free text, the default."""
 
     type: Literal["text"]
 
 
-class JsonObjectFormat(WireModel):
+class JsonObjectFormat(RequestModel):
     """Any JSON object."""
 
     type: Literal["json_object"]
 
 
-class JsonSchemaFormat(WireModel):
+class JsonSchemaFormat(RequestModel):
     """JSON that satisfies a schema."""
 
     type: Literal["json_schema"]
@@ -66,8 +53,8 @@ class ChatCompletionRequest(SamplingRequest):
     """Body of POST /v1/chat/completions."""
 
     messages: list[RequestMessage] = Field(min_length=1)
-    tools: tuple[ChatTool, ...] = Field(default=(), max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice = "auto"
+    tools: Items[RequestTool] = Field(default=(), max_length=128)
+    tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
     """Changes nothing: a harmony message calls one function, so calls are never parallel."""
     response_format: ResponseFormat | None = None
@@ -75,7 +62,8 @@ class ChatCompletionRequest(SamplingRequest):
     """The most tokens to generate, reasoning included."""
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
-    reasoning_effort: ReasoningEffort | None = None
+    reasoning_effort: RequestedEffort | None = None
+    """none and minimal are taken as low, xhigh as high: the prompt format has low, medium and high."""
 
     def check(self) -> None:
         super().check()
@@ -83,22 +71,8 @@ class ChatCompletionRequest(SamplingRequest):
             raise RequestError("Give max_completion_tokens or max_tokens, not both.", param="max_tokens")
         if self.top_logprobs and not self.logprobs:
             raise RequestError("top_logprobs is only allowed with logprobs=true.", param="top_logprobs")
-        if self.messages[-1].role == "assistant":
-            raise RequestError("The last message must not be the assistant's.", param="messages")
-        self._check_tools()
+        check_tools(self.tools, self.tool_choice)
         check_messages(self.messages)
-
-    def _check_tools(self) -> None:
-        names = [tool.function.name for tool in self.tools]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise RequestError(f"The function {repeated[0]!r} is declared twice.", param="tools")
-        if not names and self.tool_choice not in ("none", "auto"):
-            raise RequestError("tool_choice requires a call, but the request declares no tools.", param="tool_choice")
-        if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
-            raise RequestError(
-                f"tool_choice names {self.tool_choice.function.name!r}; declared: {', '.join(names)}.",
-                param="tool_choice",
-            )
 
     @property
     def token_limit(self) -> int | None:
@@ -116,16 +90,19 @@ class ChatCompletionRequest(SamplingRequest):
             case _:
                 return None
 
-    def callable_tools(self) -> tuple[ChatTool, ...]:
-        """Returns the tools that tool_choice allows the model to call."""
-        if isinstance(self.tool_choice, NamedToolChoice):
-            name = self.tool_choice.function.name
-            return tuple(tool for tool in self.tools if tool.function.name == name)
-        return () if self.tool_choice == "none" else self.tools
+    @property
+    def callable_tools(self) -> tuple[RequestTool, ...]:
+        """The tools that tool_choice allows the model to call."""
+        return callable_tools(self.tools, self.tool_choice)
+
+    @property
+    def requires_call(self) -> bool:
+        """Whether tool_choice requires a call."""
+        return requires_call(self.tool_choice)
 
 
 class RenderRequest(ChatCompletionRequest):
     """Body of POST /v1/chat/completions/render: a chat completion's body, rendered to a prompt and not answered."""
 
-    today: datetime.date | None = None
+    today: datetime.date | None = Field(default=None, strict=False)
     """The date that `conversation_date: today` renders; null takes the server's clock."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tuneyard.api.wire.base import WireModel
+from tuneyard.api.wire.base import Items, RequestModel, WireModel
+from tuneyard.api.wire.effort import RequestedEffort
 from tuneyard.api.wire.messages import RequestMessage, check_messages
-from tuneyard.chats.messages import ChatTool
+from tuneyard.api.wire.tools import RequestTool
 from tuneyard.core.errors import RequestError
-from tuneyard.harmony.settings import ReasoningEffort
 
 
-class TokenizeRequest(WireModel):
+class TokenizeRequest(RequestModel):
     """Body of POST /tokenize: `prompt`, whose text never becomes a special token, or `messages`, rendered as a chat."""
 
     model: str
     prompt: str | None = None
     messages: list[RequestMessage] | None = Field(default=None, min_length=1)
-    tools: tuple[ChatTool, ...] = ()
-    reasoning_effort: ReasoningEffort | None = None
+    tools: Items[RequestTool] = ()
+    reasoning_effort: RequestedEffort | None = None
 
     def check(self) -> None:
         if (self.prompt is None) == (self.messages is None):
@@ -30,7 +30,7 @@ class TokenizeRequest(WireModel):
         check_messages(self.messages or ())
 
 
-class DetokenizeRequest(WireModel):
+class DetokenizeRequest(RequestModel):
     """Body of POST /detokenize."""
 
     model: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -9,12 +10,12 @@ from tuneyard.core.errors import RequestError
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
-    "function_call": (),
+    "function_call": ("auto", "none"),
     "functions": ([],),
     "modalities": (["text"],),
     "prediction": (),
-    "service_tier": ("auto", "default"),
     "store": (False,),
+    "suffix": ("",),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
@@ -32,8 +33,15 @@ def without_unsupported(body: dict[str, Any], supported: Collection[str]) -> dic
         if name in kept and name not in supported:
             value = kept.pop(name)
             if not any(_is_same(value, harmless) for harmless in harmless_values):
-                raise RequestError(f"{name!r} is not supported by this server.", param=name, code="unsupported")
+                raise RequestError(_refusal(name, harmless_values), param=name, code="unsupported")
     return kept
+
+
+def _refusal(name: str, harmless_values: tuple[Any, ...]) -> str:
+    """The message for an unsupported parameter, with the values that would be accepted."""
+    values = " or ".join(json.dumps(value) for value in harmless_values)
+    accepted = f" Leave it out, or send {values}." if values else " Leave it out."
+    return f"{name!r} is not supported by this server.{accepted}"
 
 
 def _is_same(value: Any, harmless: Any) -> bool:

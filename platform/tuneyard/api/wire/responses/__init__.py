@@ -1,0 +1,1 @@
+"""Types of /v1/responses on the wire."""

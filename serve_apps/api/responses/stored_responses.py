@@ -1,0 +1,129 @@
+"""StoredResponses: reads, deletes and cancels stored responses, and gives requests their history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from serve_apps.api.responses.store import ResponseStore, StoredItem, StoredResponse
+from serve_apps.api.responses.stored_items import parse_items
+from tuneyard.api.wire.responses.answer import DeletedResponse, ItemList
+from tuneyard.api.wire.responses.items import InputItem, ItemReference
+from tuneyard.api.wire.responses.queries import ItemPage
+from tuneyard.api.wire.responses.request import ResponsesRequest
+from tuneyard.core.errors import RequestError, ResponseNotFoundError
+
+
+class StoredResponses:
+    """What a deployment has stored; without a `store`, every use is refused with the setting to change.
+
+    `owner` is the digest of the request's API key, "" where none is needed.
+    """
+
+    def __init__(self, store: ResponseStore | None) -> None:
+        self._store = store
+
+    def keeps(self, request: ResponsesRequest) -> bool:
+        """Whether the response to the request is stored. Raises RequestError if it must be and cannot."""
+        if request.store and self._store is None:
+            raise _no_storage("store: true", "store")
+        return self._store is not None and request.store is not False
+
+    @property
+    def store(self) -> ResponseStore:
+        """The store. Raises RequestError if there is none."""
+        if self._store is None:
+            raise _no_storage("A stored response", None)
+        return self._store
+
+    async def history_of(self, owner: str, request: ResponsesRequest) -> list[StoredItem]:
+        """The items before the request's input: input and output of its previous response.
+
+        Raises RequestError, 404 for an unknown response.
+        """
+        if (previous := request.previous_response_id) is None:
+            return []
+        if self._store is None:
+            raise _no_storage("previous_response_id", "previous_response_id")
+        found = await self._find(owner, previous, "previous_response_id")
+        if not found.is_final:
+            raise RequestError(
+                f"The response {previous!r} is still being answered. Continue it when it has ended.",
+                param="previous_response_id",
+            )
+        return await asyncio.to_thread(self._store.items_of, owner, previous, with_output=True)
+
+    async def resolve_references(self, owner: str, items: Sequence[InputItem]) -> list[InputItem]:
+        """The items, with each reference replaced by the stored item. Raises RequestError, 404 for an unknown one."""
+        resolved: list[InputItem] = []
+        for index, item in enumerate(items):
+            if not isinstance(item, ItemReference):
+                resolved.append(item)
+                continue
+            if self._store is None:
+                raise _no_storage("An item_reference", f"input.{index}")
+            found = await asyncio.to_thread(self._store.find_item, owner, item.id)
+            if found is None:
+                raise ResponseNotFoundError(f"No item with the id {item.id!r} is stored.", param=f"input.{index}.id")
+            resolved += parse_items([found])
+        return resolved
+
+    async def retrieve(self, owner: str, response_id: str) -> dict[str, Any]:
+        """The response as it was answered. Raises ResponseNotFoundError."""
+        return (await self._find(owner, response_id)).content
+
+    async def delete(self, owner: str, response_id: str) -> DeletedResponse:
+        """Deletes the response. Raises ResponseNotFoundError."""
+        if not await asyncio.to_thread(self.store.delete, owner, response_id):
+            raise _not_found(response_id, None)
+        return DeletedResponse(id=response_id)
+
+    async def cancel(self, owner: str, response_id: str) -> dict[str, Any]:
+        """Ends the answering of the response, on whichever replica; a response that has ended stays as it is.
+
+        Raises ResponseNotFoundError.
+        """
+        found = await self._find(owner, response_id)
+        if found.is_final:
+            return found.content
+        await asyncio.to_thread(self.store.cancel, owner, response_id)
+        return found.content | {"status": "cancelled"}
+
+    async def list_input(self, owner: str, response_id: str, page: ItemPage) -> ItemList:
+        """A page of the response's input items. Raises ResponseNotFoundError, RequestError for an unknown `after`."""
+        await self._find(owner, response_id)
+        stored = await asyncio.to_thread(self.store.items_of, owner, response_id, with_output=False)
+        items = [item.content for item in (stored if page.order == "asc" else reversed(stored))]
+        if page.after is not None:
+            ids = [item["id"] for item in items]
+            if page.after not in ids:
+                raise RequestError(f"Invalid value for 'after': the response has no item {page.after!r}.", "after")
+            items = items[ids.index(page.after) + 1 :]
+        data = items[: page.limit]
+        return ItemList(
+            data=data,
+            first_id=data[0]["id"] if data else None,
+            last_id=data[-1]["id"] if data else None,
+            has_more=len(items) > page.limit,
+        )
+
+    async def _find(self, owner: str, response_id: str, param: str | None = None) -> StoredResponse:
+        found = await asyncio.to_thread(self.store.find, owner, response_id)
+        if found is None:
+            raise _not_found(response_id, param)
+        return found
+
+
+def _not_found(response_id: str, param: str | None) -> ResponseNotFoundError:
+    code = "previous_response_not_found" if param else None
+    return ResponseNotFoundError(f"No response with the id {response_id!r} is stored.", param=param, code=code)
+
+
+def _no_storage(what: str, param: str | None) -> RequestError:
+    return RequestError(
+        f"{what} needs stored responses, and this server stores none. Set `responses.store: true` in its config, or "
+        "send the whole conversation as `input`.",
+        param=param,
+        code="unsupported",
+    )

@@ -1,0 +1,87 @@
+"""BrowserGuard: refuses what a web page of another site could send to the API.
+
+A browser reaches loopback addresses too. A page of another site can send a request whose type is not JSON without
+asking, and under a host name of its own (DNS rebinding) it can also read the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse
+
+from tuneyard.api.wire.errors import error_body
+from tuneyard.core.errors import MediaTypeError, OriginError, RequestError
+
+ANY_HOST = "*"
+
+
+class BrowserGuard:
+    """ASGI middleware that checks Host, Origin and Content-Type.
+
+    `hosts` are the names that this server has, without ports; ANY_HOST among them allows every name. `origins` are the
+    web sites, such as https://app.example.com, whose pages may use the API besides this server's own.
+    """
+
+    def __init__(self, app: Any, hosts: Sequence[str] = (ANY_HOST,), origins: Sequence[str] = ()) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower().strip("[]") for host in hosts)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            try:
+                self._check(scope["method"], _header_values(scope))
+            except RequestError as e:
+                await JSONResponse(error_body(e), status_code=e.status_code)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, method: str, headers: dict[str, list[str]]) -> None:
+        """Raises OriginError or MediaTypeError."""
+        hosts = headers.get("host", [])
+        if ANY_HOST not in self._hosts and (len(hosts) != 1 or host_name(hosts[0]) not in self._hosts):
+            raise OriginError(
+                f"The request is addressed to the host {', '.join(hosts) or '(none)'!r}; this server is "
+                f"{', '.join(sorted(self._hosts))}. Use one of these names, or add the name to http.allowed_hosts.",
+                code="host_not_allowed",
+            )
+        for origin in headers.get("origin", []):
+            if not self._is_allowed(origin.lower(), hosts):
+                raise OriginError(
+                    f"Pages of {origin!r} may not use this API. Add the origin to http.cors_origins to allow it.",
+                    code="origin_not_allowed",
+                )
+        if method in ("POST", "PUT", "PATCH"):
+            media_types = [value.partition(";")[0].strip().lower() for value in headers.get("content-type", [])]
+            if media_types != ["application/json"]:
+                raise MediaTypeError(
+                    f"The request's Content-Type is {', '.join(media_types) or 'missing'}; it must be "
+                    "application/json.",
+                    code="unsupported_media_type",
+                )
+
+    def _is_allowed(self, origin: str, hosts: Sequence[str]) -> bool:
+        """Whether the origin is this server's own, by the request's Host, or a configured one."""
+        is_own = urlsplit(origin).scheme in ("http", "https") and [urlsplit(origin).netloc] == [
+            h.lower() for h in hosts
+        ]
+        return is_own or origin in self._origins or ANY_HOST in self._origins
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, in lower case, without the port and without the brackets of an IPv6 address."""
+    name, colon, port = host.strip().lower().rpartition(":")
+    if not colon or not port.isdigit():
+        name = host.strip().lower()
+    return name.strip("[]").rstrip(".")
+
+
+def _header_values(scope: Any) -> dict[str, list[str]]:
+    """The values of each header by its name in lower case."""
+    values: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return values

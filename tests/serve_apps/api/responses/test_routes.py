@@ -1,0 +1,341 @@
+"""POST /v1/responses over HTTP: whole and streamed answers, held against the types of OpenAI's SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from serve_apps.api.chat import ChatService
+from serve_apps.api.responses.service import ResponsesService
+from serve_apps.api.responses.store import ResponseStore
+from serve_apps.api.responses.stored_responses import StoredResponses
+from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engines.engine import OPTIONS
+from serve_apps.generation.served_model import ServedModel
+from serve_apps.http_front.key_gate import KeyGate
+from tests.serve_apps.answers.test_chat_answer import WithLogprobs
+from tests.serve_apps.api.responses.event_replay import replay
+from tests.serve_apps.api_client import ANSWER, THOUGHT, client_of, post
+from tests.serve_apps.conftest import ModelFactory
+from tuneyard.api.api_keys import KeyStore
+from tuneyard.api.wire.responses.events import LifecycleEvent
+from tuneyard.api.wire.responses.request import ResponsesRequest
+
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+CALL = f'{THOUGHT}<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{{"city": "Oslo"}}<|call|>'
+TOOL = {
+    "type": "function",
+    "name": "weather",
+    "description": "Weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "strict": True,
+}
+REQUEST: dict[str, Any] = {"model": "tiny", "input": "hi", "temperature": 0}
+
+
+def storing_client(model: ServedModel, folder: Path) -> httpx.AsyncClient:
+    store = ResponseStore(folder / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20)
+    api = create_api(model, ApiOptions(stored_responses=StoredResponses(store)))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(api, raise_app_exceptions=False), base_url="http://test")
+
+
+async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a streamed response; each is named by its type, valid for the SDK, and numbered."""
+    response = await client.post("/v1/responses", json=body | {"stream": True})
+    assert response.status_code == 200, response.text
+    events = []
+    for text in response.text.split("\n\n")[:-1]:
+        if text.startswith(":"):
+            continue
+        name, data = text.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+        EVENT.validate_python(events[-1])
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    return events
+
+
+async def test_whole_answer_is_openais_response(make_model: ModelFactory) -> None:
+    async with client_of(make_model(ANSWER)) as client:
+        answer = await post(client, "/v1/responses", REQUEST | {"instructions": "Be brief.", "metadata": {"a": "b"}})
+    response = Response.model_validate(answer, strict=True)
+    assert [item.type for item in response.output] == ["reasoning", "message"]
+    assert response.output_text == "Héllo \U0001f389!"
+    assert response.status == "completed"
+    assert (response.instructions, response.metadata, response.store) == ("Be brief.", {"a": "b"}, False)  # type: ignore[attr-defined]
+    assert response.usage is not None
+    assert response.usage.input_tokens + response.usage.output_tokens == response.usage.total_tokens
+    assert response.usage.output_tokens_details.reasoning_tokens > 0
+    reasoning = response.output[0]
+    assert reasoning.type == "reasoning"
+    assert reasoning.content is not None
+    assert (reasoning.content[0].text, reasoning.summary) == ("Think.", [])
+
+
+async def test_both_routes_have_one_path_to_the_engine(make_model: ModelFactory) -> None:
+    chat = {"messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hi"}]}
+    async with client_of(make_model(ANSWER)) as client:
+        answer = await post(client, "/v1/responses", REQUEST | {"instructions": "Be brief."})
+        completion = await post(client, "/v1/chat/completions", {"model": "tiny", "temperature": 0} | chat)
+    assert answer["usage"]["input_tokens"] == completion["usage"]["prompt_tokens"]
+    assert answer["usage"]["output_tokens"] == completion["usage"]["completion_tokens"]
+
+
+async def test_reasoning_that_comes_back_is_rendered_before_its_call(make_model: ModelFactory) -> None:
+    """The prompt is that of a chat with `reasoning_content`."""
+    chat_tool = {"type": "function", "function": {name: value for name, value in TOOL.items() if name != "type"}}
+    async with client_of(make_model(CALL, ANSWER, CALL, ANSWER, options=OPTIONS)) as client:
+        first = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL]})
+        result = {"type": "function_call_output", "call_id": first["output"][-1]["call_id"], "output": "sunny"}
+        items = [{"role": "user", "content": "hi"}, *first["output"], result]
+        second = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL], "input": items})
+        chat: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "tools": [chat_tool]}
+        message = (await post(client, "/v1/chat/completions", chat))["choices"][0]["message"]
+        assert message["reasoning_content"] == "Think."
+        chat["messages"] += [
+            message,
+            {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "sunny"},
+        ]
+        completion = await post(client, "/v1/chat/completions", chat)
+        without = await post(
+            client, "/v1/responses", REQUEST | {"tools": [TOOL], "input": [items[0], *first["output"][1:], result]}
+        )
+    assert second["usage"]["input_tokens"] == completion["usage"]["prompt_tokens"]
+    assert second["usage"]["input_tokens"] > without["usage"]["input_tokens"]
+
+
+@pytest.mark.parametrize("summary", [None, "auto"])
+@pytest.mark.parametrize("reply", [ANSWER, CALL])
+async def test_replayed_events_are_the_whole_answer(make_model: ModelFactory, reply: str, summary: str | None) -> None:
+    body = REQUEST | {"tools": [TOOL], "reasoning": {"summary": summary, "effort": "low"}}
+    async with client_of(make_model(reply, options=OPTIONS)) as client:
+        events = await stream(client, body)
+    assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
+    assert events[-1]["type"] == "response.completed"
+    final = events[-1]["response"]
+    assert replay(events) == final["output"]
+    assert events[0]["response"]["output"] == []
+    assert final["reasoning"] == {"effort": "low", "summary": summary}
+    assert final["output"][0]["summary" if summary else "content"][0]["text"] == "Think."
+
+
+async def test_logprobs_are_included_on_request(make_model: ModelFactory) -> None:
+    model = make_model(ANSWER, options=OPTIONS)
+    model.engine = WithLogprobs(model.engine)  # type: ignore[assignment]
+    body = REQUEST | {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "top_logprobs": 2}
+    async with client_of(model) as client:
+        events = await stream(client, body)
+        answer = await post(client, "/v1/responses", body)
+    assert replay(events) == events[-1]["response"]["output"]
+    part = answer["output"][1]["content"][0]
+    assert bytes(byte for entry in part["logprobs"] for byte in entry["bytes"]).decode() == part["text"]
+    assert {len(entry["top_logprobs"]) for entry in part["logprobs"]} == {2}
+    assert answer["output"][0]["encrypted_content"] is None
+    Response.model_validate(answer, strict=True)
+
+
+async def test_obfuscation_hides_the_length_of_deltas(make_model: ModelFactory) -> None:
+    async with client_of(make_model(ANSWER)) as client:
+        plain = await stream(client, REQUEST)
+        padded = await stream(client, REQUEST | {"stream_options": {"include_obfuscation": True}})
+    assert all(event.get("obfuscation") is None for event in plain)
+    deltas = [event for event in padded if event["type"].endswith(".delta")]
+    assert deltas
+    assert {(len(event["delta"]) + len(event["obfuscation"])) % 32 for event in deltas} == {0}
+
+
+async def test_a_limit_makes_the_answer_incomplete(make_model: ModelFactory) -> None:
+    async with client_of(make_model(ANSWER)) as client:
+        answer = await post(client, "/v1/responses", REQUEST | {"max_output_tokens": 3})
+        events = await stream(client, REQUEST | {"max_output_tokens": 9})
+    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert events[-1]["type"] == "response.incomplete"
+    assert events[-1]["response"]["output"][-1]["status"] == "incomplete"
+    assert replay(events) == events[-1]["response"]["output"]
+
+
+async def test_an_engine_that_dies_ends_the_stream_with_failed(make_model: ModelFactory) -> None:
+    async with client_of(make_model(ANSWER, crash_after_tokens=6)) as client:
+        events = await stream(client, REQUEST)
+    assert events[-1]["type"] == "response.failed"
+    failed = events[-1]["response"]
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "server_error")
+    assert replay(events) == failed["output"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "tools.0", "responses.ignored_tools"),
+        ({"tools": [TOOL], "tool_choice": {"type": "web_search"}}, "tool_choice", "web_search"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice", "weather"),
+        ({"background": True}, "background", "background"),
+        ({"truncation": "auto"}, "truncation", "disabled"),
+        ({"conversation": "conv_1"}, "conversation", "not supported"),
+        ({"store": True}, "store", "responses.store"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "responses.store"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0", "responses.store"),
+        ({"input": [{"type": "computer_call"}]}, "input.0", "computer_call"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0", "input_image"),
+        ({"input": [{"role": "user", "content": "a", "x": 1}]}, "input.0.x", "Unknown"),
+        (
+            {
+                "input": [
+                    {"role": "user", "content": "a"},
+                    {"type": "function_call_output", "call_id": "c", "output": "x"},
+                ]
+            },
+            "input.1",
+            "answers no call",
+        ),
+        ({"input": []}, "input", "input"),
+        ({"max_output_tokens": 10**6}, "max_output_tokens", "max_output_tokens"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format", "json_schema"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema", "Missing"),
+        ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "must be"),
+        ({"stream": 1}, "stream", "boolean"),
+    ],
+)
+async def test_what_cannot_be_honoured_is_refused_by_name(
+    make_model: ModelFactory, body: dict[str, Any], param: str, words: str
+) -> None:
+    async with client_of(make_model(ANSWER, options=OPTIONS)) as client:
+        answer = await client.post("/v1/responses", json=REQUEST | body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert words in error["message"]
+
+
+async def test_labels_and_nulls_are_taken(make_model: ModelFactory) -> None:
+    labels = {
+        "user": "u",
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "client_metadata": {"x": 1},
+        "service_tier": "auto",
+        "truncation": "disabled",
+        "background": False,
+        "store": False,
+        "max_tool_calls": 3,
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "conversation": None,
+        "prompt": None,
+        "text": {"format": None, "verbosity": "medium"},
+        "reasoning": {"effort": None, "summary": None},
+        "include": ["file_search_call.results"],
+    }
+    async with client_of(make_model(ANSWER)) as client:
+        answer = await post(client, "/v1/responses", REQUEST | labels)
+    assert (answer["user"], answer["prompt_cache_key"]) == ("u", "k")
+
+
+async def test_configured_tools_are_left_out(make_model: ModelFactory) -> None:
+    model = make_model(ANSWER, options=OPTIONS)
+    api = create_api(model, ApiOptions(ignored_tools=("web_search", "namespace")))
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    tools = [{"type": "web_search"}, TOOL, {"type": "namespace", "name": "x", "tools": []}]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await post(client, "/v1/responses", REQUEST | {"tools": tools})
+    assert [tool["name"] for tool in answer["tools"]] == ["weather"]
+
+
+async def test_a_stored_response_is_continued_read_and_deleted(make_model: ModelFactory, tmp_path: Path) -> None:
+    async with storing_client(make_model(CALL, ANSWER, options=OPTIONS), tmp_path) as client:
+        first = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL]})
+        assert first["store"]
+        call = first["output"][1]
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "sunny"}
+        body = {"model": "tiny", "tools": [TOOL], "previous_response_id": first["id"], "input": [result]}
+        events = await stream(client, body)
+        second = events[-1]["response"]
+        whole = [{"role": "user", "content": "hi"}, *first["output"], result]
+        again = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL], "input": whole, "store": False})
+        assert second["usage"]["input_tokens"] == again["usage"]["input_tokens"]
+
+        assert (await client.get(f"/v1/responses/{second['id']}")).json() == second
+        assert (await client.get(f"/v1/responses/{again['id']}")).status_code == 404
+        page = (await client.get(f"/v1/responses/{second['id']}/input_items?order=asc&limit=2")).json()
+        assert ([item["type"] for item in page["data"]], page["has_more"]) == (["message", "reasoning"], True)
+        rest = (await client.get(f"/v1/responses/{second['id']}/input_items?order=asc&after={page['last_id']}")).json()
+        assert [item["type"] for item in rest["data"]] == ["function_call", "function_call_output"]
+        wrong = await client.get(f"/v1/responses/{second['id']}/input_items?limit=1000")
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "limit")
+
+        references = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+        referring = {"input": [{"role": "user", "content": "hi"}, *references, result], "tools": [TOOL]}
+        third = await post(client, "/v1/responses", REQUEST | referring)
+        assert third["usage"]["input_tokens"] == again["usage"]["input_tokens"]
+
+        assert (await client.delete(f"/v1/responses/{first['id']}")).json()["deleted"]
+        gone = await client.post("/v1/responses", json=body)
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "previous_response_not_found")
+        assert (await post(client, "/v1/responses", body | {"previous_response_id": second["id"], "input": "and?"}))[
+            "id"
+        ]
+
+
+async def test_cancel_ends_a_response_that_is_being_answered(make_model: ModelFactory, tmp_path: Path) -> None:
+    model = make_model(THOUGHT + "<|channel|>final<|message|>" + "long " * 400, token_interval_s=0.05)
+    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
+    service = ResponsesService(model, ChatService(model), store)
+    events = await service.open_stream(ResponsesRequest.parse(REQUEST))
+    seen = [await anext(events)]
+    assert isinstance(seen[0], LifecycleEvent)
+    response_id = seen[0].response.id
+    assert (await store.retrieve("", response_id))["status"] == "in_progress"
+    assert (await store.cancel("", response_id))["status"] == "cancelled"
+    seen += [event async for event in events]
+    await events.aclose()
+    assert isinstance(seen[-1], LifecycleEvent)
+    assert (seen[-1].type, seen[-1].response.status) == ("response.incomplete", "cancelled")
+    assert (await store.retrieve("", response_id))["status"] == "cancelled"
+    assert (await store.cancel("", response_id))["status"] == "cancelled"
+
+
+async def test_a_client_that_leaves_is_stored_as_cancelled(make_model: ModelFactory, tmp_path: Path) -> None:
+    model = make_model(ANSWER, token_interval_s=0.05)
+    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
+    events = await ResponsesService(model, ChatService(model), store).open_stream(ResponsesRequest.parse(REQUEST))
+    first = await anext(events)
+    await events.aclose()
+    assert isinstance(first, LifecycleEvent)
+    for _ in range(200):
+        if (status := (await store.retrieve("", first.response.id))["status"]) != "in_progress":
+            break
+        await asyncio.sleep(0.05)
+    assert status == "cancelled"
+    assert model.engine.stats().requests == 0
+
+
+async def test_each_key_sees_only_its_own_responses(make_model: ModelFactory, tmp_path: Path) -> None:
+    keys = KeyStore(tmp_path / "keys.json")
+    secrets = [keys.create(name)[1] for name in ("a", "b")]
+    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
+    api = create_api(make_model(ANSWER), ApiOptions(gate=KeyGate(keys), stored_responses=store))
+    own, other = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = (await client.post("/v1/responses", json=REQUEST, headers=own)).json()
+        path = f"/v1/responses/{answer['id']}"
+        for method, url in (
+            ("GET", path),
+            ("GET", f"{path}/input_items"),
+            ("POST", f"{path}/cancel"),
+            ("DELETE", path),
+        ):
+            headers = other | {"Content-Type": "application/json"}
+            assert (await client.request(method, url, headers=headers)).status_code == 404
+        follow = REQUEST | {"previous_response_id": answer["id"]}
+        assert (await client.post("/v1/responses", json=follow, headers=other)).status_code == 404
+        assert (await client.get(path)).status_code == 401
+        assert (await client.get(path, headers=own)).status_code == 200
