@@ -48,6 +48,8 @@ def build(args: BuilderArgs) -> Application:
     assert keys is not None
     model = check_model(chosen[0])
     # Serve's own config decides where the API listens: only names that were given explicitly are checked.
-    http = config.http.model_copy(update={"allowed_hosts": config.http.allowed_hosts or ("*",)})
+    http = config.http.model_copy(
+        update={"allowed_hosts": ("*",) if config.http.allowed_hosts is None else config.http.allowed_hosts}
+    )
     access = Access(load_admin_key(), keys.path, http, config.responses)
     return build_app(model.config, model.checkpoint, model.version, model.codec, access)

@@ -69,7 +69,9 @@ def _temperature(text: str) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 with a one-line message when the page cannot be served."""
     args = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as KeyboardInterrupt
+    # Both end as KeyboardInterrupt. SIGINT too, because a shell starts background commands with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with open_socket(args.host, args.port) as listener:
             print(describe(args.host, listener), flush=True)

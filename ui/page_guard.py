@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -36,7 +35,7 @@ class PageGuard:
         hosts, origin = headers.getlist("host"), headers.get("origin")
         if self._hosts and (len(hosts) != 1 or _host_name(hosts[0]) not in self._hosts):
             return f"This page is not served as {', '.join(hosts)!r}. Add the name with --allow-host."
-        if origin is not None and [urlsplit(origin).netloc.lower()] != [host.lower() for host in hosts]:
+        if origin is not None and [origin.lower().partition("://")[2]] != [host.lower() for host in hosts]:
             return "Pages of other sites may not use this page."
         if scope["path"].rstrip("/").endswith(UPLOAD_PATH):
             return "This page takes no uploads."

@@ -85,7 +85,7 @@ class CompletionService:
             )
             echo = None
             if request.echo:
-                text = prompt if isinstance(prompt, str) else await decode_tokens(self._model, ids)
+                text = prompt if isinstance(prompt, str) else await decode_tokens(self._model, ids, "prompt")
                 echo = EchoedPrompt(text, ids)
             answers += [
                 TextAnswer(

@@ -6,7 +6,6 @@ from serve_apps.engine_wrappers.token_charge import charge_tokens
 from serve_apps.generation.prompt import decode_tokens, encode_text, render_prompt
 from serve_apps.generation.served_model import ServedModel
 from tuneyard.api.wire.tokenization import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
-from tuneyard.core.errors import RequestError
 
 
 class TokenizationService:
@@ -34,11 +33,6 @@ class TokenizationService:
         Raises RequestError for an unknown id.
         """
         self._model.check_name(request.model)
-        size = self._model.codec.vocabulary_size
-        unknown = [token for token in request.tokens if not 0 <= token < size]
-        if unknown:
-            raise RequestError(
-                f"Token {unknown[0]} does not exist; this model's token ids are 0 to {size - 1}.", param="tokens"
-            )
+        text = await decode_tokens(self._model, request.tokens, "tokens")
         charge_tokens(len(request.tokens))
-        return Detokenized(prompt=await decode_tokens(self._model, request.tokens))
+        return Detokenized(prompt=text)

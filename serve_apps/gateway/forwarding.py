@@ -17,9 +17,9 @@ from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
 from serve_apps.http_front.admission import authorization_header, reserve_tokens
 from serve_apps.http_front.bodies import read_json
 from serve_apps.http_front.events import EventStreamResponse, ends_stream, error_event, response_error_event
-from serve_apps.http_front.key_gate import Grant, KeyGate
+from serve_apps.http_front.key_gate import Grant, KeyGate, hidden_model_error
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import EngineError, OverloadedError, RequestError
+from tuneyard.core.errors import EngineError, ModelNotFoundError, OverloadedError, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Forwarder:
         grant = self.gate.admit(authorization_header(request))
         try:
             body = await read_json(request, self.limits)
-            model = await self._find_model(body)
+            model = await self._find_model(body, grant)
             # The replica knows its model by id only; the client may have used a version or an alias.
             body["model"] = measurement.model = model.description.model_id
             reserve_tokens(grant, request, model.description.model_id, *_answer_size(path, body))
@@ -59,11 +59,15 @@ class Forwarder:
         grant.close()
         return JSONResponse(answer.content, status_code=answer.status, headers=headers)
 
-    async def _find_model(self, body: Any) -> RunningModel:
+    async def _find_model(self, body: Any, grant: Grant) -> RunningModel:
         name = body.get("model") if isinstance(body, dict) else None
         if not isinstance(name, str):
             raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
-        return await self.directory.find(name)
+        try:
+            return await self.directory.find(name)
+        except ModelNotFoundError as e:
+            # Its message lists all models that run.
+            raise (hidden_model_error(name) if grant.is_restricted else e) from e
 
 
 def _answer_size(path: str, body: dict[str, Any]) -> tuple[int | None, int]:

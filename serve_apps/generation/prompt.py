@@ -9,6 +9,7 @@ from serve_apps.generation.prompt_jobs import DecodeTokens, EncodeText, RenderCh
 from serve_apps.generation.served_model import ServedModel
 from tuneyard.api.wire.messages import RequestMessage
 from tuneyard.chats.messages import ChatTool
+from tuneyard.core.errors import RequestError
 from tuneyard.harmony.settings import ReasoningEffort
 
 
@@ -35,7 +36,14 @@ async def encode_text(model: ServedModel, text: str) -> list[int]:
     return ids
 
 
-async def decode_tokens(model: ServedModel, token_ids: Sequence[int]) -> str:
-    """The text of token ids, with special tokens spelled out."""
+async def decode_tokens(model: ServedModel, token_ids: Sequence[int], field: str) -> str:
+    """The text of token ids, with special tokens spelled out.
+
+    Raises RequestError, with `field` as the parameter at fault, for an id that the model does not have.
+    """
+    size = model.codec.vocabulary_size
+    unknown = next((token_id for token_id in token_ids if not 0 <= token_id < size), None)
+    if unknown is not None:
+        raise RequestError(f"Token {unknown} does not exist; this model's token ids are 0 to {size - 1}.", param=field)
     text: str = await model.prompts.run(DecodeTokens(tuple(token_ids)))
     return text

@@ -89,7 +89,8 @@ def _find(schema: Any, path: str) -> Iterator[tuple[str, str]]:
 def _is_unenforceable(keyword: str, value: Any, schema: dict[str, Any]) -> bool:
     if keyword == "format":
         # llguidance reads formats of strings only.
-        is_of_string = schema.get("type", "string") == "string" or "string" in (schema.get("type") or ())
+        types = schema.get("type", "string")
+        is_of_string = types == "string" or (isinstance(types, list) and "string" in types)
         return is_of_string and isinstance(value, str) and value not in ENFORCEABLE_FORMATS
     if keyword == "pattern":
         return isinstance(value, str) and _REGEX_LOOKAROUND.search(value) is not None

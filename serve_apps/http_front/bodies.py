@@ -74,7 +74,9 @@ async def _read_body(request: Request, limits: HttpLimits) -> bytes:
     return bytes(data)
 
 
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+"""A JSON string. One without an end matches up to the end of the body: to search it again from each later quote would
+take time that is quadratic in the body."""
 
 
 def _check_size(data: bytes, limits: HttpLimits) -> None:

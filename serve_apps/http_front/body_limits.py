@@ -31,6 +31,17 @@ def check_content(body: Any, limits: HttpLimits) -> None:
         raise _limit_error("", f"The request nests {depth:,} arrays and objects in each other", "json_depth", limits)
 
 
+def check_total_characters(characters: int, limits: HttpLimits) -> None:
+    """Raises RequestError if all texts of a request together are too long."""
+    if characters > limits.characters:
+        raise _limit_error("", f"The request has {characters:,} characters of text", "characters", limits)
+
+
+def check_item_count(name: str, count: int, limits: HttpLimits) -> None:
+    """Raises RequestError if the list of messages or items in a field is too long."""
+    _check_count(name, count, "messages", limits)
+
+
 def json_depth(value: Any) -> int:
     """How many arrays and objects are nested in each other; 0 for a value that is neither."""
     depth, level = 0, [value]
@@ -109,8 +120,7 @@ def _check_texts(body: dict[str, Any], limits: HttpLimits) -> None:
             if length > limits.message_characters:
                 param = f"{name}.{index}" if is_list else name
                 raise _limit_error(param, f"{param!r} has {length:,} characters", "message_characters", limits)
-    if characters > limits.characters:
-        raise _limit_error("", f"The request has {characters:,} characters of text", "characters", limits)
+    check_total_characters(characters, limits)
 
 
 def _schemas(body: dict[str, Any]) -> Iterator[tuple[str, Any]]:

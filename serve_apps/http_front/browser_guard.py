@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
 
@@ -16,6 +15,9 @@ from tuneyard.api.wire.errors import error_body
 from tuneyard.core.errors import MediaTypeError, OriginError, RequestError
 
 ANY_HOST = "*"
+
+PROBE_PATHS = frozenset(("/healthz", "/readyz"))
+"""Routes that load balancers and Kubernetes ask by a node's address; they tell nothing but the engine's load."""
 
 
 class BrowserGuard:
@@ -31,7 +33,7 @@ class BrowserGuard:
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not (scope["method"] == "GET" and scope["path"] in PROBE_PATHS):
             try:
                 self._check(scope["method"], _header_values(scope))
             except RequestError as e:
@@ -54,7 +56,7 @@ class BrowserGuard:
                     f"Pages of {origin!r} may not use this API. Add the origin to http.cors_origins to allow it.",
                     code="origin_not_allowed",
                 )
-        if method in ("POST", "PUT", "PATCH"):
+        if method in ("POST", "PUT", "PATCH") and _may_have_body(headers):
             media_types = [value.partition(";")[0].strip().lower() for value in headers.get("content-type", [])]
             if media_types != ["application/json"]:
                 raise MediaTypeError(
@@ -65,9 +67,8 @@ class BrowserGuard:
 
     def _is_allowed(self, origin: str, hosts: Sequence[str]) -> bool:
         """Whether the origin is this server's own, by the request's Host, or a configured one."""
-        is_own = urlsplit(origin).scheme in ("http", "https") and [urlsplit(origin).netloc] == [
-            h.lower() for h in hosts
-        ]
+        scheme, _, host = origin.partition("://")
+        is_own = scheme in ("http", "https") and [host] == [h.lower() for h in hosts]
         return is_own or origin in self._origins or ANY_HOST in self._origins
 
 
@@ -77,6 +78,11 @@ def host_name(host: str) -> str:
     if not colon or not port.isdigit():
         name = host.strip().lower()
     return name.strip("[]").rstrip(".")
+
+
+def _may_have_body(headers: dict[str, list[str]]) -> bool:
+    """Whether the request announces a body. openai-node sends none, and no Content-Type, to cancel a response."""
+    return "transfer-encoding" in headers or headers.get("content-length", ["0"]) != ["0"] or "content-type" in headers
 
 
 def _header_values(scope: Any) -> dict[str, list[str]]:

@@ -64,6 +64,11 @@ class Grant:
         """See owner_digest."""
         return owner_digest(self._key)
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the key may use only some models; it is then told of no others."""
+        return self._key is not None and bool(self._key.models)
+
     def check_model(self, model: str) -> None:
         """Raises PermissionDeniedError if the key does not include the model."""
         if self._key is not None and not may_use(self._key, model):

@@ -60,7 +60,8 @@ class ModelReplica:
         check_parity(parse_parity_rows(manifest.parity), self._render, codec, config.model_id)
         # Started here and not in the ASGI lifespan: Serve reports the constructor's errors, a lifespan's only in logs.
         await self._engine.start()
-        self._stored_responses = StoredResponses(ResponseStore.open(access.responses))
+        store = ResponseStore.open(access.responses, config.replicas.answer_timeout_s)
+        self._stored_responses = StoredResponses(store)
         self._calls = ModelCalls(self._model, self._stored_responses, access.responses.ignored_tools)
 
     def _render(self, row: ParityRow) -> Sequence[int]:

@@ -6,6 +6,7 @@ It reads requests from the connection, one at a time, and ends when the other si
 from __future__ import annotations
 
 import importlib
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -37,6 +38,8 @@ def run_worker(descriptor: int, job_path: str) -> None:
             connection.send(answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    except MemoryError:
+        os.abort()  # a request or an answer beyond the limit ends this process as native code's allocations do
 
 
 def _load(path: str) -> Callable[..., Callable[[Any], Any]]:

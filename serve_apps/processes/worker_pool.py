@@ -62,7 +62,8 @@ class WorkerPool:
         """The job's result for the payload.
 
         Raises what the job raises; WorkerLimitError if it takes more than `cpu_s` seconds of CPU time, or more memory
-        than allowed; OverloadedError if too many calls wait.
+        than allowed; OverloadedError if too many calls wait; EngineError if the child does not start or ends for
+        another reason (the system was short of memory, say), or if the pool is closed.
         """
         if self._pending >= self._max_pending:
             raise OverloadedError(
@@ -70,7 +71,7 @@ class WorkerPool:
                 code="overloaded",
             )
         if not self._close.alive:
-            raise EngineError("The server is shutting down.")
+            raise EngineError(_CLOSED)
         future = asyncio.get_running_loop().run_in_executor(self._threads, self._call, payload, cpu_s)
         self._pending += 1
         future.add_done_callback(self._count_end)
@@ -99,6 +100,7 @@ class _Child:
     def __init__(self, job: str, arguments: tuple[Any, ...], memory_bytes: int | None) -> None:
         self._job = job
         self._start_message = (arguments, memory_bytes)
+        self._has_memory_limit = memory_bytes is not None
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
         self._is_closed = False
@@ -106,7 +108,16 @@ class _Child:
     def call(self, payload: Any, cpu_s: float) -> Any:
         if self._process is None or self._process.poll() is not None:
             self._start()
-        return self._exchange((payload, cpu_s), cpu_s * WALL_SECONDS_PER_CPU_SECOND, f"{cpu_s:g} s")
+        try:
+            return self._exchange((payload, cpu_s), cpu_s * WALL_SECONDS_PER_CPU_SECOND)
+        except _NoAnswerError as e:
+            raise WorkerLimitError(f"It took longer than {cpu_s:g} s.", "time") from e
+        except _ChildEndedError as e:
+            if e.status == -signal.SIGPROF:
+                raise WorkerLimitError(f"It took longer than {cpu_s:g} s.", "time") from e
+            if self._has_memory_limit and e.status in _OUT_OF_MEMORY_STATUSES:
+                raise WorkerLimitError("It ran out of memory.", "memory") from e
+            raise self._failure(f"A worker process ended with exit status {e.status}. Retry the request.") from e
 
     def stop(self) -> int | None:
         """Ends the process. Returns its exit status, None if there was none."""
@@ -125,7 +136,7 @@ class _Child:
 
     def _start(self) -> None:
         if self._is_closed:
-            raise WorkerLimitError("The worker is closed.", "time")
+            raise EngineError(_CLOSED)
         self.stop()
         self._connection, other_end = Pipe()
         with other_end:
@@ -137,24 +148,37 @@ class _Child:
                 | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
                 stdin=subprocess.DEVNULL,
             )
-        self._exchange(self._start_message, START_TIMEOUT_S, "its start")
+        try:
+            self._exchange(self._start_message, START_TIMEOUT_S)
+        except _NoAnswerError as e:
+            raise self._failure(
+                f"A worker process did not start within {START_TIMEOUT_S:g} s. Retry the request."
+            ) from e
+        except _ChildEndedError as e:
+            raise self._failure(
+                f"A worker process ended with exit status {e.status} while it started; the server's log has its error."
+            ) from e
 
-    def _exchange(self, message: Any, timeout_s: float, time: str) -> Any:
-        """Sends a message and returns the result of its answer, or raises its exception."""
+    def _failure(self, message: str) -> EngineError:
+        """The error of a child that ended through no fault of its job."""
+        return EngineError(_CLOSED if self._is_closed else message)
+
+    def _exchange(self, message: Any, timeout_s: float) -> Any:
+        """Sends a message and returns the result of its answer, or raises its exception.
+
+        Raises _NoAnswerError without an answer in time, and _ChildEndedError if the child ends; both stop the child.
+        """
         try:
             self._connection.send(message)
             if not self._connection.poll(timeout_s):
                 self.stop()
-                raise WorkerLimitError(f"It took longer than {time}.", "time")
+                raise _NoAnswerError
             succeeded, result = self._connection.recv()
         except (EOFError, OSError) as e:
             process = self._process
             if process is not None:
                 process.wait(10)
-            limit = "time" if self.stop() == -signal.SIGPROF else "memory"
-            raise WorkerLimitError(
-                f"It took longer than {time}." if limit == "time" else "It ran out of memory.", limit
-            ) from e
+            raise _ChildEndedError(self.stop()) from e
         if succeeded:
             return result
         if isinstance(result, MemoryError):
@@ -162,6 +186,23 @@ class _Child:
             raise WorkerLimitError("It ran out of memory.", "memory")
         raise result
 
+
+class _NoAnswerError(Exception):
+    """The child did not answer in time, and was stopped."""
+
+
+class _ChildEndedError(Exception):
+    """The child ended. `status` is its exit status; None if it had been stopped from this side."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+_CLOSED = "The server is shutting down."
+
+_OUT_OF_MEMORY_STATUSES = (-signal.SIGABRT, -signal.SIGSEGV)
+"""How native code ends when its limit of memory refuses an allocation. SIGKILL is not one: the system sends it."""
 
 _PROGRAM = (
     "import sys; from serve_apps.processes.worker_main import run_worker; run_worker(int(sys.argv[1]), sys.argv[2])"

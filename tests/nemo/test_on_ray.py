@@ -115,7 +115,7 @@ def _first_answer(process: subprocess.Popen[bytes], log: Path, url: str) -> dict
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.5)
-    response = httpx.post(url, content=json.dumps(body), timeout=120)
+    response = httpx.post(url, json=body, timeout=120)
     assert response.status_code == 200, response.text
     answer: dict[str, dict[str, int]] = response.json()
     return answer

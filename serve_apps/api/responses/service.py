@@ -23,9 +23,9 @@ from serve_apps.generation.served_model import ServedModel
 from serve_apps.http_front.body_limits import check_content
 from tuneyard.api.wire.responses.answer import Response, ResponseStatus
 from tuneyard.api.wire.responses.events import LifecycleEvent, ResponseEvent
-from tuneyard.api.wire.responses.items import InputItem
+from tuneyard.api.wire.responses.items import InputItem, ItemReference
 from tuneyard.api.wire.responses.request import ResponsesRequest
-from tuneyard.core.errors import EngineError, RequestError
+from tuneyard.core.errors import EngineError, RequestError, TuneyardError
 
 CANCEL_POLL_S = 0.5
 """How often a stored response that is being answered looks whether it was cancelled, by any replica or the gateway."""
@@ -88,8 +88,8 @@ class ResponsesService:
         self._model.check_name(request.model)
         is_stored = self._stored.keeps(request)
         history = await self._stored.history_of(owner, request)
-        items = await self._stored.resolve_references(owner, request.input_items)
-        if history:
+        items = await self._stored.resolve_references(owner, request.input_items, self._model.limits)
+        if history or any(isinstance(item, ItemReference) for item in request.input_items):
             whole = [item.content for item in history] + [item_fields(item) for item in items]
             check_content({"input": whole}, self._model.limits)
         chat_request = to_chat_request(request.model_copy(update={"input": items}), parse_items(history))
@@ -172,10 +172,13 @@ class ResponsesService:
         if not run.response.store:
             yield
             return
-        store = self._stored.store
-        await asyncio.to_thread(store.begin, run.owner, run.response.model_dump(), run.history, run.items)
-        watching = asyncio.create_task(self._abort_when_cancelled(run))
+        store, loop = self._stored.store, asyncio.get_running_loop()
+        begun = loop.run_in_executor(None, store.begin, run.owner, run.response.model_dump(), run.history, run.items)
+        watching: asyncio.Task[None] | None = None
         try:
+            # Shielded: if the client leaves meanwhile, the response is stored all the same, and then has to be ended.
+            await asyncio.shield(begun)
+            watching = asyncio.create_task(self._abort_when_cancelled(run))
             yield
         except RequestError as e:
             run.end("failed")
@@ -183,24 +186,36 @@ class ResponsesService:
             await self._finish(run)
             raise
         finally:
-            watching.cancel()
+            if watching is not None:
+                watching.cancel()
             if run.response.status == "in_progress":
                 run.end("cancelled")
+                response = run.response.model_dump()
+
+                def finish(begun: asyncio.Future[None]) -> None:
+                    if not begun.cancelled() and begun.exception() is None:
+                        loop.run_in_executor(None, store.finish, run.owner, response)
+
                 # Not awaited: this task may itself have been cancelled, and then cannot wait.
-                asyncio.get_running_loop().run_in_executor(None, store.finish, run.owner, run.response.model_dump())
+                begun.add_done_callback(finish)
 
     async def _finish(self, run: _Run) -> None:
         if run.response.store:
-            await asyncio.to_thread(self._stored.store.finish, run.owner, run.response.model_dump())
+            store, loop = self._stored.store, asyncio.get_running_loop()
+            # Shielded: a client that leaves while this waits for a thread must not leave the response unfinished.
+            await asyncio.shield(loop.run_in_executor(None, store.finish, run.owner, run.response.model_dump()))
 
     async def _abort_when_cancelled(self, run: _Run) -> None:
-        """Aborts the response in the engine once it is cancelled or deleted."""
+        """Aborts the response in the engine once it is cancelled or deleted. After an error it looks again."""
         while True:
             await asyncio.sleep(CANCEL_POLL_S)
-            if await asyncio.to_thread(self._stored.store.is_cancelled, run.owner, run.response.id):
-                run.is_cancelled = True
-                for request in run.chat.engine_requests:
-                    await self._model.engine.abort(request.request_id)
+            try:
+                if await asyncio.to_thread(self._stored.store.is_cancelled, run.owner, run.response.id):
+                    run.is_cancelled = True
+                    for request in run.chat.engine_requests:
+                        await self._model.engine.abort(request.request_id)
+            except TuneyardError as e:  # the store raises SQLite's errors as EngineError
+                logger.warning("cannot see now whether the response %s is cancelled: %s", run.response.id, e)
 
 
 def _new_items(items: Sequence[InputItem], history: Sequence[StoredItem]) -> list[Item]:

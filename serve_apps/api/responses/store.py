@@ -21,13 +21,17 @@ from tuneyard.core.errors import EngineError
 LOCK_TIMEOUT_S = 30.0
 """How long to wait for another process that writes."""
 
+END_MARGIN_S = 60.0
+"""How long after the time limit of its answer a response without an end counts as failed: it must be stored first."""
+
 MAX_DELETED_AT_ONCE = 200
 """Responses that one call of `begin` deletes because of age or size; the next calls delete more."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, created_at REAL NOT NULL, is_final INTEGER NOT NULL,
-    is_cancelled INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL, body TEXT NOT NULL);
+    is_cancelled INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL, body TEXT NOT NULL,
+    ends_by REAL);
 CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created_at);
 CREATE INDEX IF NOT EXISTS responses_of_owner ON responses (owner, created_at, bytes);
 CREATE TABLE IF NOT EXISTS items (
@@ -38,7 +42,10 @@ CREATE TABLE IF NOT EXISTS uses (
     PRIMARY KEY (response, position)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS uses_of_item ON uses (item);
 """
-"""Each item is stored once; the responses of a conversation use the same items. `bytes` are of the body."""
+"""Each item is stored once; the responses of a conversation use the same items. `bytes` are of the body.
+
+`ends_by` is the Unix time by which the answer has ended or its process has; NULL without a time limit.
+"""
 
 Item = dict[str, Any]
 
@@ -62,12 +69,20 @@ class StoredResponse:
 class ResponseStore:
     """Every method takes the `owner`, the digest of an API key, and sees only what that owner stored.
 
-    The methods read and write the disk: call them from a thread. `now` gives Unix time in seconds.
+    The methods read and write the disk: call them from a thread. `now` gives Unix time in seconds. Responses that begin
+    here and have no end `answer_timeout_s` later, with a margin, count as failed: their process has died.
     """
 
     def __init__(
-        self, path: Path, *, max_age_s: float, max_bytes_per_owner: float, now: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        max_age_s: float,
+        max_bytes_per_owner: float,
+        answer_timeout_s: float | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        self._answer_timeout_s = answer_timeout_s
         self._max_age_s = max_age_s
         self._max_bytes_per_owner = max_bytes_per_owner
         self._now = now
@@ -87,10 +102,12 @@ class ResponseStore:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA secure_delete=ON")
         database.executescript(_SCHEMA)
+        if "ends_by" not in [column[1] for column in database.execute("PRAGMA table_info(responses)")]:
+            database.execute("ALTER TABLE responses ADD COLUMN ends_by REAL")
         return database
 
     @classmethod
-    def open(cls, config: ResponsesConfig) -> Self | None:
+    def open(cls, config: ResponsesConfig, answer_timeout_s: float | None = None) -> Self | None:
         """The store of a deployment; None if it stores nothing."""
         if not config.store:
             return None
@@ -98,6 +115,7 @@ class ResponseStore:
             config.path,
             max_age_s=config.max_age_days * 86400,
             max_bytes_per_owner=config.max_mib_per_key * 2**20,
+            answer_timeout_s=answer_timeout_s,
         )
 
     def close(self) -> None:
@@ -111,10 +129,12 @@ class ResponseStore:
         """
         with self._writing() as database:
             self._delete_expired(database)
-            body = json.dumps(response)
+            body, now = json.dumps(response), self._now()
+            ends_by = now + self._answer_timeout_s + END_MARGIN_S if self._answer_timeout_s is not None else None
             database.execute(
-                "INSERT INTO responses (id, owner, created_at, is_final, bytes, body) VALUES (?, ?, ?, 0, ?, ?)",
-                (response["id"], owner, self._now(), len(body), body),
+                "INSERT INTO responses (id, owner, created_at, is_final, bytes, body, ends_by) "
+                "VALUES (?, ?, ?, 0, ?, ?, ?)",
+                (response["id"], owner, now, len(body), body, ends_by),
             )
             numbers = [item.number for item in history] + [_insert_item(database, owner, item) for item in items]
             _use_items(database, response["id"], numbers, 0, is_output=False)
@@ -136,13 +156,19 @@ class ResponseStore:
                 _use_items(database, response["id"], numbers, count, is_output=True)
 
     def find(self, owner: str, response_id: str) -> StoredResponse | None:
-        """The response; None if it is unknown or too old."""
+        """The response; None if it is unknown or too old. One without an end in its time is failed."""
         with self._reading() as database:
             row = database.execute(
-                "SELECT body, is_final FROM responses WHERE id = ? AND owner = ? AND created_at >= ?",
+                "SELECT body, is_final, ends_by FROM responses WHERE id = ? AND owner = ? AND created_at >= ?",
                 (response_id, owner, self._now() - self._max_age_s),
             ).fetchone()
-        return StoredResponse(json.loads(row[0]), bool(row[1])) if row is not None else None
+        if row is None:
+            return None
+        content, is_final, ends_by = json.loads(row[0]), bool(row[1]), row[2]
+        if is_final or ends_by is None or self._now() <= ends_by:
+            return StoredResponse(content, is_final)
+        error = {"code": "server_error", "message": "The server stopped before the answer was complete."}
+        return StoredResponse(content | {"status": "failed", "error": error}, is_final=True)
 
     def items_of(self, owner: str, response_id: str, *, with_output: bool) -> list[StoredItem]:
         """The input items of a response, in order; `with_output` adds its output items."""

@@ -8,10 +8,12 @@ from typing import Any
 
 from serve_apps.api.responses.store import ResponseStore, StoredItem, StoredResponse
 from serve_apps.api.responses.stored_items import parse_items
+from serve_apps.http_front.body_limits import check_item_count, check_total_characters, text_length
 from tuneyard.api.wire.responses.answer import DeletedResponse, ItemList
 from tuneyard.api.wire.responses.items import InputItem, ItemReference
 from tuneyard.api.wire.responses.queries import ItemPage
 from tuneyard.api.wire.responses.request import ResponsesRequest
+from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import RequestError, ResponseNotFoundError
 
 
@@ -54,19 +56,32 @@ class StoredResponses:
             )
         return await asyncio.to_thread(self._store.items_of, owner, previous, with_output=True)
 
-    async def resolve_references(self, owner: str, items: Sequence[InputItem]) -> list[InputItem]:
-        """The items, with each reference replaced by the stored item. Raises RequestError, 404 for an unknown one."""
+    async def resolve_references(self, owner: str, items: Sequence[InputItem], limits: HttpLimits) -> list[InputItem]:
+        """The items, with each reference replaced by the stored item, which is read once for all its references.
+
+        Raises RequestError, 404 for an unknown item, and as soon as the items that are referred to exceed the limits.
+        """
         resolved: list[InputItem] = []
+        known: dict[str, tuple[InputItem, int]] = {}
+        characters = 0
         for index, item in enumerate(items):
             if not isinstance(item, ItemReference):
                 resolved.append(item)
                 continue
             if self._store is None:
                 raise _no_storage("An item_reference", f"input.{index}")
-            found = await asyncio.to_thread(self._store.find_item, owner, item.id)
-            if found is None:
-                raise ResponseNotFoundError(f"No item with the id {item.id!r} is stored.", param=f"input.{index}.id")
-            resolved += parse_items([found])
+            if item.id not in known:
+                found = await asyncio.to_thread(self._store.find_item, owner, item.id)
+                if found is None:
+                    raise ResponseNotFoundError(
+                        f"No item with the id {item.id!r} is stored.", param=f"input.{index}.id"
+                    )
+                known[item.id] = (parse_items([found])[0], text_length(found.content))
+            stored, length = known[item.id]
+            characters += length
+            resolved.append(stored)
+            check_total_characters(characters, limits)
+            check_item_count("input", len(resolved), limits)
         return resolved
 
     async def retrieve(self, owner: str, response_id: str) -> dict[str, Any]:

@@ -142,3 +142,11 @@ async def test_an_engine_without_prompt_scores_refuses_echo_with_logprobs(make_m
             error = refused.json()["error"]
             assert (refused.status_code, error["param"]) == (400, "echo")
             assert error["message"].startswith("echo with logprobs is not supported by this engine")
+
+
+@pytest.mark.parametrize("token", [-1, 2**70])
+async def test_unknown_token_ids_are_refused_with_echo_too(tiny_client: httpx.AsyncClient, token: int) -> None:
+    body = {"model": "tiny", "prompt": [token], "echo": True, "max_tokens": 1}
+    refused = await tiny_client.post("/v1/completions", json=body)
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["param"].startswith("prompt")

@@ -43,3 +43,9 @@ async def test_a_key_sees_only_the_models_that_it_may_use(tmp_path: Path) -> Non
                 one = await client.get(f"/v1/models/{name}", headers=headers)
                 assert one.status_code == (200 if "large" in visible and name != "unknown" else 404)
                 assert models == () or "small" not in one.json()["error"]["message"]
+                body = {"model": name, "messages": [{"role": "user", "content": "hi"}]}
+                if name == "unknown":
+                    refused = await client.post("/v1/chat/completions", headers=headers, json=body)
+                    error = refused.json()["error"]
+                    assert (refused.status_code, error["code"]) == (404, "model_not_found")
+                    assert ("large" in error["message"]) == ("large" in visible)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,9 @@ from serve_apps.generation.prompt_jobs import DecodeTokens, EncodeText, RenderCh
 from serve_apps.generation.prompt_preparation import INLINE_COST, PromptPreparation
 from tuneyard.chats.messages import ChatMessage, ChatTool
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import EngineError, RequestError
 from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 
 WORDS = "The filter of the second pump is due. " * 400
 LIMITS = HttpLimits()
@@ -46,6 +49,30 @@ async def test_a_worker_refuses_what_this_process_refuses(preparation: PromptPre
     with pytest.raises(RequestError, match="without a break") as caught:
         await preparation.run(EncodeText("a" * 20_000))
     assert caught.value.param == "prompt"
+
+
+async def test_thousands_of_characters_without_spaces_leave_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder, preparation: PromptPreparation
+) -> None:
+    text = "ปั๊มตัวที่สองต้องเปลี่ยนไส้กรอง" * 70
+    assert len(text) < 8000 // 3
+    job = RenderChat((ChatMessage(role="user", content=text),), (), None, None)
+    expected = job.run(encoder)
+
+    def render_here(*_arguments: object) -> list[int]:
+        raise AssertionError("rendered in the event loop")
+
+    monkeypatch.setattr(encoder, "render", render_here)
+    assert await preparation.run(job) == expected
+
+
+async def test_a_worker_that_does_not_start_is_not_the_requests_fault(tiny_oss_copy: Path) -> None:
+    encoder = PromptEncoder(HarmonyCodec.from_checkpoint(tiny_oss_copy, CodecSettings()), 131_072, LIMITS)
+    preparation = PromptPreparation(encoder, LIMITS, 131_072)
+    shutil.rmtree(tiny_oss_copy)
+    with pytest.raises(EngineError, match="while it started"):
+        await preparation.run(EncodeText(WORDS))
+    preparation.close()
 
 
 @pytest.mark.parametrize("field", ["name", "description", "parameters"])

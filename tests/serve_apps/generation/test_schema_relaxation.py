@@ -62,3 +62,8 @@ def test_names_and_values_that_look_like_keywords_stay() -> None:
 def test_each_keyword_is_one_that_llguidance_refuses() -> None:
     for keyword in UNENFORCEABLE_KEYWORDS:
         assert keyword in refusal({"type": "object", keyword: {}}), keyword
+
+
+@pytest.mark.parametrize("kind", [5, True, {"a": 1}, None, ["string", 5]])
+def test_a_type_that_is_no_name_does_not_break_the_search(kind: Any) -> None:
+    list(find_unenforceable({"type": "object", "properties": {"a": {"type": kind, "format": "uri-x"}}}))

@@ -90,3 +90,11 @@ def test_no_bytes_raise_anything_but_a_request_error(data: bytes) -> None:
             decode_body(data, limits)
         except RequestError as e:
             assert e.message
+
+
+def test_a_string_without_an_end_is_searched_once() -> None:
+    """From each quote of such a body the end of the string was searched again: hours of work for 4 MB."""
+    limits = HttpLimits()
+    body = b"[" * (limits.json_containers + 1) + b'\\"' * 400_000
+    with pytest.raises(RequestError):
+        decode_body(body, limits)

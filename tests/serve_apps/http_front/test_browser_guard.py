@@ -91,3 +91,24 @@ async def test_configured_origins_are_let_through() -> None:
 )
 def test_the_name_in_a_host_header(host: str, name: str) -> None:
     assert host_name(host) == name
+
+
+async def test_a_post_without_a_body_needs_no_content_type(make_model: ModelFactory) -> None:
+    """openai-node cancels a response so."""
+    async with client_for(make_model, HttpConfig()) as client:
+        answer = await client.post("/v1/responses/resp_1/cancel")
+    assert answer.status_code != 415
+
+
+@pytest.mark.parametrize("origin", ["http://[x", "null", "http://", "://", "http://[::1"])
+async def test_an_origin_that_is_no_address_is_refused(make_model: ModelFactory, origin: str) -> None:
+    async with client_for(make_model, HttpConfig()) as client:
+        refused = await client.post(PATHS[0], json=CHAT, headers={"Origin": origin})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
+
+
+async def test_probes_may_use_any_host(make_model: ModelFactory) -> None:
+    async with client_for(make_model, HttpConfig(allowed_hosts=("api.example.com",))) as client:
+        for path in ("/healthz", "/readyz"):
+            assert (await client.get(path, headers={"Host": "10.0.0.7:8000"})).status_code == 200
+        assert (await client.get("/v1/models", headers={"Host": "10.0.0.7:8000"})).status_code == 403

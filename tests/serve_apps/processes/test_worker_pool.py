@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from serve_apps.processes import worker_pool
 from serve_apps.processes.worker_pool import WorkerLimitError, WorkerPool
-from tuneyard.core.errors import OverloadedError, RequestError
+from tuneyard.core.errors import EngineError, OverloadedError, RequestError
 
 
 def create_job(greeting: str) -> Callable[[str], Any]:
@@ -25,13 +28,25 @@ def create_job(greeting: str) -> Callable[[str], Any]:
                     pass
             case "grow":
                 return len(bytearray(2**31))
+            case "abort":
+                os.abort()
             case "die":
                 os._exit(3)
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
             case "refuse":
                 raise RequestError("no", param="p", code="c")
         return f"{greeting} {payload}"
 
     return job
+
+
+def create_slowly() -> None:
+    time.sleep(60)
+
+
+def fail_to_create() -> None:
+    raise FileNotFoundError("tokenizer.json")
 
 
 @pytest.fixture
@@ -51,7 +66,7 @@ async def test_results_and_errors_come_back(pool: WorkerPool) -> None:
 async def test_a_job_beyond_its_limits_is_ended_and_the_next_one_runs(pool: WorkerPool) -> None:
     first = await pool.call("pid", 5)
     assert await pool.call("pid", 5) == first
-    for payload, limit in (("spin", "time"), ("grow", "memory"), ("die", "memory")):
+    for payload, limit in (("spin", "time"), ("grow", "memory"), ("abort", "memory")):
         with pytest.raises(WorkerLimitError) as caught:
             await pool.call(payload, 0.2)
         assert caught.value.limit == limit
@@ -74,3 +89,43 @@ async def test_a_closed_pool_ends_its_child(pool: WorkerPool) -> None:
     pool.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(("payload", "status"), [("die", "3"), ("killed", "-9")])
+async def test_a_child_that_ends_for_another_reason_is_no_fault_of_its_job(
+    pool: WorkerPool, payload: str, status: str
+) -> None:
+    with pytest.raises(EngineError, match=f"exit status {status}"):
+        await pool.call(payload, 5)
+    assert await pool.call("world", 5) == "hello world"
+
+
+async def test_without_a_limit_of_memory_no_job_exceeds_it() -> None:
+    pool = WorkerPool(f"{__name__}:create_job", ("hello",))
+    with pytest.raises(EngineError, match="exit status -6"):
+        await pool.call("abort", 5)
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("factory", "start_timeout_s", "message"),
+    [("create_slowly", 0.1, "did not start within 0.1 s"), ("fail_to_create", 120, "exit status 1 while it started")],
+)
+async def test_a_child_that_does_not_start_is_no_fault_of_its_job(
+    monkeypatch: pytest.MonkeyPatch, factory: str, start_timeout_s: float, message: str
+) -> None:
+    monkeypatch.setattr(worker_pool, "START_TIMEOUT_S", start_timeout_s)
+    pool = WorkerPool(f"{__name__}:{factory}")
+    with pytest.raises(EngineError, match=message):
+        await pool.call("world", 5)
+    pool.close()
+
+
+async def test_a_call_that_runs_or_waits_while_the_pool_closes_says_so(pool: WorkerPool) -> None:
+    await pool.call("pid", 5)
+    calls = [asyncio.create_task(pool.call("spin", 20)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    pool.close()
+    for error in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(error, EngineError)
+        assert "shutting down" in str(error)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,21 +10,12 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from serve_apps.api.chat import ChatService
-from serve_apps.api.responses.service import ResponsesService
-from serve_apps.api.responses.store import ResponseStore
-from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engines.engine import OPTIONS
-from serve_apps.generation.served_model import ServedModel
-from serve_apps.http_front.key_gate import KeyGate
 from tests.serve_apps.answers.test_chat_answer import WithLogprobs
 from tests.serve_apps.api.responses.event_replay import replay
 from tests.serve_apps.api_client import ANSWER, THOUGHT, client_of, post
 from tests.serve_apps.conftest import ModelFactory
-from tuneyard.api.api_keys import KeyStore
-from tuneyard.api.wire.responses.events import LifecycleEvent
-from tuneyard.api.wire.responses.request import ResponsesRequest
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 CALL = f'{THOUGHT}<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{{"city": "Oslo"}}<|call|>'
@@ -38,12 +27,6 @@ TOOL = {
     "strict": True,
 }
 REQUEST: dict[str, Any] = {"model": "tiny", "input": "hi", "temperature": 0}
-
-
-def storing_client(model: ServedModel, folder: Path) -> httpx.AsyncClient:
-    store = ResponseStore(folder / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20)
-    api = create_api(model, ApiOptions(stored_responses=StoredResponses(store)))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(api, raise_app_exceptions=False), base_url="http://test")
 
 
 async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -247,95 +230,3 @@ async def test_configured_tools_are_left_out(make_model: ModelFactory) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await post(client, "/v1/responses", REQUEST | {"tools": tools})
     assert [tool["name"] for tool in answer["tools"]] == ["weather"]
-
-
-async def test_a_stored_response_is_continued_read_and_deleted(make_model: ModelFactory, tmp_path: Path) -> None:
-    async with storing_client(make_model(CALL, ANSWER, options=OPTIONS), tmp_path) as client:
-        first = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL]})
-        assert first["store"]
-        call = first["output"][1]
-        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "sunny"}
-        body = {"model": "tiny", "tools": [TOOL], "previous_response_id": first["id"], "input": [result]}
-        events = await stream(client, body)
-        second = events[-1]["response"]
-        whole = [{"role": "user", "content": "hi"}, *first["output"], result]
-        again = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL], "input": whole, "store": False})
-        assert second["usage"]["input_tokens"] == again["usage"]["input_tokens"]
-
-        assert (await client.get(f"/v1/responses/{second['id']}")).json() == second
-        assert (await client.get(f"/v1/responses/{again['id']}")).status_code == 404
-        page = (await client.get(f"/v1/responses/{second['id']}/input_items?order=asc&limit=2")).json()
-        assert ([item["type"] for item in page["data"]], page["has_more"]) == (["message", "reasoning"], True)
-        rest = (await client.get(f"/v1/responses/{second['id']}/input_items?order=asc&after={page['last_id']}")).json()
-        assert [item["type"] for item in rest["data"]] == ["function_call", "function_call_output"]
-        wrong = await client.get(f"/v1/responses/{second['id']}/input_items?limit=1000")
-        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "limit")
-
-        references = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
-        referring = {"input": [{"role": "user", "content": "hi"}, *references, result], "tools": [TOOL]}
-        third = await post(client, "/v1/responses", REQUEST | referring)
-        assert third["usage"]["input_tokens"] == again["usage"]["input_tokens"]
-
-        assert (await client.delete(f"/v1/responses/{first['id']}")).json()["deleted"]
-        gone = await client.post("/v1/responses", json=body)
-        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "previous_response_not_found")
-        assert (await post(client, "/v1/responses", body | {"previous_response_id": second["id"], "input": "and?"}))[
-            "id"
-        ]
-
-
-async def test_cancel_ends_a_response_that_is_being_answered(make_model: ModelFactory, tmp_path: Path) -> None:
-    model = make_model(THOUGHT + "<|channel|>final<|message|>" + "long " * 400, token_interval_s=0.05)
-    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
-    service = ResponsesService(model, ChatService(model), store)
-    events = await service.open_stream(ResponsesRequest.parse(REQUEST))
-    seen = [await anext(events)]
-    assert isinstance(seen[0], LifecycleEvent)
-    response_id = seen[0].response.id
-    assert (await store.retrieve("", response_id))["status"] == "in_progress"
-    assert (await store.cancel("", response_id))["status"] == "cancelled"
-    seen += [event async for event in events]
-    await events.aclose()
-    assert isinstance(seen[-1], LifecycleEvent)
-    assert (seen[-1].type, seen[-1].response.status) == ("response.incomplete", "cancelled")
-    assert (await store.retrieve("", response_id))["status"] == "cancelled"
-    assert (await store.cancel("", response_id))["status"] == "cancelled"
-
-
-async def test_a_client_that_leaves_is_stored_as_cancelled(make_model: ModelFactory, tmp_path: Path) -> None:
-    model = make_model(ANSWER, token_interval_s=0.05)
-    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
-    events = await ResponsesService(model, ChatService(model), store).open_stream(ResponsesRequest.parse(REQUEST))
-    first = await anext(events)
-    await events.aclose()
-    assert isinstance(first, LifecycleEvent)
-    for _ in range(200):
-        if (status := (await store.retrieve("", first.response.id))["status"]) != "in_progress":
-            break
-        await asyncio.sleep(0.05)
-    assert status == "cancelled"
-    assert model.engine.stats().requests == 0
-
-
-async def test_each_key_sees_only_its_own_responses(make_model: ModelFactory, tmp_path: Path) -> None:
-    keys = KeyStore(tmp_path / "keys.json")
-    secrets = [keys.create(name)[1] for name in ("a", "b")]
-    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
-    api = create_api(make_model(ANSWER), ApiOptions(gate=KeyGate(keys), stored_responses=store))
-    own, other = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
-    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = (await client.post("/v1/responses", json=REQUEST, headers=own)).json()
-        path = f"/v1/responses/{answer['id']}"
-        for method, url in (
-            ("GET", path),
-            ("GET", f"{path}/input_items"),
-            ("POST", f"{path}/cancel"),
-            ("DELETE", path),
-        ):
-            headers = other | {"Content-Type": "application/json"}
-            assert (await client.request(method, url, headers=headers)).status_code == 404
-        follow = REQUEST | {"previous_response_id": answer["id"]}
-        assert (await client.post("/v1/responses", json=follow, headers=other)).status_code == 404
-        assert (await client.get(path)).status_code == 401
-        assert (await client.get(path, headers=own)).status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve_apps.api.responses.store import ResponseStore
+from serve_apps.api.responses.store import END_MARGIN_S, ResponseStore
 
 
 @pytest.fixture
@@ -71,6 +73,39 @@ def test_old_responses_are_not_found_and_deleted(make_store: Callable[..., Respo
     assert store.find("o", "a") is None
     answer(store, "o", "b", item(2))
     assert store.find_item("o", "msg_1") is None
+
+
+def test_a_response_without_an_end_in_its_time_is_failed(make_store: Callable[..., ResponseStore]) -> None:
+    now = [1000.0]
+    replica, gateway = make_store(answer_timeout_s=10.0, now=lambda: now[0]), make_store(now=lambda: now[0])
+
+    def status() -> tuple[str, bool]:
+        found = gateway.find("o", "r")
+        assert found is not None
+        return found.content["status"], found.is_final
+
+    replica.begin("o", {"id": "r", "output": [], "status": "in_progress"}, [], [item(1)])
+    gateway.begin("o", {"id": "unlimited", "output": [], "status": "in_progress"}, [], [])
+    now[0] += 10 + END_MARGIN_S
+    assert status() == ("in_progress", False)
+    now[0] += 1
+    assert status() == ("failed", True)
+    unlimited = gateway.find("o", "unlimited")
+    assert unlimited is not None
+    assert not unlimited.is_final
+    replica.finish("o", {"id": "r", "output": [], "status": "completed"})
+    assert status() == ("completed", True)
+
+
+def test_a_file_of_the_first_version_is_taken_over(make_store: Callable[..., ResponseStore], tmp_path: Path) -> None:
+    old = make_store()
+    answer(old, "o", "a", item(1))
+    old.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "db")) as database:
+        database.execute("ALTER TABLE responses DROP COLUMN ends_by")
+    store = make_store(answer_timeout_s=10.0)
+    answer(store, "o", "b", item(2), previous="a")
+    assert ids(store, "o", "b") == ["msg_1", "out_a", "msg_2", "out_b"]
 
 
 def test_the_oldest_responses_of_an_owner_make_room(make_store: Callable[..., ResponseStore]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,12 @@ async def test_a_request_that_ends_early_does_not_end_the_proof_of_others(compil
     await asyncio.sleep(0)
     leaving.cancel()
     assert (await staying).error is None
+
+
+async def test_a_worker_that_does_not_start_refuses_no_schema(tiny_oss: Path, tmp_path: Path) -> None:
+    compiler = GrammarCompiler(tmp_path, ModelVocabulary(tiny_oss).size, GrammarLimits())
+    with pytest.raises(EngineError, match="while it started"):
+        await compiler.compile(grammar_of(EASY))
+    shutil.copy(tiny_oss / "tokenizer.json", tmp_path)
+    assert (await compiler.compile(grammar_of(EASY))).error is None
+    compiler.close()
