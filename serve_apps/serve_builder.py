@@ -34,7 +34,7 @@ def build(args: BuilderArgs) -> Application:
     """The application of one model, with its checkpoint proved. It always requires API keys.
 
     Serve's own config decides who can reach the port, so an open API cannot be ruled out here. Raises what check_model
-    raises, and ConfigError if there are no API keys or `args.model` does not pick one model.
+    raises, and ConfigError if there are no API keys, `args.model` does not pick one model, or responses are to be stored.
     """
     config = load_config(ServeConfig, args.config, args.overrides)
     known = [model.model_id for model in config.models]
@@ -43,6 +43,11 @@ def build(args: BuilderArgs) -> Application:
         raise ConfigError(
             f"{args.config}: args.model is {args.model!r}; the file's models: {', '.join(known)}. Set args.model to "
             "one of them."
+        )
+    if config.responses.store:
+        raise ConfigError(
+            f"{args.config}: responses.store is true. Stored responses are in a SQLite database of one node, and a "
+            "cluster that Serve's own config describes may grow to several. Set responses.store: false."
         )
     keys = required_key_store(HttpConfig(host="0.0.0.0"))
     assert keys is not None

@@ -44,3 +44,11 @@ def test_the_named_model_is_built_and_requires_keys(config: Path, tiny_oss: Path
     model, location, version, _, access = bound.init_args
     assert (model.model_id, location, version, access.key_file) == ("b", str(tiny_oss), "tiny-oss-random/0", store.path)
     assert bound.ray_actor_options["num_cpus"] == 2
+
+
+def test_stored_responses_are_refused(config: Path) -> None:
+    """A cluster of Serve's own config may have several nodes, each of which would have a database of its own."""
+    from serve_apps.serve_builder import BuilderArgs, build
+
+    with pytest.raises(ConfigError, match=r"responses\.store is true\. .*Set responses\.store: false"):
+        build(BuilderArgs(config=config, model="a", overrides=("responses.store=true",)))

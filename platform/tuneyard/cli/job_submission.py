@@ -25,6 +25,7 @@ from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ClusterError
 from tuneyard.core.resources import describe_shortages
 from tuneyard.core.room_commands import FINETUNE
+from tuneyard.core.wording import count_of
 from tuneyard.planning.nemo_checks import check_nemo_config
 from tuneyard.planning.nemo_recipe_values import recipe_values
 
@@ -80,7 +81,7 @@ def _check_nodes(client: Any, config: FinetuneConfig) -> None:
     request = config.workers.resource_request
     shortages = describe_shortages([request], list_node_resources(client))
     if shortages:
-        what = f"The run {config.run.name!r} with {request.count} worker(s)"
+        what = f"The run {config.run.name!r} with {count_of(request.count, 'worker')}"
         raise placement_error(what, shortages, WORKER_FIELDS, WORKER_WAIT_FIELD)
 
 
