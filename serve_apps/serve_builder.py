@@ -34,7 +34,7 @@ def build(args: BuilderArgs) -> Application:
     """The application of one model, with its checkpoint proved. It always requires API keys.
 
     Serve's own config decides who can reach the port, so an open API cannot be ruled out here. Raises what check_model
-    raises, and ConfigError if there are no API keys, `args.model` does not pick one model, or responses are to be stored.
+    raises, and ConfigError if there are no API keys, `args.model` picks no single model, or responses are to be stored.
     """
     config = load_config(ServeConfig, args.config, args.overrides)
     known = [model.model_id for model in config.models]
