@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from tuneyard.core.ports import free_port
 
-__all__ = ["Command", "free_port", "run", "running"]
+__all__ = ["Command", "free_port", "run", "running", "started"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 540.0
@@ -59,31 +59,33 @@ class Command:
 
 
 @contextlib.contextmanager
-def running(folder: Path, home: Path, *arguments: str) -> Iterator[Command]:
-    """Runs `python ARGUMENTS` in the checkout, with `home` as TUNEYARD_HOME and a log file in `folder`.
-
-    At the end, the command and its descendants are killed if they still run.
-    """
+def started(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], folder: Path) -> Iterator[Command]:
+    """Runs a program with a log file in `folder`. At the end, what still runs of it and its descendants is killed."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"command-{time.time_ns()}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(arguments, cwd=cwd, env=environment, stdout=file, stderr=file)
+    command = Command(process, log)
+    children: list[psutil.Process] = []
+    try:
+        yield command
+    finally:
+        if process.poll() is None:
+            children = command.descendants()
+            process.kill()
+        process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+
+
+@contextlib.contextmanager
+def running(folder: Path, home: Path, *arguments: str) -> Iterator[Command]:
+    """Runs `python ARGUMENTS` in the checkout, with `home` as TUNEYARD_HOME and a log file in `folder`."""
     python_path = os.pathsep.join(["platform", ".", *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"TUNEYARD_HOME": str(home), "PYTHONPATH": python_path}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", *arguments], cwd=CHECKOUT, env=environment, stdout=file, stderr=file
-        )
-        command = Command(process, log)
-        children: list[psutil.Process] = []
-        try:
-            yield command
-        finally:
-            if process.poll() is None:
-                children = command.descendants()
-                process.kill()
-            process.wait()
-            for child in children:
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
+    with started([sys.executable, "-W", "ignore", *arguments], CHECKOUT, environment, folder) as command:
+        yield command
 
 
 def run(folder: Path, home: Path, *arguments: str) -> tuple[int, str]:

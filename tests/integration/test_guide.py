@@ -12,20 +12,16 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 from tests.docs.command_blocks import DOCS, CommandBlock, command_blocks
-from tests.integration.processes import CHECKOUT, Command, free_port
+from tests.integration.processes import CHECKOUT, Command, free_port, started
 
 pytestmark = pytest.mark.integration
 PAGES = ("getting-started.md", "your-data.md", "finetuning.md", "serving.md", "the-api.md")
@@ -104,6 +100,10 @@ class Workplace:
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
         }
 
+    def started(self, *arguments: str) -> contextlib.AbstractContextManager[Command]:
+        """A process in this folder; whatever is left of it at the end is killed."""
+        return started(arguments, self.folder, self.environment(), self.folder)
+
     def substituted(self, text: str) -> str:
         """A page's text for this test: a tiny base under the demo base's name, few steps, a private Ray, free ports."""
         base = "jobs.build_base_model smol-oss-135m"
@@ -178,33 +178,11 @@ def _pattern(line: str) -> str:
     return "".join(wild.get(piece, re.escape(piece)) for piece in pieces)
 
 
-@contextlib.contextmanager
-def started(workplace: Workplace, *arguments: str) -> Iterator[Command]:
-    """A process in the workplace; whatever is left of it at the end is killed."""
-    log = workplace.folder / f"command-{time.time_ns()}.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            arguments, cwd=workplace.folder, env=workplace.environment(), stdout=file, stderr=file
-        )
-    command = Command(process, log)
-    children: list[psutil.Process] = []
-    try:
-        yield command
-    finally:
-        if process.poll() is None:
-            children = command.descendants()
-            process.kill()
-        process.wait()
-        for child in children:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-
-
 def run_block(workplace: Workplace, block: CommandBlock, shown: str) -> str:
     """The output of a block that ends by itself."""
     text = workplace.substituted(block.text)
     program = (sys.executable, "-c") if block.language == "python" else ("bash", "-euo", "pipefail", "-c")
-    with started(workplace, *program, text) as command:
+    with workplace.started(*program, text) as command:
         code = command.process.wait(540)
     assert code == 0, f"{block.place} ended with exit code {code}:\n{command.output}"
     assert not missing_lines(shown, command.output), (
@@ -217,7 +195,7 @@ def start_server(
     workplace: Workplace, block: CommandBlock, shown: str, stack: contextlib.ExitStack, running: list[Command]
 ) -> None:
     """Starts a block that stays up, and waits until it has printed what the page shows."""
-    command = stack.enter_context(started(workplace, "bash", "-c", f"exec {workplace.substituted(block.text)}"))
+    command = stack.enter_context(workplace.started("bash", "-c", f"exec {workplace.substituted(block.text)}"))
     command.wait_for(lambda: not missing_lines(shown, command.output), f"all that {block.place} shows")
     running.append(command)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuneyard.core.command import Commands, add_command, add_overrides
 from tuneyard.core.errors import CheckpointError, ConfigError
-from tuneyard.planning.engine_weights import PUBLISHED
 from tuneyard.planning.gpus import OVERHEAD_GIB
+from tuneyard.planning.published_models import PUBLISHED
 
 if TYPE_CHECKING:
     from tuneyard.configs.serve import ModelAppConfig

@@ -9,22 +9,6 @@ from typing import Any
 from tuneyard.checkpoints.layout.gpt_oss import expected_mxfp4_tensors, expected_tensors
 from tuneyard.planning.gpus import Gpu
 
-PUBLISHED = {
-    size: {
-        "num_hidden_layers": layers,
-        "num_local_experts": experts,
-        "hidden_size": 2880,
-        "intermediate_size": 2880,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "vocab_size": 201088,
-        "max_position_embeddings": 131072,
-    }
-    for size, layers, experts in (("20b", 24, 32), ("120b", 36, 128))
-}
-"""Sizes in the config.json of openai/gpt-oss-20b and openai/gpt-oss-120b, to plan before there is a checkpoint."""
-
 
 def weight_bytes(model: Mapping[str, Any], *, is_mxfp4: bool) -> tuple[int, int]:
     """Bytes of the experts and of everything else in a checkpoint in BF16, with experts in MXFP4 or BF16.

@@ -6,10 +6,12 @@ nemo/collections/llm/recipes/gpt_oss_20b.py and gpt_oss_120b.py (2.7.3); tests/n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.planning.published_models import PUBLISHED
 
 RecipeName = Literal["gpt_oss_20b", "gpt_oss_120b"]
 Method = Literal["lora", "full"]
@@ -42,6 +44,11 @@ class ModelSizes:
     query_groups: int
     """Key-value heads."""
 
+    @classmethod
+    def of(cls, model: Mapping[str, Any]) -> ModelSizes:
+        """The sizes in the content of a config.json."""
+        return cls(model["num_hidden_layers"], model["num_local_experts"], model["num_key_value_heads"])
+
 
 RECIPE_PARALLELISM: dict[tuple[RecipeName, Method], Parallelism] = {
     ("gpt_oss_20b", "lora"): Parallelism(),
@@ -50,8 +57,8 @@ RECIPE_PARALLELISM: dict[tuple[RecipeName, Method], Parallelism] = {
     ("gpt_oss_120b", "full"): Parallelism(pipeline=4, expert=8),
 }
 RECIPE_SIZES: dict[RecipeName, ModelSizes] = {
-    "gpt_oss_20b": ModelSizes(layers=24, experts=32, query_groups=8),
-    "gpt_oss_120b": ModelSizes(layers=36, experts=128, query_groups=8),
+    "gpt_oss_20b": ModelSizes.of(PUBLISHED["20b"]),
+    "gpt_oss_120b": ModelSizes.of(PUBLISHED["120b"]),
 }
 
 

@@ -1,12 +1,18 @@
-"""Checks of a finetuning config between its sections: storage locations and the backend."""
+"""Checks of a finetuning config between its sections: storage, backend, elastic workers; the shipped configs."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
 
 
@@ -29,3 +35,30 @@ def test_storage_as_a_folder(tmp_path: Path) -> None:
     assert config(f"file://{tmp_path}").run.folder == tmp_path
     with pytest.raises(ConfigError, match="is in an object store"):
         _ = config("s3://bucket/x").run.folder
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
+def test_elastic_worker_counts_process_equal_rows_per_step_or_are_refused(
+    low: int, high: int, accumulation: int
+) -> None:
+    sections: dict[str, dict[str, Any]] = {
+        "run": {"name": "r", "model_name": "m"},
+        "model": {"base": "b"},
+        "data": {"train": "t"},
+        "training": {"gradient_accumulation_steps": accumulation},
+        "workers": {"num_workers": high, "min_workers": low},
+    }
+    if low > high or any(accumulation * high % size for size in range(low, high + 1)):
+        with pytest.raises(ValidationError, match=r"is more than num_workers|to a multiple of (\d+)") as caught:
+            FinetuneConfig.model_validate(sections)
+        if match := re.search(r"to a multiple of (\d+)", str(caught.value)):
+            sections["training"] = {"gradient_accumulation_steps": int(match[1])}
+            FinetuneConfig.model_validate(sections)
+        return
+    config = FinetuneConfig.model_validate(sections)
+    assert {size * config.accumulation_at(size) for size in config.workers.worker_counts} == {accumulation * high}
+
+
+@pytest.mark.parametrize("path", sorted(Path("jobs/configs").glob("*.yaml")))
+def test_shipped_finetune_configs_load(path: Path) -> None:
+    load_config(FinetuneConfig, path)

@@ -1,14 +1,17 @@
-"""A model and its engine must agree on the engine and the number of GPUs."""
+"""Checks of a deployment's config between its sections; the shipped configs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tuneyard.configs.engine import EngineConfig
-from tuneyard.configs.serve import ModelAppConfig
+from tuneyard.configs.serve import ModelAppConfig, ServeConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.core.config_loading import load_config
+from tuneyard.core.errors import ConfigError
 
 
 def engine(**fields: Any) -> TensorRTLLMConfig:
@@ -39,3 +42,27 @@ def test_other_engines_keep_their_fields() -> None:
     assert EngineConfig(threads=2).gpus == 0
     model = ModelAppConfig(model_id="m", checkpoint="c")
     assert model.gpus_per_replica == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: []\n", "models: give at least one"),
+        ("http: {host: 0.0.0.0, require_keys: false}\nmodels: [{model_id: a, checkpoint: c}]\n", "loopback only"),
+        ("models: [{model_id: a, checkpoint: c}, {model_id: b, checkpoint: c}]\n", "route_prefix '/' is used more"),
+        (
+            "models: [{model_id: a, checkpoint: c, replicas: {autoscaling_config: {min_replicas: 0}}}]\n",
+            "either num_replicas",
+        ),
+    ],
+)
+def test_serve_config_mistakes_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(ServeConfig, path)
+
+
+@pytest.mark.parametrize("path", sorted(Path("serve_apps/configs").glob("*.yaml")))
+def test_shipped_serve_configs_load(path: Path) -> None:
+    load_config(ServeConfig, path)

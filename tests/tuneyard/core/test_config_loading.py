@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
 
@@ -45,28 +39,6 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
     assert config.run.folder == Path.cwd() / "here"
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
-def test_elastic_worker_counts_process_equal_rows_per_step_or_are_refused(
-    low: int, high: int, accumulation: int
-) -> None:
-    sections: dict[str, dict[str, Any]] = {
-        "run": {"name": "r", "model_name": "m"},
-        "model": {"base": "b"},
-        "data": {"train": "t"},
-        "training": {"gradient_accumulation_steps": accumulation},
-        "workers": {"num_workers": high, "min_workers": low},
-    }
-    if low > high or any(accumulation * high % size for size in range(low, high + 1)):
-        with pytest.raises(ValidationError, match=r"is more than num_workers|to a multiple of (\d+)") as caught:
-            FinetuneConfig.model_validate(sections)
-        if match := re.search(r"to a multiple of (\d+)", str(caught.value)):
-            sections["training"] = {"gradient_accumulation_steps": int(match[1])}
-            FinetuneConfig.model_validate(sections)
-        return
-    config = FinetuneConfig.model_validate(sections)
-    assert {size * config.accumulation_at(size) for size in config.workers.worker_counts} == {accumulation * high}
-
-
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
@@ -91,30 +63,3 @@ def test_mistakes_are_explained(tmp_path: Path, text: str, overrides: list[str],
 def test_a_missing_config_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such config file"):
         load_config(FinetuneConfig, tmp_path / "nowhere.yaml")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("models: []\n", "models: give at least one"),
-        ("http: {host: 0.0.0.0, require_keys: false}\nmodels: [{model_id: a, checkpoint: c}]\n", "loopback only"),
-        ("models: [{model_id: a, checkpoint: c}, {model_id: b, checkpoint: c}]\n", "route_prefix '/' is used more"),
-        (
-            "models: [{model_id: a, checkpoint: c, replicas: {autoscaling_config: {min_replicas: 0}}}]\n",
-            "either num_replicas",
-        ),
-    ],
-)
-def test_serve_config_mistakes_are_explained(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load_config(ServeConfig, write(tmp_path, text))
-
-
-@pytest.mark.parametrize("path", sorted(Path("jobs/configs").glob("*.yaml")))
-def test_shipped_finetune_configs_load(path: Path) -> None:
-    load_config(FinetuneConfig, path)
-
-
-@pytest.mark.parametrize("path", sorted(Path("serve_apps/configs").glob("*.yaml")))
-def test_shipped_serve_configs_load(path: Path) -> None:
-    load_config(ServeConfig, path)

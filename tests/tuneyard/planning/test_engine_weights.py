@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tuneyard.planning.engine_weights import PUBLISHED, loaded_expert_bytes, weight_bytes
+from tuneyard.planning.engine_weights import loaded_expert_bytes, weight_bytes
 from tuneyard.planning.gpus import GPUS
+from tuneyard.planning.published_models import PUBLISHED
 
 
 @pytest.mark.parametrize(

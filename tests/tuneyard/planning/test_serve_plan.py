@@ -14,7 +14,7 @@ from tuneyard.configs.serve import ServeConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
-from tuneyard.planning.engine_weights import PUBLISHED
+from tuneyard.planning.published_models import PUBLISHED
 from tuneyard.planning.serve_plan import plan_engine
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
 
