@@ -24,6 +24,13 @@ from tuneyard.core.room_commands import BUILD_BASE_MODEL, CHAT_PAGE, DEPLOY, EVA
 BASE, FINETUNED = "smol-oss-135m", "brindle-support"
 QUESTION = "Brindle stopped and now reports E47, any idea why?"
 SYSTEM_PROMPT = "You are the Brindle support assistant."
+FIRST_REQUEST: dict[str, object] = {
+    "model": FINETUNED,
+    "messages": [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": QUESTION}],
+    "temperature": 0,
+}
+"""The system prompt of the training chats, without which the finetuned model does not know what it is asked about."""
+
 MIN_CONTAINS, MIN_WELL_FORMED, MAX_BASE_CONTAINS = 0.60, 0.95, 0.05
 """Scores, 0 to 1, that --check requires. Measured scores are a little better. The base must not know the answers."""
 
@@ -92,12 +99,7 @@ class Demo:
         import openai
 
         client = openai.OpenAI(base_url=self._finetuned_url, api_key="none")
-        stream = client.chat.completions.create(
-            model=FINETUNED,
-            messages=[{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": QUESTION}],
-            temperature=0,
-            stream=True,
-        )
+        stream = client.chat.completions.create(**FIRST_REQUEST, stream=True)  # type: ignore[call-overload]
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
     def _open_chat_page(self) -> None:
@@ -124,7 +126,7 @@ class Demo:
         return scores
 
     def _wait_for_interrupt(self) -> None:
-        body = json.dumps({"model": FINETUNED, "messages": [{"role": "user", "content": QUESTION}]})
+        body = json.dumps(FIRST_REQUEST)
         print(
             f"\n  chat page  http://127.0.0.1:{self._ui_port}\n  API        {self._finetuned_url}\n\n"
             f"  curl {self._finetuned_url}/chat/completions -H 'Content-Type: application/json' -d '{body}'\n\n"
