@@ -1,103 +1,123 @@
-"""Dataset rows as validated ChatExamples, or as problems with their place and the fix, one at a time."""
+"""Dataset rows as validated ChatExamples and their problems, each with its place and the fix, one at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from tuneyard.chats.converters import FormatProblem
-from tuneyard.chats.formats import FORMATS, DatasetFormat, detect_format, to_openai_row
+from tuneyard.chats.column_mapping import map_columns
+from tuneyard.chats.example_problems import find_fatal_problem, find_tool_problems, with_paired_calls
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.raw_rows import read_raw_rows
 from tuneyard.chats.readers.raw_row import RawRow
-from tuneyard.chats.validation import (
-    find_call_problems,
-    find_declaration_problems,
-    find_field_problems,
-    find_order_problem,
-)
-from tuneyard.core.wording import short_repr
+from tuneyard.chats.row_formats.call_fields import identify_calls
+from tuneyard.chats.row_formats.chat_row import Finding, FormatProblem
+from tuneyard.chats.row_formats.names import FORMATS, DatasetFormat
+from tuneyard.chats.row_formats.registry import describe_format, detect_format, to_chat_row
+from tuneyard.chats.row_problems import RowProblem
+from tuneyard.chats.row_settings import RowSettings
+from tuneyard.chats.text_markup import handle_markup
+from tuneyard.core.wording import first_of, short_repr
+
+DEFAULT_SETTINGS = RowSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class RowProblem:
-    """A problem of one row: its place (`where`), its kind for statistics, and a sentence with the fix (`text`)."""
+class ReadRow(NamedTuple):
+    """A row of a dataset: its place, its chat, and its problems.
+
+    `example` is None if a problem leaves no chat to train on.
+    """
 
     where: str
-    kind: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.text}"
+    example: ChatExample | None
+    problems: tuple[RowProblem, ...] = ()
 
 
 class ChatRowReader:
-    """Iterates over a dataset and yields a ChatExample or a RowProblem for each row, in order.
+    """Iterates over a dataset and yields a ReadRow for each row, in order.
 
-    `location` is any that raw_rows reads. `format` is `dataset_format`; if that is None, the format of the first
-    readable row.
+    `location` is any that raw_rows reads. `format` is that of the settings; without one, the format of the first
+    readable row. `title` is its name in messages.
     """
 
-    def __init__(self, location: str, dataset_format: DatasetFormat | None = None) -> None:
+    def __init__(self, location: str, settings: RowSettings | None = None) -> None:
         self.location = location
-        self.format = dataset_format
+        self.settings = settings or DEFAULT_SETTINGS
+        self.format = self.settings.format
+        self.title = "" if self.format is None else FORMATS[self.format].title
 
-    def __iter__(self) -> Iterator[ChatExample | RowProblem]:
+    def __iter__(self) -> Iterator[ReadRow]:
         """Raises DatasetError if the location holds no dataset."""
         for raw in read_raw_rows(self.location):
             yield self._parse(raw)
 
-    def _parse(self, raw: RawRow) -> ChatExample | RowProblem:
+    def _parse(self, raw: RawRow) -> ReadRow:
         if raw.problem is not None:
-            return RowProblem(raw.where, "unreadable", raw.problem)
+            return _refused(RowProblem(raw.where, "unreadable", raw.problem))
         if self.format is None:
-            self.format = detect_format(raw.value)
+            self._detect(raw.value)
         if self.format is None:
-            known = "; ".join(f"{name}: {', '.join(keys)}" for name, (_, keys) in FORMATS.items())
-            text = f"expected an object with a list `messages`, or the keys of another format ({known}), found "
-            return RowProblem(raw.where, "unknown format", text + f"{short_repr(raw.value)}.")
-        return parse_chat_row(raw.value, raw.where, self.format)
+            formats = "; ".join(f"{name}: {', '.join(known.keys)}" for name, known in FORMATS.items())
+            text = (
+                f"expected an object with a list `messages`, or the keys of another format, found "
+                f"{short_repr(raw.value)}. Map the columns with data.columns. Known formats: {formats}."
+            )
+            return _refused(RowProblem(raw.where, "unknown_format", text))
+        row = parse_chat_row(raw.value, raw.where, self.format, self.settings)
+        if not raw.repeated_keys:
+            return row
+        names = first_of([f"`{key}`" for key in raw.repeated_keys])
+        text = f"the row has a key twice in one object: {names}. Only the last value would be used. Remove the other."
+        return ReadRow(row.where, row.example, (RowProblem(raw.where, "duplicate_key", text), *row.problems))
+
+    def _detect(self, value: Any) -> None:
+        try:
+            mapped = map_columns(value, self.settings.columns)
+        except FormatProblem:
+            mapped = dict.fromkeys(self.settings.columns, "")
+        self.format = detect_format(mapped)
+        if self.format is not None:
+            self.title = describe_format(self.format, mapped)
 
 
-def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat) -> ChatExample | RowProblem:
-    """One row as a ChatExample, or its first problem."""
+def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat, settings: RowSettings) -> ReadRow:
+    """One row as a chat with its problems; without a chat, the first problem that leaves none."""
     try:
-        converted = to_openai_row(row, dataset_format)
-        example = ChatExample.model_validate(converted | {"source": where})
+        chat = to_chat_row(map_columns(row, settings.columns), dataset_format, settings)
+        handle_markup(chat, converts=settings.text_markup == "convert")
+        identify_calls(chat.messages)
+        example = ChatExample.model_validate(
+            {"messages": chat.messages, "tools": chat.tools, "metadata": chat.metadata, "source": where}
+        )
+        return _checked(example, chat.findings)
     except FormatProblem as e:
-        return RowProblem(where, "not the format", f"{e}.")
+        return _refused(RowProblem(where, e.kind, f"{e}."))
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(key) for key in first["loc"])
-        return RowProblem(where, "wrong field", f"{field}: {first['msg']} (found {short_repr(first['input'])}).")
-    return _find_problem(example) or example
+        text = f"{field}: {first['msg']} (found {short_repr(first['input'])})."
+        return _refused(RowProblem(where, "wrong_field", text))
+    except RecursionError:
+        return _refused(RowProblem(where, "wrong_format", "the row is nested too deeply for a chat row."))
 
 
-def _find_problem(example: ChatExample) -> RowProblem | None:
-    """The first rule that the example breaks."""
-    where, messages = example.source, example.messages
-    roles = [message.role for message in messages]
-    if roles and "assistant" not in roles:
-        return RowProblem(
-            where,
-            "no assistant turn",
-            "the chat has no assistant message to train on: "
-            f"the last message has role {roles[-1]!r}, it must be 'assistant'.",
-        )
-    if order_problem := find_order_problem(roles):
-        expected = "Expected an optional system message, then user and assistant in turn, tool results after calls."
-        return RowProblem(where, "role order", f"{order_problem}. {expected}")
-    for number, message in enumerate(messages, start=1):
-        if not message.content.strip() and not message.tool_calls and message.role != "tool":
-            return RowProblem(where, "empty content", f"message {number} ({message.role}) has empty content.")
-    problems = (
-        *(("wrong field", problem) for problem in find_field_problems(messages)),
-        *(("tool calls", problem) for problem in find_call_problems(messages)),
-        *(("tool calls", problem) for problem in find_declaration_problems(messages, example.tools)),
-    )
-    for kind, problem in problems:
-        return RowProblem(where, kind, f"message {problem.position + 1} {problem.text}.")
-    return None
+def _checked(unpaired: ChatExample, findings: list[Finding]) -> ReadRow:
+    """The example with its problems, or without the example if one of them leaves no chat."""
+    example, problem = with_paired_calls(unpaired)
+    problem = problem or find_fatal_problem(example)
+    where = example.source
+    if findings:
+        named = dict.fromkeys(RowProblem(where, found.kind, f"{found.text}.", found.group) for found in findings)
+    else:
+        named = {}
+    if problem is not None:
+        return ReadRow(where, None, (*named, problem))
+    if not named and not example.tools and example.messages[-1].weight is None:
+        return ReadRow(where, example)
+    return ReadRow(where, example, (*named, *find_tool_problems(example)))
+
+
+def _refused(problem: RowProblem) -> ReadRow:
+    return ReadRow(problem.where, None, (problem,))

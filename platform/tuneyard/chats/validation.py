@@ -7,8 +7,10 @@ problem's place in its own way.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tuneyard.chats.messages import ChatMessage, ChatTool, ToolCall
 
@@ -56,15 +58,9 @@ def find_field_problems(messages: Sequence[ChatMessage]) -> Iterator[MessageProb
 
 
 def find_call_problems(messages: Sequence[ChatMessage]) -> Iterator[MessageProblem]:
-    """Calls without a result, results without a call, and several calls in one message.
-
-    Harmony calls one function at a time and continues after its result.
-    """
+    """Calls without a result, and results without a call, where each message has at most one call."""
     open_call: ToolCall | None = None
     for position, message in enumerate(messages):
-        if len(message.tool_calls) > 1:
-            text = f"calls {len(message.tool_calls)} tools at once, but harmony calls one tool at a time: "
-            yield MessageProblem(position, "tool_calls", text + "write call, result, call, result")
         if message.role == "tool":
             if open_call is None:
                 yield MessageProblem(position, "", "(tool) answers no call: a result must follow its call")
@@ -94,6 +90,29 @@ def find_declaration_problems(messages: Sequence[ChatMessage], tools: Sequence[C
 
 def _is_json_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(json.loads(text, parse_constant=_refuse_constant), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+MAX_SCHEMA_DEPTH = 64
+"""Deepest nesting of a tool's schema: what the served API accepts by default, and half of what harmony renders."""
+
+
+def find_schema_problem(tools: Sequence[ChatTool]) -> str | None:
+    """Why a schema of the tools cannot be rendered, as a sentence; None if all can."""
+    for tool in tools:
+        values: list[tuple[Any, int]] = [(tool.function.parameters, 0)]
+        while values:
+            value, depth = values.pop()
+            if depth > MAX_SCHEMA_DEPTH:
+                return f"the schema of {tool.function.name!r} is nested more than {MAX_SCHEMA_DEPTH} levels deep."
+            if isinstance(value, int) and abs(value) > sys.float_info.max:
+                return f"the schema of {tool.function.name!r} holds a number that is too large for JSON readers."
+            items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            values += [(item, depth + 1) for item in items]
+    return None

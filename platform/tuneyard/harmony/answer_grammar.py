@@ -7,6 +7,7 @@ terminals of their own that no text can match. A grammar begins behind the promp
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ from tuneyard.chats.messages import ChatTool
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 _WHITESPACE = {"x-guidance": {"whitespace_pattern": r"[ \n]{0,40}"}}
 """Enough for indentation. Without a limit, models can fall into writing whitespace without end."""
+
+TOOL_RULE = re.compile(r"args(\d+):")
+"""The beginning of the line with the schema of a tool; the number is the tool's, from 0."""
 
 _HEAD = r"""%llguidance {}
 start: (analysis | preamble)* ending

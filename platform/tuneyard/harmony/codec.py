@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +36,10 @@ class HarmonyCodec:
         self._bridge = VocabularyBridge(self._encoding, vocabulary)
         self.settings = settings
         self.stop_token_ids = (vocabulary.special_id("<|return|>"), vocabulary.special_id("<|call|>"))
+        # Looked up once: openai-harmony takes a millisecond for each.
+        self._o200k_opening = [self._bridge.o200k_id("<|start|>"), *self._encoding.encode("assistant")]
+        self._o200k_end, self._o200k_return = map(self._bridge.o200k_id, ("<|end|>", "<|return|>"))
+        self._opening = self._bridge.to_model_ids(self._o200k_opening)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Path, settings: CodecSettings) -> HarmonyCodec:
@@ -81,34 +85,69 @@ class HarmonyCodec:
         the effort of the settings. `today` is the date of `conversation_date: today`; None is the clock's.
         """
         last_user = max((i for i, m in enumerate(messages) if m.role == "user"), default=0)
-        harmony = [system_message(self.settings, reasoning_effort, today)]
-        if tools and not (messages and messages[0].role in ("system", "developer")):
-            harmony.append(developer_message("", tools))
+        ids, start = self._render_head(messages, tools, reasoning_effort, today)
         for index, (message, called) in enumerate(zip(messages, called_functions(messages), strict=True)):
-            harmony += to_harmony(message, tools if index == 0 else (), called, with_reasoning=index > last_user)
-        ids = self._encoding.render_conversation_for_completion(
-            oh.Conversation.from_messages(harmony),
-            oh.Role.ASSISTANT,
-            oh.RenderConversationConfig(auto_drop_analysis=False),
-        )
-        return self._bridge.to_model_ids(ids)
+            if index >= start:
+                ids += self._render_message(message, called, with_reasoning=index > last_user)
+        return ids + self._opening
 
-    def render_for_training(self, example: ChatExample, train_on_reasoning: bool = True) -> list[TrainingSample]:
+    def render_for_training(self, example: ChatExample, train_on_reasoning: bool = True) -> Iterator[TrainingSample]:
         """One sample per trained assistant turn: the ids of `render` for the messages before it, then the turn.
 
         Each turn is a sample of its own because harmony drops the reasoning of earlier turns from a prompt. In one
         long sample, earlier answers would be trained without the reasoning that must come before them. loss_mask
-        decides which turns and tokens are trained.
+        decides which turns and tokens are trained. Each message is rendered once, and samples are made when they are
+        asked for: all of a long chat together have many times its tokens.
         """
-        return [
-            build_training_sample(
-                self.render(example.messages[:index], example.tools),
-                self._render_answer(example.messages, index),
-                train_on_reasoning=train_on_reasoning,
-            )
-            for index, message in enumerate(example.messages)
-            if is_trained_turn(message)
-        ]
+        messages = example.messages
+        ids, start = self._render_head(messages, example.tools, None, None)
+        # Of the messages after the last user's, what they add to prompts of this turn, and to prompts of later ones.
+        this_turn: list[int] = []
+        later_turns: list[int] = []
+        last_trained = max((i for i, message in enumerate(messages) if is_trained_turn(message)), default=-1)
+        for index, (message, called) in enumerate(zip(messages, called_functions(messages), strict=True)):
+            if is_trained_turn(message):
+                answer = self._render_answer(messages, index)
+                prompt = [*ids, *this_turn, *self._opening]
+                yield build_training_sample(prompt, answer, train_on_reasoning=train_on_reasoning)
+            if index >= last_trained:
+                return
+            if index < start:
+                continue
+            plain = self._render_message(message, called, with_reasoning=False)
+            later_turns += plain
+            if message.role == "user" or index == 0:
+                ids += later_turns
+                this_turn, later_turns = [], []
+            elif message.reasoning_content:
+                this_turn += self._render_message(message, called, with_reasoning=True)
+            else:
+                this_turn += plain
+
+    def _render_head(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool],
+        reasoning_effort: ReasoningEffort | None,
+        today: datetime.date | None,
+    ) -> tuple[list[int], int]:
+        """The ids of harmony's system message and of the tools' declarations, and the number of `messages` in them.
+
+        They are rendered together, because the system message of openai-harmony depends on the tools. Every other
+        message is rendered for itself: it begins and ends with a special token.
+        """
+        harmony = [system_message(self.settings, reasoning_effort, today)]
+        has_instructions = bool(messages) and messages[0].role in ("system", "developer")
+        if has_instructions:
+            harmony += to_harmony(messages[0], tools, "", with_reasoning=False)
+        elif tools:
+            harmony.append(developer_message("", tools))
+        ids = self._encoding.render_conversation(oh.Conversation.from_messages(harmony))
+        return self._bridge.to_model_ids(ids), int(has_instructions)
+
+    def _render_message(self, message: ChatMessage, called_function: str, *, with_reasoning: bool) -> list[int]:
+        harmony = to_harmony(message, (), called_function, with_reasoning=with_reasoning)
+        return self._bridge.to_model_ids([token_id for each in harmony for token_id in self._encoding.render(each)])
 
     def token_ids(self, *texts: str) -> list[int]:
         """The ids of those texts that are a single token of the model, or the name of a special token, in order."""
@@ -149,7 +188,7 @@ class HarmonyCodec:
         message. The opening `<|start|>assistant` of the next message belongs to the segment before it, because the
         end of that message decides that another one follows.
         """
-        opening = [self._bridge.o200k_id("<|start|>"), *self._encoding.encode("assistant")]
+        opening = self._o200k_opening
         rendered = []
         for harmony in to_harmony(messages[index], (), "", with_reasoning=True):
             ids = list(self._encoding.render(harmony))
@@ -159,8 +198,8 @@ class HarmonyCodec:
             AnswerSegment(self._bridge.to_model_ids(ids + opening), is_reasoning) for ids, is_reasoning in rendered[:-1]
         ]
         last_ids, is_reasoning = rendered[-1]
-        if last_ids[-1] == self._bridge.o200k_id("<|end|>"):
-            last_ids[-1] = self._bridge.o200k_id("<|return|>")
+        if last_ids[-1] == self._o200k_end:
+            last_ids[-1] = self._o200k_return
         return [*segments, AnswerSegment(self._bridge.to_model_ids(last_ids), is_reasoning)]
 
 

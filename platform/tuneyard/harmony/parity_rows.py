@@ -1,20 +1,37 @@
-"""Parity rows: prompts and their token ids, stored in the manifest of a trained checkpoint for the parity check."""
+"""Parity rows: prompts and their token ids, stored in the manifest of a trained checkpoint for the parity check.
+
+The prompts are those of rows that were trained on, with every word replaced, so that no chat travels with a checkpoint.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from tuneyard.chats.example_problems import MAX_TOOLS
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool, request_fields
 from tuneyard.core.errors import CheckpointError
 from tuneyard.core.strict_model import FrozenModel
+from tuneyard.harmony.anonymous_prompts import anonymise_prompt
 from tuneyard.harmony.codec import HarmonyCodec
 
 PARITY_ROWS = 16
+
+MAX_MESSAGES = 512
+MAX_CHARACTERS = 262_144
+MAX_RUN_CHARACTERS = 4096
+"""Largest prompt that becomes a parity row: well below what a server accepts by default (configs.http_limits)."""
+
+_LONG_RUN = re.compile(
+    "|".join(rf"{kind}{{{MAX_RUN_CHARACTERS}}}" for kind in (r"[^\s.,;:!?。、，！？]", r"[^\w\s]", r"\s"))
+)
+"""A run of letters, punctuation or spaces that a tokenizer does not split, or nearly such a run."""
 
 
 class ParityRow(FrozenModel):
@@ -34,7 +51,7 @@ class ParitySample:
     """Chooses up to `count` examples from a stream, the same ones for the same stream.
 
     Half of them are those with the most tools and turns, which exercise most of the codec; the other half is a random
-    sample of the rest.
+    sample of the rest. Examples whose prompt no server would accept are not chosen.
     """
 
     def __init__(self, count: int = PARITY_ROWS) -> None:
@@ -46,26 +63,53 @@ class ParitySample:
 
     def add(self, example: ChatExample) -> None:
         """Considers the next example of the stream."""
-        self._richest = sorted([*self._richest, example], key=lambda e: (-len(e.tools), -len(e.messages)))
-        if len(self._richest) <= self._half:
-            return
-        rest = self._richest.pop()
+        if len(self._richest) < self._half or _richness(example) > _richness(self._richest[-1]):
+            if not _is_servable(example):
+                return
+            self._richest = sorted([*self._richest, example], key=_richness, reverse=True)
+            if len(self._richest) <= self._half:
+                return
+            rest = self._richest.pop()
+        else:
+            rest = example
         # Reservoir sampling (Vitter 1985, algorithm R): every example of the rest is kept with the same probability.
         self._rest_seen += 1
-        if len(self._random_rest) < self._half:
-            self._random_rest.append(rest)
-        elif (index := self._random.randrange(self._rest_seen)) < self._half:
-            self._random_rest[index] = rest
+        index = len(self._random_rest)
+        if index == self._half:
+            index = self._random.randrange(self._rest_seen)
+        if index < self._half and _is_servable(rest):
+            self._random_rest[index : index + 1] = [rest]
 
-    def freeze(self, codec: HarmonyCodec) -> tuple[ParityRow, ...]:
-        """The prompts of the last assistant messages of the chosen examples, rendered with today's date."""
+    def freeze(self, codec: HarmonyCodec, *, keeps_words: bool = False) -> tuple[ParityRow, ...]:
+        """The prompts of the last assistant messages of the chosen examples, rendered with today's date.
+
+        `keeps_words`: the prompts are those of the examples; otherwise every word in them is replaced.
+        """
         today = datetime.date.today()
         rows = []
         for example in [*self._richest, *self._random_rest]:
-            prompt = example.last_prompt
-            ids = codec.render(prompt, example.tools, today=today)
-            rows.append(ParityRow(messages=prompt, tools=example.tools, today=today.isoformat(), token_ids=tuple(ids)))
+            prompt, tools = example.last_prompt, example.tools
+            if not keeps_words:
+                prompt, tools = anonymise_prompt(prompt, tools)
+            ids = codec.render(prompt, tools, today=today)
+            rows.append(ParityRow(messages=prompt, tools=tools, today=today.isoformat(), token_ids=tuple(ids)))
         return tuple(rows)
+
+
+def _richness(example: ChatExample) -> tuple[int, int]:
+    return len(example.tools), len(example.messages)
+
+
+def _is_servable(example: ChatExample) -> bool:
+    """Whether a server with its default limits accepts the example's prompt."""
+    names = [tool.function.name for tool in example.tools]
+    if len(names) > MAX_TOOLS or len(set(names)) < len(names) or len(example.messages) > MAX_MESSAGES:
+        return False
+    # Texts alone first: most are short, and a long one need not be written as JSON.
+    if sum(len(message.content) for message in example.messages) > MAX_CHARACTERS:
+        return False
+    text = json.dumps(request_fields(example.last_prompt, example.tools), ensure_ascii=False)
+    return len(text) <= MAX_CHARACTERS and _LONG_RUN.search(text) is None
 
 
 def parse_parity_rows(rows: Sequence[dict[str, Any]]) -> tuple[ParityRow, ...]:

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
+from array import array
+from functools import lru_cache
+from typing import Any
 
 from tuneyard.chats.dataset import content_bytes
 from tuneyard.chats.messages import ChatExample
-from tuneyard.chats.row_reader import RowProblem
+from tuneyard.chats.row_problems import RowProblem
+from tuneyard.training_data.earlier_rows import HashTable, row_number, table_key
+from tuneyard.training_data.visible_text import visible_form
 
-_EXACT_BITS = 24
+_HASH_BITS = 31
+_HASH_MASK = (1 << _HASH_BITS) - 1
 
 
 class DuplicateFinder:
-    """Compares each row with all rows before it. Memory: about 100 bytes per row, for hashes and the row's number."""
+    """Compares each row with all rows before it. Memory: at most 70 bytes per row, for hashes and the row's number."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
-        """Hash of the normalized row -> line number, held-out flag and hash of the exact row, packed into one int."""
+        self._seen = HashTable()
+        """Hash of the visible chat -> index in the arrays below."""
+        self._numbers = array("Q")
+        self._details = array("Q")
+        """Held-out flag, hash of how the row is trained, and hash of the exact row, packed into one int."""
 
-    def find_problem(self, example: ChatExample, *, is_heldout: bool) -> RowProblem | None:
+    def find_problem(
+        self, example: ChatExample, *, is_heldout: bool, content: bytes | None = None
+    ) -> RowProblem | None:
         """The problem of a row that repeats an earlier one; None for the first of its kind.
 
-        A held-out row that repeats a training row is leakage, so all training rows must come first.
+        `content` is the example's content_bytes, if the caller has them. A held-out row that repeats a training row is
+        leakage, so all training rows must come first. Rows whose weights or tools differ are no duplicates: they teach
+        different turns.
         """
-        exact, normalized = _hashes(example)
-        seen = self._seen.get(normalized)
-        if seen is None:
-            line = int(match.group()) if (match := re.search(r"\d+(?=\D*$)", example.source)) else 0
-            self._seen[normalized] = (line << 1 | is_heldout) << _EXACT_BITS | exact
+        content = content_bytes(example) if content is None else content
+        exact, taught = hash(content) & _HASH_MASK, hash(_taught(example)) & _HASH_MASK
+        index = self._seen.get_or_add(table_key(_visible_chat(example)), len(self._numbers))
+        if index is None:
+            self._numbers.append(row_number(example.source))
+            self._details.append((is_heldout << _HASH_BITS | taught) << _HASH_BITS | exact)
             return None
-        line, was_heldout = seen >> _EXACT_BITS + 1, bool(seen >> _EXACT_BITS & 1)
-        is_exact = seen & (1 << _EXACT_BITS) - 1 == exact
-        earlier = f"row or line {line}"
+        seen = self._details[index]
+        was_heldout = bool(seen >> 2 * _HASH_BITS)
+        is_exact = seen & _HASH_MASK == exact
+        earlier = f"row or line {self._numbers[index]}"
         if is_heldout and not was_heldout:
             exception = "" if is_exact else " except for case, spaces and punctuation"
             text = (
@@ -41,16 +53,31 @@ class DuplicateFinder:
                 "Remove one of them."
             )
             return RowProblem(example.source, "leakage", text)
+        if seen >> _HASH_BITS & _HASH_MASK != taught:
+            return None
         if is_exact:
             return RowProblem(example.source, "duplicate", f"the row is the same as {earlier}. Remove it.")
         text = f"the row is the same as {earlier} except for case, spaces and punctuation. Remove one of them."
-        return RowProblem(example.source, "near duplicate", text)
+        return RowProblem(example.source, "near_duplicate", text)
 
 
-def _hashes(example: ChatExample) -> tuple[int, int]:
-    """24 bits of the exact content, and 63 bits of the content without case, spaces and punctuation."""
-    exact = hashlib.blake2b(content_bytes(example), digest_size=_EXACT_BITS // 8).digest()
-    messages = [f"{m.role}\x00{m.content}\x00{m.reasoning_content}\x00{m.tool_calls}" for m in example.messages]
-    words = " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", "\x01".join(messages)).casefold()))
-    normalized = hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(exact), int.from_bytes(normalized) >> 1
+def _visible_chat(example: ChatExample) -> tuple[Any, ...]:
+    """The chat as people see it: roles, texts and calls."""
+    parts: list[Any] = []
+    for message in example.messages:
+        form = visible_form if message.role != "system" else _visible_system
+        parts += (message.role, form(message.content))
+        if message.reasoning_content or message.tool_calls:
+            calls = str([call.function for call in message.tool_calls]) if message.tool_calls else ""
+            parts.append((visible_form(message.reasoning_content or ""), calls))
+    return tuple(parts)
+
+
+_visible_system = lru_cache(maxsize=64)(visible_form)
+"""Most rows of a dataset have the same few system messages."""
+
+
+def _taught(example: ChatExample) -> tuple[Any, ...]:
+    """Which turns are trained, and with which tools."""
+    weights = tuple([message.weight != 0 for message in example.messages])
+    return (*weights, str([tool.function for tool in example.tools])) if example.tools else weights

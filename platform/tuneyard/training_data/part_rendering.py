@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,18 @@ from tuneyard.chats.dataset import content_bytes
 from tuneyard.chats.messages import ChatExample
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
-from tuneyard.training_data.token_part import part_path, read_part_summary, write_part
-from tuneyard.training_data.token_table import TokenTable, build_token_table, pack_rows
+from tuneyard.training_data.token_part import read_part, write_part
+from tuneyard.training_data.token_table import TokenTable, build_token_tables, pack_rows
 
 PART_CHATS = 1024
-"""Chats per part. An interruption loses at most one part's work per process; rows are packed within their part."""
+"""Chats per part, at most. An interruption loses at most one part's work per process; rows are packed within their
+file."""
+
+PART_BYTES = 4 << 20
+"""Bytes of the chats of a part, as JSON, unless it is one chat. It bounds what this process holds for the others."""
+
+FILE_TOKENS = 2 << 20
+"""Tokens in a file of a part, unless it is one row. A process takes about 50 bytes per token to write a file."""
 
 MAX_PROCESSES = 16
 
@@ -53,6 +60,7 @@ class TokenSettings:
     train_on_reasoning: bool = True
     packed: bool = False
     part_chats: int = PART_CHATS
+    file_tokens: int = FILE_TOKENS
 
 
 def render_parts(
@@ -66,10 +74,11 @@ def render_parts(
 
     processes = processes or min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
     inline = _InlineExecutor()
-    parts = -(-source.rows // settings.part_chats)
+    parts = _cut_into_parts(source.read(), settings.part_chats)
+    first_two = list(islice(parts, 2))
     pending: deque[tuple[Future[dict[str, Any]], int]] = deque()
     bar = tqdm(total=source.rows, desc=f"tokens of {source.name}", unit=" chats", disable=not sys.stderr.isatty())
-    with bar, inline if processes == 1 or parts == 1 else _process_pool(min(processes, parts)) as pool:
+    with bar, inline if processes == 1 or len(first_two) < 2 else _process_pool(processes) as pool:
 
         def next_summary() -> dict[str, Any]:
             future, chats = pending.popleft()
@@ -77,16 +86,14 @@ def render_parts(
             bar.update(chats)
             return summary
 
-        for number, chats in enumerate(_batched(source.read(), settings.part_chats)):
-            path = part_path(folder, number)
-            digest = _digest(chats)
+        for number, part in enumerate(chain(first_two, parts)):
             # An interrupted run may have left a part of other chats, if the dataset changed while it was read.
-            is_rendered = path.is_file() and read_part_summary(path)["chats"] == digest
-            if is_rendered:
-                future = inline.submit(read_part_summary, path)
+            summary = read_part(folder, number, part.digest)
+            if summary is None:
+                future = pool.submit(_render_part, part, settings, folder, number)
             else:
-                future = pool.submit(_render_part, chats, digest, settings, path)
-            pending.append((future, len(chats)))
+                future = inline.submit(lambda found: found, summary)
+            pending.append((future, len(part.chats)))
             if len(pending) > 2 * processes:
                 yield next_summary()
         while pending:
@@ -103,12 +110,38 @@ def _load_codec(checkpoint: Path, codec_settings: str) -> HarmonyCodec:
     return HarmonyCodec.from_checkpoint(checkpoint, CodecSettings.model_validate_json(codec_settings))
 
 
-def _render_part(chats: list[ChatExample], digest: str, settings: TokenSettings, path: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Chats of a part, and the SHA-256 of them and of their sources, because rows name their source."""
+
+    chats: list[ChatExample]
+    digest: str
+
+
+def _cut_into_parts(chats: Iterable[ChatExample], max_chats: int) -> Iterator[_Part]:
+    """The chats in their order, in parts of at most `max_chats` chats and PART_BYTES bytes."""
+    part: list[ChatExample] = []
+    size, digest = 0, hashlib.sha256()
+    for chat in chats:
+        content = chat.source.encode(errors="surrogatepass") + content_bytes(chat) + b"\n"
+        if part and (len(part) == max_chats or size + len(content) > PART_BYTES):
+            yield _Part(part, digest.hexdigest())
+            part, size, digest = [], 0, hashlib.sha256()
+        part.append(chat)
+        size += len(content)
+        digest.update(content)
+    if part:
+        yield _Part(part, digest.hexdigest())
+
+
+def _render_part(part: _Part, settings: TokenSettings, folder: Path, number: int) -> dict[str, Any]:
     """Renders, packs and writes one part, in any process. Returns its summary."""
-    table = build_token_table(chats, load_codec(settings), settings.max_length, settings.train_on_reasoning)
+    tables = build_token_tables(
+        part.chats, load_codec(settings), settings.max_length, settings.train_on_reasoning, settings.file_tokens
+    )
     if settings.packed:
-        table = TokenTable(pack_rows(table.rows, settings.max_length), table.too_long)
-    return write_part(table, path, digest)
+        tables = (TokenTable(pack_rows(table.rows, settings.max_length), table.too_long) for table in tables)
+    return write_part(tables, folder, number, part.digest)
 
 
 class _InlineExecutor(Executor):
@@ -135,17 +168,3 @@ def _process_pool(processes: int) -> Iterator[Executor]:
     finally:
         # After an error, parts that no process has begun are not rendered.
         pool.shutdown(cancel_futures=True)
-
-
-def _digest(chats: list[ChatExample]) -> str:
-    """SHA-256 of the chats and their sources, because rows name their source."""
-    digest = hashlib.sha256()
-    for chat in chats:
-        digest.update(chat.source.encode() + content_bytes(chat) + b"\n")
-    return digest.hexdigest()
-
-
-def _batched(items: Iterable[ChatExample], size: int) -> Iterator[list[ChatExample]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -1,38 +1,24 @@
-"""Checks of a whole dataset: every problem of every row, in one pass and in bounded memory."""
+"""Checks of valid rows, one after another: their text, their length, their repetitions and contradictions."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
-from tuneyard.chats.dataset import no_rows_error
+from tuneyard.chats.dataset import content_bytes
 from tuneyard.chats.messages import ChatExample
-from tuneyard.chats.row_reader import RowProblem
+from tuneyard.chats.row_problems import RowProblem
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.training_data.answer_conflicts import ConflictFinder
 from tuneyard.training_data.duplicates import DuplicateFinder
 
-NOTE_KINDS = frozenset({"special-token text"})
-"""Kinds of RowProblem that are reported but are right to train on."""
+MAX_CHARACTERS = 500_000
+"""Characters of a row beyond which the context of GPT-OSS (131,072 tokens) usually does not hold it."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffd\ud800-\udfff]")
 _SPECIAL = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, "<|endoftext|>", "<|startoftext|>"))))
-
-
-@dataclass(slots=True)
-class ValidationCounts:
-    """The rows and the problems by kind that a validation has counted so far."""
-
-    rows: int = 0
-    by_kind: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def problems(self) -> int:
-        """The number of problems; notes (NOTE_KINDS) do not count."""
-        return sum(count for kind, count in self.by_kind.items() if kind not in NOTE_KINDS)
 
 
 class RowChecker:
@@ -43,15 +29,33 @@ class RowChecker:
         self._codec = codec
         self._max_length = max_length
         self._duplicates = DuplicateFinder()
+        self._conflicts = ConflictFinder()
 
-    def find_problems(self, example: ChatExample, *, is_heldout: bool = False) -> Iterator[RowProblem]:
-        """The problems of the next row. Pass all training rows before the held-out rows."""
-        yield from _text_problems(example)
-        if duplicate := self._duplicates.find_problem(example, is_heldout=is_heldout):
-            yield duplicate
-        yield from self._length_problems(example)
+    def find_problems(
+        self, example: ChatExample, *, is_heldout: bool = False, content: bytes | None = None
+    ) -> list[RowProblem]:
+        """The problems of the next row. Pass all training rows before the held-out rows.
+
+        `content` is the example's content_bytes, if the caller has them.
+        """
+        content = content_bytes(example) if content is None else content
+        problems = list(_text_problems(example)) if _is_suspicious(content) else []
+        if duplicate := self._duplicates.find_problem(example, is_heldout=is_heldout, content=content):
+            problems.append(duplicate)
+        if conflict := self._conflicts.find_problem(example):
+            problems.append(conflict)
+        if self._codec is not None or len(content) > MAX_CHARACTERS:
+            problems += self._length_problems(example)
+        return problems
 
     def _length_problems(self, example: ChatExample) -> Iterator[RowProblem]:
+        characters = sum(len(message.content) + len(message.reasoning_content or "") for message in example.messages)
+        if characters > MAX_CHARACTERS:
+            text = (
+                f"the row has {characters:,} characters, more than the context of GPT-OSS usually holds "
+                f"({MAX_CHARACTERS:,}). Shorten or split it."
+            )
+            yield RowProblem(example.source, "very_long", text)
         if self._codec is None or self._max_length is None:
             return
         for turn, sample in enumerate(self._codec.render_for_training(example), start=1):
@@ -60,43 +64,30 @@ class RowChecker:
                     f"turn {turn} has {len(sample.token_ids)} tokens with its prompt, the limit (--max-length) is "
                     f"{self._max_length}. Shorten it, raise data.max_length, or train with data.too_long=drop."
                 )
-                yield RowProblem(example.source, "too long", text)
+                yield RowProblem(example.source, "too_long", text)
 
 
-def validate_dataset(
-    rows: Iterable[ChatExample | RowProblem],
-    checker: RowChecker,
-    counts: ValidationCounts,
-    location: str,
-    *,
-    is_heldout: bool = False,
-) -> Iterator[RowProblem]:
-    """Every problem in the order of the rows; adds the rows and problems to `counts`.
-
-    Raises DatasetError if `rows` is empty; `location` names the dataset in the message.
-    """
-    rows_before = counts.rows
-    for row in rows:
-        counts.rows += 1
-        problems = [row] if isinstance(row, RowProblem) else checker.find_problems(row, is_heldout=is_heldout)
-        for problem in problems:
-            counts.by_kind[problem.kind] += 1
-            yield problem
-    if counts.rows == rows_before:
-        raise no_rows_error(location)
+def _is_suspicious(content: bytes) -> bool:
+    """Whether _CONTROL or _SPECIAL may match in a text of the row with this canonical JSON. Much faster than both."""
+    has_escape = b"\\" in content and (b"\\u" in content or b"\\b" in content or b"\\f" in content)
+    if has_escape or b"<|" in content or b"\x7f" in content:
+        return True
+    return not content.isascii() and (b"\xc2" in content or b"\xef\xbf\xbd" in content or b"\xed" in content)
 
 
 def _text_problems(example: ChatExample) -> Iterator[RowProblem]:
     for number, message in enumerate(example.messages, start=1):
-        subject = f"message {number} ({message.role})"
-        for text in (message.content, message.reasoning_content or ""):
+        for text in filter(None, (message.content, message.reasoning_content)):
             if match := _CONTROL.search(text):
                 name = unicodedata.name(match.group(), f"U+{ord(match.group()):04X}")
-                sentence = f"{subject} contains the control character {name} at character {match.start() + 1}."
-                yield RowProblem(example.source, "control character", f"{sentence} Remove it.")
+                sentence = (
+                    f"message {number} ({message.role}) contains the control character {name} at character "
+                    f"{match.start() + 1}. Remove it."
+                )
+                yield RowProblem(example.source, "control_character", sentence)
             if match := _SPECIAL.search(text):
                 sentence = (
-                    f"{subject} spells {match.group()!r}. It is trained as plain text, not as the special token. "
-                    "Remove it if it comes from another tool's template."
+                    f"message {number} ({message.role}) spells {match.group()!r}. It is trained as plain text, not as "
+                    "the special token. Remove it if it comes from another tool's template."
                 )
-                yield RowProblem(example.source, "special-token text", sentence)
+                yield RowProblem(example.source, "special_token_text", sentence)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tuneyard.chats.messages import ChatExample
 from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.loss_mask import TrainingSample
 from tuneyard.training_data.packing import pack_best_fit
 
 IGNORED_LABEL = -100
@@ -25,6 +27,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
+_NO_TOKENS = np.zeros(0, np.int32)
 TOKEN_COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids")
 
 
@@ -46,29 +49,73 @@ class TokenTable:
         return int(pc.sum(pc.list_value_length(self.rows["input_ids"])).as_py() or 0)
 
 
-def build_token_table(
-    examples: Iterable[ChatExample], codec: HarmonyCodec, max_length: int, train_on_reasoning: bool = True
-) -> TokenTable:
-    """The token table of the examples, in their order, one turn per row. `max_length` is in tokens."""
-    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
-    too_long: list[str] = []
+class TokenTableBuilder:
+    """Collects training samples as a token table, with 8 bytes per token until `build`."""
+
+    def __init__(self) -> None:
+        self._token_ids: list[NDArray[np.int32]] = []
+        self._labels: list[NDArray[np.int32]] = []
+        self._sources: list[str] = []
+        self._too_long: list[str] = []
+        self.num_tokens = 0
+
+    def add(self, sample: TrainingSample, source: str) -> None:
+        """Adds a row for the sample, which comes from the chat `source`."""
+        token_ids = np.array(sample.token_ids, np.int32)
+        self._token_ids.append(token_ids)
+        self._labels.append(np.where(np.array(sample.loss_mask, bool), token_ids, np.int32(IGNORED_LABEL)))
+        self._sources.append(source)
+        self.num_tokens += len(token_ids)
+
+    def leave_out(self, description: str) -> None:
+        """Notes a turn that is over the maximum length."""
+        self._too_long.append(description)
+
+    def build(self) -> TokenTable:
+        """The table of all rows that were added."""
+        lengths = [len(row) for row in self._token_ids]
+        offsets = pa.array(np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))), pa.int32())
+        positions = [np.arange(length, dtype=np.int32) for length in lengths]
+        columns = {
+            name: pa.ListArray.from_arrays(offsets, pa.array(np.concatenate([_NO_TOKENS, *rows])))
+            for name, rows in (("input_ids", self._token_ids), ("labels", self._labels), ("position_ids", positions))
+        }
+        columns["segment_ids"] = pa.ListArray.from_arrays(offsets, pa.array(np.zeros(self.num_tokens, np.int32)))
+        columns["source"] = pa.array(self._sources, pa.string())
+        return TokenTable(pa.table(columns, schema=SCHEMA), self._too_long)
+
+
+def build_token_tables(
+    examples: Iterable[ChatExample],
+    codec: HarmonyCodec,
+    max_length: int,
+    train_on_reasoning: bool = True,
+    max_tokens: int | None = None,
+) -> Iterator[TokenTable]:
+    """The token tables of the examples, in their order, one turn per row; at least one.
+
+    `max_length` is in tokens. Each table holds at most `max_tokens` tokens, or one row; None: all are in one table.
+    """
+    builder = TokenTableBuilder()
     for example in examples:
         for turn, sample in enumerate(codec.render_for_training(example, train_on_reasoning), start=1):
             length = len(sample.token_ids)
             if length > max_length:
-                too_long.append(f"{example.source} turn {turn}: {length} tokens")
+                builder.leave_out(f"{example.source} turn {turn}: {length} tokens")
                 continue
-            columns["input_ids"].append(sample.token_ids)
-            columns["labels"].append(
-                [
-                    token if has_loss else IGNORED_LABEL
-                    for token, has_loss in zip(sample.token_ids, sample.loss_mask, strict=True)
-                ]
-            )
-            columns["position_ids"].append(range(length))
-            columns["segment_ids"].append([0] * length)
-            columns["source"].append(example.source)
-    return TokenTable(pa.table(columns, schema=SCHEMA), too_long)
+            if max_tokens is not None and builder.num_tokens and builder.num_tokens + length > max_tokens:
+                yield builder.build()
+                builder = TokenTableBuilder()
+            builder.add(sample, example.source)
+    yield builder.build()
+
+
+def build_token_table(
+    examples: Iterable[ChatExample], codec: HarmonyCodec, max_length: int, train_on_reasoning: bool = True
+) -> TokenTable:
+    """All examples in one token table; see build_token_tables."""
+    (table,) = build_token_tables(examples, codec, max_length, train_on_reasoning)
+    return table
 
 
 def pack_rows(rows: pa.Table, capacity: int) -> pa.Table:

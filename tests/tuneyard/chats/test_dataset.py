@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuneyard.chats.dataset import load_chat_dataset
-from tuneyard.chats.formats import FORMATS
-from tuneyard.chats.messages import ChatExample
-from tuneyard.chats.row_reader import parse_chat_row
+from tuneyard.chats.dataset import content_bytes, load_chat_dataset
+from tuneyard.chats.messages import ChatExample, ChatMessage
+from tuneyard.chats.row_formats.names import FORMATS
+from tuneyard.chats.row_reader import DEFAULT_SETTINGS, parse_chat_row
 from tuneyard.core.errors import DatasetError
 
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
@@ -44,6 +44,30 @@ def test_fingerprint_depends_on_the_content_only(tmp_path: Path) -> None:
     assert spaced.fingerprint == plain.fingerprint != other.fingerprint
 
 
+ANY_TEXT = st.text(st.characters(), max_size=12) | st.text('"\\\\\n\x7f\u2028é', max_size=6)
+
+
+@given(
+    st.lists(
+        st.builds(
+            ChatMessage,
+            role=st.sampled_from(["system", "user", "assistant", "tool"]),
+            content=ANY_TEXT,
+            reasoning_content=st.none() | ANY_TEXT,
+            tool_call_id=st.none() | ANY_TEXT,
+            weight=st.sampled_from([None, None, 0, 1]),
+        )
+        | st.builds(ChatMessage, role=st.sampled_from(["user", "assistant"]), content=ANY_TEXT),
+        max_size=4,
+    )
+)
+def test_content_is_canonical_json_of_all_that_is_not_a_default(messages: list[ChatMessage]) -> None:
+    example = ChatExample(messages=tuple(messages), metadata={"k": 1}, source="f:1")
+    row = example.model_dump(mode="json", exclude={"source", "metadata"}, exclude_defaults=True)
+    expected = json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
+    assert content_bytes(example) == expected
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -51,7 +75,7 @@ def test_fingerprint_depends_on_the_content_only(tmp_path: Path) -> None:
         ("\n\n", "the dataset has no rows"),
         (json.dumps(GOOD) + "\n" + '{"messages": [', r"chats.jsonl:2: not valid JSON at column"),
         (b'{"messages": []}\n\xff\xfe\n', r"chats.jsonl:2: not UTF-8: byte 0xff. Convert it: iconv"),
-        ("[1, 2]", r"chats.jsonl:1: expected an object with a list `messages`"),
+        ("[1, 2]", r"chats.jsonl\[1\]: expected an object with a list `messages`"),
         ('{"messages": []}', r"chats.jsonl:1: there is no user message"),
         (
             row(("user", "q")),
@@ -97,8 +121,8 @@ def test_any_line_is_an_example_or_a_problem(line: str) -> None:
     except ValueError:
         value = line
     for name in FORMATS:
-        result = parse_chat_row(value, "f:1", name)
-        assert isinstance(result, ChatExample) or str(result).startswith("f:1: ")
+        row = parse_chat_row(value, "f:1", name, DEFAULT_SETTINGS)
+        assert row.example is not None or str(row.problems[0]).startswith("f:1: ")
 
 
 def test_the_demo_dataset_has_the_documented_content() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.core.errors import DatasetError
 
 TOOL = {"type": "function", "function": {"name": "now", "description": "Time", "parameters": {"type": "object"}}}
@@ -158,4 +159,4 @@ def test_a_row_of_another_format_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"mixed.jsonl:2: expected an object with `instruction` and `output`"):
         load_chat_dataset(str(path))
     with pytest.raises(DatasetError, match=r"mixed.jsonl:1: expected an object with `prompt` and `completion`"):
-        load_chat_dataset(str(path), "prompt_completion")
+        load_chat_dataset(str(path), RowSettings(format="prompt_completion"))

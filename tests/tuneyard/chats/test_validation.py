@@ -22,7 +22,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "now", "arguments":
         ({"tools": []}, r"message 2 calls 'now', which `tools` does not declare \(declared: none\)"),
         ({"arguments": "{zone: UTC}"}, r"message 2 calls 'now' with arguments that are not a JSON object"),
         ({"result_id": "other"}, r"message 3 \(tool\) answers 'other', but the open call is 'c1'"),
-        ({"calls": 2}, r"message 2 calls 2 tools at once"),
+        ({"calls": 2}, r"message 2 has two calls with the id 'c1'"),
         ({"result": False}, r"message 3 has role 'assistant' where 'user' or 'tool' belongs"),
     ],
 )

@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool, FunctionCall, ToolCall
+from tuneyard.harmony.bridge import VocabularyBridge
 from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.conversation import called_functions, developer_message, system_message, to_harmony
 from tuneyard.harmony.encoding import load_harmony_encoding
 from tuneyard.harmony.settings import CodecSettings
+from tuneyard.harmony.vocabulary import ModelVocabulary
 
 TOOL = ChatTool.model_validate(
     {
@@ -168,6 +171,26 @@ def test_the_loss_mask_covers_every_turn_exactly_and_turns_parse_back(
         assert texts_by_channel == {key: text for key, text in expected.items() if text}
         assert parser.complete
         assert not parser.malformed
+
+
+@given(messages=conversations(), with_tools=st.booleans(), cut=st.integers(1, 9))
+@settings(max_examples=60)
+def test_a_prompt_equals_openai_harmonys_rendering_of_the_whole_conversation(
+    codec: HarmonyCodec, messages: tuple[ChatMessage, ...], with_tools: bool, cut: int
+) -> None:
+    messages, tools = messages[:cut], (TOOL,) if with_tools else ()
+    last_user = max((i for i, m in enumerate(messages) if m.role == "user"), default=0)
+    harmony = [system_message(codec.settings, None, None)]
+    if tools and messages[0].role != "system":
+        harmony.append(developer_message("", tools))
+    for index, (message, called) in enumerate(zip(messages, called_functions(messages), strict=True)):
+        harmony += to_harmony(message, tools if index == 0 else (), called, with_reasoning=index > last_user)
+    encoding = load_harmony_encoding()
+    whole = encoding.render_conversation_for_completion(
+        oh.Conversation.from_messages(harmony), oh.Role.ASSISTANT, oh.RenderConversationConfig(auto_drop_analysis=False)
+    )
+    vocabulary = ModelVocabulary(codec.checkpoint)
+    assert codec.render(messages, tools) == VocabularyBridge(encoding, vocabulary).to_model_ids(whole)
 
 
 def test_ids_with_a_real_o200k_tokenizer_equal_those_of_openai_harmony(tmp_path: Path) -> None:

@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 
 from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.chats.dataset import load_chat_dataset
-from tuneyard.chats.messages import ChatExample, ChatMessage
+from tuneyard.chats.example_problems import MAX_TOOLS
+from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool
+from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import CheckpointError, ParityError
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.parity import check_parity, first_difference, render_with
-from tuneyard.harmony.parity_rows import PARITY_ROWS, ParityRow, ParitySample, parse_parity_rows
+from tuneyard.harmony.parity_rows import (
+    MAX_CHARACTERS,
+    MAX_MESSAGES,
+    MAX_RUN_CHARACTERS,
+    PARITY_ROWS,
+    ParityRow,
+    ParitySample,
+    parse_parity_rows,
+)
 from tuneyard.harmony.settings import CodecSettings
 
 
@@ -33,7 +43,7 @@ def codec(tiny_oss: Path) -> HarmonyCodec:
 
 @pytest.fixture(scope="module")
 def rows(codec: HarmonyCodec) -> tuple[ParityRow, ...]:
-    return sample_of(load_chat_dataset("jobs/data/brindle_train.jsonl").examples).freeze(codec)
+    return sample_of(load_chat_dataset("jobs/data/brindle_train.jsonl").examples).freeze(codec, keeps_words=True)
 
 
 def test_stored_rows_render_the_same_on_any_day(codec: HarmonyCodec, rows: tuple[ParityRow, ...]) -> None:
@@ -83,6 +93,55 @@ def test_first_difference_is_the_first_of_all(left: list[int], right: list[int])
 def test_a_damaged_row_is_refused() -> None:
     with pytest.raises(CheckpointError, match="`parity` has an invalid row"):
         parse_parity_rows([{"messages": "x"}])
+
+
+def test_rows_keep_no_word_unless_asked_to(codec: HarmonyCodec, rows: tuple[ParityRow, ...]) -> None:
+    examples = load_chat_dataset("jobs/data/brindle_train.jsonl").examples
+    anonymous = sample_of(examples).freeze(codec)
+    assert [[m.role for m in row.messages] for row in anonymous] == [[m.role for m in row.messages] for row in rows]
+    assert check_parity(anonymous, render_with(codec), codec, "here") > 0
+    texts = {message.content for example in examples for message in example.messages}
+    assert {message.content for row in rows for message in row.messages} <= texts
+    assert not {message.content for row in anonymous for message in row.messages} & texts
+    assert "Brindle" in str(rows)
+    assert "Brindle" not in str(anonymous)
+
+
+def unservable(kind: str) -> ChatExample:
+    question, answer = ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="a")
+    names = {"too many tools": [f"t{n}" for n in range(129)], "a tool twice": ["t", "t"]}.get(kind, [])
+    tools = tuple(ChatTool.model_validate({"function": {"name": name}}) for name in names)
+    match kind:
+        case "too many messages":
+            return ChatExample(messages=(question, answer) * 300)
+        case "too long":
+            return ChatExample(messages=(question.model_copy(update={"content": "word " * 100_000}), answer))
+        case "a long run":
+            return ChatExample(messages=(question.model_copy(update={"content": "x" * 5000}), answer))
+    return ChatExample(messages=(question, answer), tools=tools)
+
+
+@pytest.mark.parametrize("kind", ["too many tools", "a tool twice", "too many messages", "too long", "a long run"])
+def test_prompts_that_no_server_accepts_are_not_chosen(codec: HarmonyCodec, kind: str) -> None:
+    good = ChatExample(messages=(ChatMessage(role="user", content="good"), ChatMessage(role="assistant", content="a")))
+    for examples in ([unservable(kind), good], [good] * 8 + [unservable(kind)] * 20):
+        rows = sample_of(examples).freeze(codec, keeps_words=True)
+        assert {row.messages[-1].content for row in rows} == {"good"}
+
+
+def test_a_long_prompt_in_a_script_without_spaces_is_chosen(codec: HarmonyCodec) -> None:
+    text = "安大略省的天气今天很好。" * 1000
+    long = ChatExample(messages=(ChatMessage(role="user", content=text), ChatMessage(role="assistant", content="好")))
+    (row,) = sample_of([long]).freeze(codec)
+    assert len(row.messages[0].content) == len(text)
+
+
+def test_the_limits_of_a_row_are_below_those_of_a_server() -> None:
+    limits = HttpLimits()
+    assert limits.messages > MAX_MESSAGES
+    assert min(limits.message_characters, limits.characters, limits.body_bytes / 4) > MAX_CHARACTERS
+    assert limits.run_characters > MAX_RUN_CHARACTERS
+    assert limits.tools == MAX_TOOLS
 
 
 def test_few_examples_are_all_stored(codec: HarmonyCodec) -> None:

@@ -1,41 +1,55 @@
-"""Rows of JSONL files (one object per line) and JSON files (an array of objects, or SQuAD's nested form)."""
+"""Rows of JSONL files (one object per line) and JSON files (an array of objects, or a table in one object)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from tuneyard.chats.readers.json_tables import flatten_squad, table_rows
 from tuneyard.chats.readers.raw_row import RawRow
-from tuneyard.chats.readers.text_lines import decode_lines, read_lines
+from tuneyard.chats.readers.text_lines import ByteStream, decode_lines, not_utf8, read_lines
+from tuneyard.chats.strict_json import parse_json
 from tuneyard.core.errors import DatasetError
+from tuneyard.core.wording import first_of
 
 MAX_JSON_BYTES = 1 << 30
 """Largest JSON file: an array is parsed as a whole, in memory."""
 
+_TOO_DEEP = "the JSON is nested too deeply for a chat row."
+_NUMBER_TOO_LONG = "an integer has more digits than Python reads (4,300). Write it as text."
 
-def read_jsonl(stream: Any, name: str) -> Iterator[RawRow]:
+
+def read_jsonl(stream: ByteStream, name: str) -> Iterator[RawRow]:
     """The rows of a JSONL stream of the file `name`. Empty lines are skipped."""
     yield from _parse_lines(read_lines(stream), name)
 
 
-def _parse_lines(lines: Iterable[bytes], name: str) -> Iterator[RawRow]:
+def _parse_lines(lines: Iterable[bytes | None], name: str) -> Iterator[RawRow]:
     for number, line in decode_lines(lines, name):
         if isinstance(line, RawRow):
             yield line
         elif line.strip():
-            where = f"{name}:{number}"
-            try:
-                yield RawRow(where, json.loads(line))
-            except json.JSONDecodeError as e:
-                problem = f"not valid JSON at column {e.colno}: {e.msg}. Write one complete object per line."
-                yield RawRow(where, problem=problem)
-            except RecursionError:
-                yield RawRow(where, problem="the JSON is nested too deeply for a chat row.")
+            row = _parse_row(line, f"{name}:{number}")
+            rows = table_rows(row.value, may_be_columns=False) if number == 1 else None
+            yield from [row] if rows is None else _numbered(rows, name)
 
 
-def read_json(stream: Any, name: str, size_bytes: int) -> Iterator[RawRow]:
-    """The rows of a JSON stream: the items of its array, or of the array `data` of its object.
+def _parse_row(text: str, where: str) -> RawRow:
+    try:
+        value, repeated = parse_json(text)
+    except json.JSONDecodeError as e:
+        is_python = text.lstrip().startswith("{'")
+        fix = "This is Python's repr; write it with json.dumps." if is_python else "Write one complete object per line."
+        return RawRow(where, problem=f"not valid JSON at column {e.colno}: {e.msg}. {fix}")
+    except RecursionError:
+        return RawRow(where, problem=_TOO_DEEP)
+    except ValueError:
+        return RawRow(where, problem=_NUMBER_TOO_LONG)
+    return RawRow(where, value, repeated_keys=tuple(repeated))
+
+
+def read_json(stream: ByteStream, name: str, size_bytes: int) -> Iterator[RawRow]:
+    """The rows of a JSON stream: the items of its array, or the rows of a table in one object.
 
     A file with one object per line is read as JSONL. Raises DatasetError if the file is not valid JSON, not UTF-8, or
     over MAX_JSON_BYTES.
@@ -47,31 +61,54 @@ def read_json(stream: Any, name: str, size_bytes: int) -> Iterator[RawRow]:
         )
     data = stream.read()
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise DatasetError(f"{name}:{line}: not UTF-8: byte 0x{data[e.start]:02x}.") from e
+        raise DatasetError(f"{name}:{line}: {not_utf8(data[e.start], name)}") from e
+    try:
+        value, repeated = parse_json(text)
     except json.JSONDecodeError as e:
-        if e.msg == "Extra data":  # JSONL in a file named .json
-            yield from _parse_lines(data.split(b"\n"), name)
+        if e.msg != "Extra data":
+            raise DatasetError(f"{name}:{e.lineno}: not valid JSON at column {e.colno}: {e.msg}.") from e
+        first = text[: e.pos]
+        if "\n" not in first.strip() and "\n" in first[len(first.rstrip()) :]:
+            yield from _parse_lines(data.split(b"\n"), name)  # JSONL in a file named .json
             return
-        raise DatasetError(f"{name}:{e.lineno}: not valid JSON at column {e.colno}: {e.msg}.") from e
+        raise DatasetError(
+            f"{name}:{e.lineno}: another JSON value follows at column {e.colno}. Write one array, or one object per "
+            f"line: jq -c . {name}"
+        ) from e
     except RecursionError as e:
-        raise DatasetError(f"{name}: the JSON is nested too deeply for a dataset.") from e
-    if isinstance(value, dict) and isinstance(value.get("data"), list):
-        value = value["data"]
-    rows = value if isinstance(value, list) else [value]
-    for number, row in enumerate(_flatten_squad(rows), start=1):
+        raise DatasetError(f"{name}:1: the JSON is nested too deeply for a dataset.") from e
+    except ValueError as e:
+        if text.lstrip().startswith("["):
+            yield from _parse_items(text, name)
+            return
+        raise DatasetError(f"{name}: {_NUMBER_TOO_LONG}") from e
+    if repeated:
+        if isinstance(value, list):
+            yield from _parse_items(text, name)
+            return
+        raise DatasetError(f"{name}: the JSON has keys that stand twice in one object: {first_of(repeated)}.")
+    rows = value if isinstance(value, list) else table_rows(value, may_be_columns=True)
+    yield from _numbered([value] if rows is None else rows, name)
+
+
+def _numbered(rows: list[object], name: str) -> Iterator[RawRow]:
+    for number, row in enumerate(flatten_squad(rows), start=1):
         yield RawRow(f"{name}[{number}]", row)
 
 
-def _flatten_squad(rows: list[Any]) -> Iterator[Any]:
-    """One row per question of a SQuAD file, which nests questions in paragraphs in articles; other rows unchanged."""
-    for row in rows:
-        if isinstance(row, dict) and isinstance(row.get("paragraphs"), list):
-            for paragraph in row["paragraphs"]:
-                for question in paragraph.get("qas", []):
-                    answers = {"text": [answer["text"] for answer in question.get("answers", [])]}
-                    yield {"context": paragraph["context"], "question": question["question"], "answers": answers}
-        else:
-            yield row
+def _parse_items(text: str, name: str) -> Iterator[RawRow]:
+    """The items of a valid JSON array, each parsed for itself, so that a problem names its item."""
+    decoder = json.JSONDecoder(parse_int=str)  # reads integers of any length
+    position, number = text.index("[") + 1, 0
+    while True:
+        while text[position] in " \t\r\n,":
+            position += 1
+        if text[position] == "]":
+            return
+        number += 1
+        _, end = decoder.raw_decode(text, position)
+        yield _parse_row(text[position:end], f"{name}[{number}]")
+        position = end

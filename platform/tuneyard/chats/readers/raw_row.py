@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(NamedTuple):
     """Either the parsed `value` of a row, or the `problem` that kept it from being parsed, as a sentence.
 
-    `where` is the row's place, for example "chats.jsonl:17".
+    `where` is the row's place, for example "chats.jsonl:17". `repeated_keys` are keys that stand twice in one of the
+    row's JSON objects; the value holds the last of each.
     """
 
     where: str
     value: Any = None
     problem: str | None = None
-
-
-def drop_nulls(value: Any) -> Any:
-    """The value without null members, at any depth. Columnar files store every key in every row, absent ones as null.
-
-    Null items of a list stay.
-    """
-    if isinstance(value, dict):
-        return {key: drop_nulls(item) for key, item in value.items() if item is not None}
-    return [drop_nulls(item) for item in value] if isinstance(value, list) else value
+    repeated_keys: tuple[str, ...] = ()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from tuneyard.chats.formats import FORMATS
+from tuneyard.cli.data.row_options import add_row_options
 from tuneyard.core.command import Commands, add_command
 
 DEFAULT_MODEL = "$TUNEYARD_HOME/models/base/smol-oss-135m"
 FILE_FORMS = """\
-FILE is a file (.jsonl .json .csv .parquet, each also as .gz or .zst), a folder of such files, a dataset written by
-datasets.save_to_disk, a URI (s3://…, gs://…), or hf:owner/name[:split]. The format of its rows is detected.
+FILE is a file (.jsonl .json .csv .parquet, each also as .gz or .zst), a folder of such files, a pattern such as
+data/train-*, a dataset written by datasets.save_to_disk, a URI (s3://…, gs://…), or hf:owner/name[#config][:split].
+The format of its rows is detected.
 """
 EPILOG = f"""\
 {FILE_FORMS}
@@ -22,10 +23,11 @@ examples:
 """
 VALIDATE_EPILOG = f"""\
 {FILE_FORMS}
-Prints every problem with its file, line and fix, and counts them by kind. Notes do not count as problems. Exit code 1
-when there is a problem.
+Prints every problem with its file, line, fix, severity and name, and counts them. Exit code 1 if there is an error;
+with --strict also if there is a warning. `data.problems` of the config changes severities by name, and drops rows.
 
 examples:
+  tuneyard data validate chats.jsonl --set data.problems.duplicate=drop --strict
   tuneyard data validate chats.jsonl --heldout heldout.jsonl
   tuneyard data validate chats.jsonl --model my-base/ --max-length 2048
 """
@@ -40,9 +42,10 @@ examples:
 PREVIEW_EPILOG = f"""\
 {FILE_FORMS}
 Shows each row with all special tokens, once for each turn that is trained on. On a terminal, trained tokens are
-coloured; elsewhere they stand between ⟦ and ⟧.
+coloured; elsewhere they stand between ⟦ and ⟧. The format is named first, and the columns that data.columns maps.
 
 examples:
+  tuneyard data preview qa.csv --set data.columns.prompt=question --set data.columns.completion=answer
   tuneyard data preview chats.jsonl -n 3
   tuneyard data preview chats.jsonl -n 1 --ids
 """
@@ -82,6 +85,8 @@ def _add_validate(subcommands: Commands) -> None:
     parser.add_argument(
         "--show", type=int, default=50, metavar="N", help="problems to print; 0 prints all (default: %(default)s)"
     )
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings too")
+    parser.add_argument("--json", action="store_true", help="print JSON (default: lines of text)")
     parser.set_defaults(action=_validate)
 
 
@@ -132,7 +137,7 @@ def _add_parity(subcommands: Commands) -> None:
 
 def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the chats; see below")
-    parser.add_argument("--format", choices=tuple(FORMATS), help="format of the rows (default: detected)")
+    add_row_options(parser)
 
 
 def _add_model_argument(parser: argparse.ArgumentParser) -> None:

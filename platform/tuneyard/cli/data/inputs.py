@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from tuneyard.chats.formats import FORMATS
 from tuneyard.chats.messages import ChatExample
-from tuneyard.chats.row_reader import ChatRowReader, RowProblem
+from tuneyard.chats.row_reader import ChatRowReader
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, read_manifest
 from tuneyard.core.errors import CheckpointError, DatasetError
 from tuneyard.core.home import expand_path
@@ -42,17 +41,26 @@ def load_codec(model: str) -> HarmonyCodec:
 
 
 def read_examples(reader: ChatRowReader) -> Iterator[ChatExample]:
-    """Yields the file's examples. Raises DatasetError at the first row with a problem."""
+    """Yields the file's examples without dropped rows. Raises DatasetError at the first row with an error."""
     for row in reader:
-        if isinstance(row, RowProblem):
-            raise DatasetError(f"{row}\nTo see all problems: tuneyard data validate {reader.location}")
-        yield row
+        severities = [reader.settings.severity_of(problem.kind) for problem in row.problems]
+        if "drop" in severities:
+            continue
+        if "error" in severities:
+            problem = row.problems[severities.index("error")]
+            raise DatasetError(
+                f"{problem} [{problem.kind}]\nTo see all problems: tuneyard data validate {reader.location}"
+            )
+        if row.example is not None:
+            yield row.example
 
 
 def print_format(reader: ChatRowReader) -> None:
-    """Prints the format of the rows, if one was given or detected."""
+    """Prints the format of the rows, if one was given or detected, and the mapped columns."""
     if reader.format is not None:
-        print(f"{reader.location}: {FORMATS[reader.format][0]} ({reader.format})")
+        print(f"{reader.location}: {reader.title} ({reader.format})")
+    for target, source in reader.settings.columns.items():
+        print(f"  {target} = {source!r}" if "{" in source else f"  {target} = column `{source}`")
 
 
 def with_progress_bar(items: Iterable[Item], unit: str) -> Iterable[Item]:

@@ -7,7 +7,8 @@ import sys
 from itertools import islice
 
 from tuneyard.chats.row_reader import ChatRowReader
-from tuneyard.cli.data.inputs import load_codec, read_examples
+from tuneyard.cli.data.inputs import load_codec, print_format, read_examples
+from tuneyard.cli.data.row_options import load_row_settings
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.loss_mask import TrainingSample
 
@@ -20,7 +21,10 @@ def print_preview(arguments: argparse.Namespace) -> None:
     use_colours = sys.stdout.isatty()
     if not use_colours:
         print("trained tokens stand between ⟦ and ⟧")
-    for example in islice(read_examples(ChatRowReader(arguments.file, arguments.format)), arguments.n):
+    reader = ChatRowReader(arguments.file, load_row_settings(arguments))
+    for number, example in enumerate(islice(read_examples(reader), arguments.n)):
+        if number == 0:
+            print_format(reader)
         for turn, sample in enumerate(codec.render_for_training(example), start=1):
             loss_tokens = sum(sample.loss_mask)
             print(f"--- {example.source} turn {turn}: {len(sample.token_ids)} tokens, {loss_tokens} with loss")

@@ -7,6 +7,7 @@ import json
 
 from tuneyard.chats.row_reader import ChatRowReader
 from tuneyard.cli.data.inputs import load_codec, print_format, read_examples, with_progress_bar
+from tuneyard.cli.data.row_options import load_row_settings
 from tuneyard.core.errors import DatasetError
 from tuneyard.training_data.dataset_stats import DatasetStats, collect_stats
 
@@ -18,7 +19,7 @@ def print_stats(arguments: argparse.Namespace) -> None:
     for name in ("max_length", "batch_size"):
         if getattr(arguments, name) < 1:
             raise DatasetError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(arguments, name)}.")
-    reader = ChatRowReader(arguments.file, arguments.format)
+    reader = ChatRowReader(arguments.file, load_row_settings(arguments))
     examples = with_progress_bar(read_examples(reader), "rows")
     stats = collect_stats(examples, load_codec(arguments.model), arguments.max_length, arguments.batch_size)
     if arguments.json:

@@ -102,8 +102,15 @@ def test_a_dataset_is_read_by_name(hub: dict[str, str], location: str) -> None:
     assert result.stdout.strip() == "20 acme/chats:row 1 openai"
 
 
-@pytest.mark.parametrize("location", ["hf:acme/nothing", "hf:acme/chats:nothing"])
-def test_a_dataset_or_split_that_the_hub_lacks_is_an_error(hub: dict[str, str], location: str) -> None:
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("hf:acme/nothing", "cannot be loaded from the Hugging Face hub"),
+        ("hf:acme/chats:nothing", "the dataset has the splits train. Choose one: hf:acme/chats:train"),
+        ("hf:acme/chats#de", "the dataset has the configs default. Choose one: hf:acme/chats#default"),
+    ],
+)
+def test_what_the_hub_lacks_is_an_error_with_the_choice(hub: dict[str, str], location: str, message: str) -> None:
     result = count_rows(hub, location)
     assert result.returncode == 1
-    assert f"DatasetError: {location}: cannot be loaded from the Hugging Face hub" in result.stderr
+    assert f"DatasetError: {location}: {message}" in result.stderr

@@ -52,8 +52,8 @@ def test_every_kind_of_problem_is_named_and_counted(
         "c.jsonl:8: the chat has no assistant message to train on",
         "c.jsonl:9: message 1 (user) has empty content",
         "h.jsonl:1: this held-out row equals a training row (row or line 1)",
-        "1  leakage",
-        "11 rows, 8 problems",
+        "1  leakage (error)",
+        "11 rows, 5 errors, 3 warnings, 1 note",
     ):
         assert expected in output, output
     assert main([*arguments, "--show", "2"]) == 1
@@ -63,6 +63,66 @@ def test_every_kind_of_problem_is_named_and_counted(
 def test_notes_alone_do_not_fail(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text(chat("q <|end|> r"))
     assert main(["data", "validate", str(tmp_path / "c.jsonl")]) == 0
+
+
+def test_warnings_fail_only_if_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.jsonl").write_text(chat("q") + "\n" + chat("q"))
+    arguments = ["data", "validate", str(tmp_path / "c.jsonl")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--strict"]) == 1
+    assert main([*arguments, "--strict", "--set", "data.problems.duplicate=drop"]) == 0
+    output = capsys.readouterr().out
+    assert "c.jsonl:2: the row is the same as row or line 1. Remove it. [drop: duplicate]" in output
+    assert "1  duplicate (rows left out)" in output
+
+
+def test_validation_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads(chat("q")) | {"colour": "red"}
+    lines = [json.dumps(row), json.dumps(row), json.dumps(row | {"colour": "blue"}), "{"]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    arguments = ["data", "validate", str(tmp_path / "c.jsonl"), "--json", "--set", "data.problems.duplicate=drop"]
+    assert main(arguments) == 1
+    report = json.loads(capsys.readouterr().out)
+    (file,) = report["files"]
+    assert (file["format"], file["rows"], file["rows_to_train_on"]) == ("openai", 4, 1)
+    assert file["counts"] == {"error": {"unreadable": 1}, "warning": {"unknown_column": 1}, "note": {}}
+    assert file["dropped"] == {"duplicate": 2}
+    assert [(found["where"][-1], found["name"], found["severity"]) for found in report["problems"]] == [
+        ("1", "unknown_column", "warning"),
+        ("2", "duplicate", "drop"),
+        ("3", "duplicate", "drop"),
+        ("4", "unreadable", "error"),
+    ]
+    assert report["problems_not_listed"] == 0
+
+
+def test_a_column_is_reported_once_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps(json.loads(chat(f"q{number}")) | {"colour": "red"}) for number in range(5)]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    assert main(["data", "validate", str(tmp_path / "c.jsonl")]) == 0
+    output = capsys.readouterr().out
+    assert output.count("`colour` is not used") == 1
+    assert "5  unknown_column (warning)" in output
+
+
+def test_the_section_of_a_run_says_how_rows_become_chats(
+    tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.csv").write_text('question,answer,topic\nWhere?,"[""Here""]",maps\n')
+    (tmp_path / "run.yaml").write_text(
+        "run: {name: r, model_name: m}\nmodel: {base: base}\n"
+        "data: {train: c.csv, columns: {prompt: '{topic}: {question}', completion: answer}}\n"
+    )
+    arguments = [str(tmp_path / "c.csv"), "--config", str(tmp_path / "run.yaml"), "--model", str(tiny_oss)]
+    assert main(["data", "preview", *arguments]) == 0
+    output = capsys.readouterr().out
+    assert (
+        "prompt and completion (prompt_completion)\n  prompt = '{topic}: {question}'\n  completion = column `answer`"
+        in output
+    )
+    assert 'maps: Where?<|end|><|start|>assistant⟦<|channel|>final<|message|>["Here"]<|return|>⟧' in output
+    assert main(["data", "validate", str(tmp_path / "c.csv"), "--set", "data.colums.prompt=x"]) == 1
+    assert "data.colums: unknown field. Known here: columns, format, " in capsys.readouterr().err
 
 
 def test_stats_as_table_and_json(tiny_oss: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""The formats of dataset rows: recognised by their columns, converted to chats without losing a value."""
