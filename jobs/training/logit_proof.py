@@ -6,11 +6,16 @@ import numpy as np
 
 from tuneyard.core.errors import CheckpointError, TrainingError
 
-MAX_MERGE_LOGIT_DIFFERENCE = 5e-3
-"""Largest allowed difference of a logit before and after merging, both fp32.
+MAX_MERGE_KL = 1e-3
+"""Largest allowed KL divergence between the adapted and the merged model, both in fp32, nats per token.
 
-Measured: at most 1e-4. A wrong merge is off by whole units.
+Measured on tiny-oss-random after six steps: 4e-9; merging without the adapter of one q_proj costs
+0.015. On a GPU another order of additions changes a few of the experts that a token is routed to, which moves single
+logits by whole units and leaves the distribution almost as it was.
 """
+
+MIN_MERGE_TOP1_AGREEMENT = 0.99
+"""Smallest allowed share of labelled positions at which the adapted and the merged model rank the same token first."""
 
 MAX_MEAN_KL = 0.01
 """Largest allowed KL divergence between trained model and reloaded export, nats per token.
@@ -25,16 +30,24 @@ It is below 1 because near-ties may change order when weights are rounded to bf1
 """
 
 
+BLOCK = 64
+"""Positions that are compared at once: 50 MB of logits for GPT-OSS's vocabulary, a few times over."""
+
+
 def check_merge(adapted: list[np.ndarray], merged: list[np.ndarray]) -> None:
     """Raises TrainingError when merging the adapters changed the model.
 
     Both arguments: fp32 logits [positions, vocabulary] per probe row, before and after merging.
     """
-    worst = max((float(np.abs(a - m).max()) for a, m in zip(adapted, merged, strict=True)), default=0.0)
-    if worst > MAX_MERGE_LOGIT_DIFFERENCE:
+    if not adapted:
+        return  # exported without probe rows
+    proof = compare_logits(adapted, merged)
+    # Written so that a NaN fails.
+    if not (proof["mean_kl"] <= MAX_MERGE_KL and proof["top1_agreement"] >= MIN_MERGE_TOP1_AGREEMENT):
         raise TrainingError(
-            f"Merging the adapters changed the logits by {worst:.2e} (allowed {MAX_MERGE_LOGIT_DIFFERENCE:.0e}): "
-            "the merged weights are not the trained model. Nothing was exported."
+            f"The merged weights are not the trained model: their mean KL divergence is {proof['mean_kl']:.2e} nats "
+            f"(allowed {MAX_MERGE_KL:.0e}), their top-1 agreement {proof['top1_agreement']:.3f} (needed "
+            f"{MIN_MERGE_TOP1_AGREEMENT}). Nothing was exported."
         )
 
 
@@ -44,13 +57,21 @@ def compare_logits(trained: list[np.ndarray], reloaded: list[np.ndarray]) -> dic
     `mean_kl`: KL(trained || reloaded), nats per token; `top1_agreement`: share of positions with the same first token;
     `max_logit_difference`; `positions`: how many were compared.
     """
-    left, right = np.concatenate(trained), np.concatenate(reloaded)
-    log_p, log_q = _log_softmax(left), _log_softmax(right)
+    positions, divergence, agreed, largest = 0, 0.0, 0, 0.0
+    for left_row, right_row in zip(trained, reloaded, strict=True):
+        for start in range(0, len(left_row), BLOCK):
+            left, right = left_row[start : start + BLOCK], right_row[start : start + BLOCK]
+            log_p, log_q = _log_softmax(left), _log_softmax(right)
+            positions += len(left)
+            divergence += float((np.exp(log_p) * (log_p - log_q)).sum())
+            agreed += int((left.argmax(-1) == right.argmax(-1)).sum())
+            # max() would drop a NaN.
+            largest = float(np.maximum(largest, np.abs(left - right).max()))
     return {
-        "mean_kl": float((np.exp(log_p) * (log_p - log_q)).sum(-1).mean()),
-        "top1_agreement": float((left.argmax(-1) == right.argmax(-1)).mean()),
-        "max_logit_difference": float(np.abs(left - right).max()),
-        "positions": float(len(left)),
+        "mean_kl": divergence / max(1, positions),
+        "top1_agreement": agreed / max(1, positions),
+        "max_logit_difference": largest,
+        "positions": float(positions),
     }
 
 

@@ -25,10 +25,17 @@ def lora_config(lora: LoraConfig, layers: int) -> peft.LoraConfig:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=ATTENTION_MODULES,
-        target_parameters=EXPERT_PARAMETERS if lora.experts else None,
+        target_parameters=_expert_parameters(layers, lora.last_layers) if lora.experts else None,
         **_adapted_layers(layers, lora.last_layers),
         task_type="CAUSAL_LM",
     )
+
+
+def _expert_parameters(layers: int, last_layers: int | None) -> list[str]:
+    """The names of the adapted parameters. PEFT's fields that restrict layers apply to modules only."""
+    if last_layers is None or last_layers >= layers:
+        return EXPERT_PARAMETERS
+    return [f"layers.{layer}.{name}" for layer in range(layers - last_layers, layers) for name in EXPERT_PARAMETERS]
 
 
 def _adapted_layers(layers: int, last_layers: int | None) -> dict[str, Any]:

@@ -15,12 +15,19 @@ TRANSFORMERS_4 = transformers.__version__.startswith("4.")
 
 
 def load_dequantised(
-    folder: Path, dtype: torch.dtype | str, *, on_gpu: bool, experts: str | None = None, device_map: str | None = None
+    folder: Path,
+    dtype: torch.dtype | str,
+    *,
+    on_gpu: bool,
+    attention: str = "eager",
+    experts: str | None = None,
+    device_map: str | None = None,
 ) -> Any:
     """The checkpoint in `folder` as an unquantised transformers model; MXFP4 experts are dequantised.
 
-    `experts` is transformers' experts_implementation; None takes its default on a GPU and `eager` on a CPU. `dtype`
-    and `device_map` are those of `from_pretrained`.
+    `attention` is transformers' attn_implementation: `eager` has sinks and a backward pass on every device. `experts`
+    is its experts_implementation; None takes its default on a GPU and `eager` on a CPU. `dtype` and `device_map` are
+    those of `from_pretrained`.
     """
     # On a CPU, transformers' default (grouped_mm) was up to 7.5 times slower than eager.
     experts = experts or (None if on_gpu or TRANSFORMERS_4 else "eager")
@@ -28,8 +35,7 @@ def load_dequantised(
         folder,
         dtype=dtype,
         device_map=device_map,
-        # The only implementation with attention sinks and a backward pass on every device.
-        attn_implementation="eager",
+        attn_implementation=attention,
         **({"experts_implementation": experts} if experts else {}),
         **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),
     )
@@ -37,14 +43,3 @@ def load_dequantised(
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
-
-
-def unquantised_config(base: Path) -> Any:
-    """The transformers config of `base` for an export: without quantisation, because an export is in the base's dtype.
-
-    Published GPT-OSS checkpoints have MXFP4 experts.
-    """
-    config = transformers.AutoConfig.from_pretrained(base)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    return config

@@ -16,19 +16,40 @@ from tuneyard.configs.finetune import FinetuneConfig
 def load_trainable_model(config: FinetuneConfig) -> Any:
     """The run's base as a transformers model, with fresh adapters when `training.method` is `lora`.
 
-    In fp32; in bf16 when a GPU is used and `training.precision` is `bf16`.
+    In fp32, but the frozen weights under adapters are in bf16 when a GPU trains in bf16.
     """
-    in_bf16 = config.workers.use_gpu and torch.cuda.is_available() and config.training.precision == "bf16"
-    model = load_for_run(config.model.folder, config, torch.bfloat16 if in_bf16 else torch.float32)
-    router_aux_loss_coef = config.training.router_aux_loss_coef
-    model.config.output_router_logits = router_aux_loss_coef > 0
-    model.router_aux_loss_coef = router_aux_loss_coef
+    frozen_in_bf16 = _on_gpu(config) and config.precision == "bf16" and config.training.method == "lora"
+    dtype = torch.bfloat16 if frozen_in_bf16 else torch.float32
+    model = load_for_run(config.model.folder, config, dtype, attention=training_attention(config))
+    return prepare_for_training(model, config)
+
+
+def prepare_for_training(model: Any, config: FinetuneConfig) -> Any:
+    """The loaded `model`, with fresh adapters when `training.method` is `lora`."""
+    # RowTrainer adds the router's loss. transformers' own depends on the batch, and cannot read the masks of packs.
+    model.config.output_router_logits = False
+    # Training reads no cache, and gradient checkpointing would warn of it.
+    model.config.use_cache = False
     if config.training.method == "full":
         return model
     return peft.get_peft_model(model, lora_config(config.training.lora, model.config.num_hidden_layers))
 
 
-def load_for_run(folder: Path, config: FinetuneConfig, dtype: torch.dtype) -> Any:
+def load_for_run(folder: Path, config: FinetuneConfig, dtype: torch.dtype, attention: str = "eager") -> Any:
     """The checkpoint in `folder` as an unquantised model, with the config's experts_implementation."""
-    on_gpu = config.workers.use_gpu and torch.cuda.is_available()
-    return load_dequantised(folder, dtype, on_gpu=on_gpu, experts=config.model.experts_implementation)
+    experts = config.model.experts_implementation
+    return load_dequantised(folder, dtype, on_gpu=_on_gpu(config), attention=attention, experts=experts)
+
+
+def training_attention(config: FinetuneConfig) -> str:
+    """transformers' attn_implementation for the run: the config's, or flex_attention on a GPU and eager on a CPU."""
+    if not _on_gpu(config) or config.model.attention_implementation == "eager":
+        return "eager"
+    # Only here, because it imports PyTorch's compiler.
+    from jobs.training import flex_attention
+
+    return flex_attention.NAME
+
+
+def _on_gpu(config: FinetuneConfig) -> bool:
+    return config.workers.use_gpu and torch.cuda.is_available()

@@ -28,6 +28,16 @@ class EpochCallback(transformers.TrainerCallback):
         self._order.set_epoch(state.global_step // self._steps_per_epoch)
 
 
+class SaveEvaluatedModels(transformers.TrainerCallback):
+    """Saves a checkpoint at each evaluation, for early stopping: only a saved model can be exported as the best."""
+
+    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
+        control.should_save = control.should_save or control.should_evaluate
+
+    def on_epoch_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
+        control.should_save = control.should_save or control.should_evaluate
+
+
 class ReportingCallback(transformers.TrainerCallback):
     """Reports the Trainer's metrics and checkpoints to the TrainContext.
 
@@ -37,6 +47,7 @@ class ReportingCallback(transformers.TrainerCallback):
     def __init__(self, context: TrainContext) -> None:
         self._context = context
         self._last_metrics: dict[str, float] = {}
+        self._evaluated_step = -1
         self._tokens_seen = 0
         self._clock_start = time.monotonic()
 
@@ -61,6 +72,8 @@ class ReportingCallback(transformers.TrainerCallback):
             self._tokens_seen, self._clock_start = tokens_seen, now
         metrics |= {"step": state.global_step, "total_steps": state.max_steps, "epoch": float(state.epoch or 0)}
         self._last_metrics |= metrics
+        if "eval_loss" in metrics:
+            self._evaluated_step = state.global_step
         if self._context.rank == 0:
             self._context.report_metrics(metrics)
 
@@ -69,5 +82,9 @@ class ReportingCallback(transformers.TrainerCallback):
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self._context.report_checkpoint(dict(self._last_metrics), folder)
+        metrics = dict(self._last_metrics)
+        if self._evaluated_step != state.global_step:
+            # The loss of an earlier step would rank this checkpoint by other weights.
+            metrics.pop("eval_loss", None)
+        self._context.report_checkpoint(metrics, folder)
         self._clock_start = time.monotonic()

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import transformers
 
 from tuneyard.configs.finetune import FinetuneConfig
+
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if hasattr(transformers.TrainingArguments, "activation_checkpointing")
+    else "gradient_checkpointing"
+)
+"""The name of the argument, which transformers 5 renames."""
 
 UNUSED_SAVE_STEPS = 500
 """transformers' default of save_steps. It must be a number even when checkpoints are written once per epoch."""
@@ -34,7 +42,8 @@ def training_arguments(
         per_device_train_batch_size=training.batch_size_per_worker,
         per_device_eval_batch_size=2 * training.batch_size_per_worker,
         gradient_accumulation_steps=accumulation_steps,
-        bf16=training.precision == "bf16",
+        bf16=config.precision == "bf16",
+        **_checkpointing(config),
         seed=training.seed,
         use_cpu=not config.workers.use_gpu,
         logging_strategy="steps",
@@ -47,6 +56,8 @@ def training_arguments(
         save_total_limit=1,
         metric_for_best_model="eval_loss" if stops_early else None,
         greater_is_better=False if stops_early else None,
+        # Otherwise early stopping counts its patience from 0 after a resume.
+        restore_callback_states_from_checkpoint=True,
         prediction_loss_only=True,
         # "non_padding" sums attention_mask, which packed batches do not have. They have next to no padding.
         include_num_input_tokens_seen="all" if config.data.batching == "packed" else "non_padding",
@@ -57,3 +68,10 @@ def training_arguments(
         report_to=[],
         label_names=["labels"],
     )
+
+
+def _checkpointing(config: FinetuneConfig) -> dict[str, Any]:
+    """The arguments that turn gradient checkpointing on. The reentrant kind finds no gradient in frozen embeddings."""
+    if not config.uses_gradient_checkpointing:
+        return {}
+    return {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": False}}

@@ -1,4 +1,4 @@
-"""LeanTrainer: Ray's TorchTrainer without the actors that Tuneyard's jobs do not use.
+"""LeanTrainer: Ray's TorchTrainer without the actors that Tuneyard's jobs do not use, and with its failure policy.
 
 Each such actor is one more process that wakes up a hundred times a second, and on a small machine it competes with the
 workers for cores. LeanTrainer overrides private methods of Ray Train: pyproject.toml pins Ray to the release whose
@@ -12,6 +12,7 @@ from typing import Any
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 
+from jobs.workers.failure_policy import WorkerFailurePolicy
 from tuneyard.cluster.private_ray import is_private_ray
 
 DATASETS_CALLBACK = "DatasetsCallback"
@@ -31,6 +32,7 @@ class LeanTrainer(TorchTrainer):
     def _initialize_and_run_controller(self, **controller_arguments: Any) -> Any:
         if is_private_ray() and type(controller_arguments["scaling_policy"]) is FixedScalingPolicy:
             controller_arguments["scaling_policy"] = _NoAutoscalerPolicy(self.scaling_config)
+        controller_arguments["failure_policy"] = WorkerFailurePolicy(self.run_config.failure_config)
         return super()._initialize_and_run_controller(**controller_arguments)
 
 

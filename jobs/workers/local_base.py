@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuneyard.checkpoints.node_cache import local_folder
+from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.configs.finetune import FinetuneConfig
 
 
@@ -10,7 +11,9 @@ def with_local_base(config: FinetuneConfig, *, weights: bool = True) -> Finetune
     """The config with `model.base` replaced by a folder that this process can read.
 
     A base on an object store is copied into the node's cache; `weights=False` copies config and tokenizer only.
-    Raises CheckpointError, StorageError or StorageFullError when that fails.
+    Raises CheckpointError, StorageError or StorageFullError when that fails, and CheckpointError for a base that is not
+    safe to load.
     """
     folder = local_folder(config.model.base, weights=weights)
+    check_safety(folder)
     return config.model_copy(update={"model": config.model.model_copy(update={"base": str(folder)})})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tuneyard.cluster.placement import WORKER_FIELDS, WORKER_WAIT_FIELD, check_placement
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.doctor.shared_paths import check_shared_paths
+from tuneyard.doctor.shared_paths import check_shared_paths, path_fingerprints
 from tuneyard.storage.location import child_location
 
 
@@ -26,5 +26,17 @@ def check_workers(config: FinetuneConfig, what: str) -> str:
 
 def check_files(config: FinetuneConfig) -> None:
     """Raises ClusterError when a node that may get a worker does not see the same storage and base as this process."""
-    places = {"run.storage": config.run.storage, "model.base": child_location(config.model.base, "config.json")}
+    places = {"run.storage": config.run.storage, "model.base": _base_config(config)}
     check_shared_paths(places, [config.workers.resource_request])
+
+
+def expected_files(config: FinetuneConfig, train_tokens: str) -> dict[str, tuple[str, str]]:
+    """What each worker must see before it trains, for doctor.shared_paths.check_paths_here.
+
+    `train_tokens` is the location of the run's tokens, in run.storage.
+    """
+    return path_fingerprints({"run.storage": train_tokens, "model.base": _base_config(config)})
+
+
+def _base_config(config: FinetuneConfig) -> str:
+    return child_location(config.model.base, "config.json")

@@ -11,6 +11,7 @@ from typing import Any
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from jobs.workers.failure_policy import worker_error
 from jobs.workers.lean_trainer import LeanTrainer
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import TrainingError, TuneyardError
@@ -63,11 +64,7 @@ def fit(trainer: TorchTrainer) -> Any:
 
 def _as_tuneyard_error(error: ray.train.TrainingFailedError) -> TuneyardError:
     """The TuneyardError that a worker raised; a TrainingError that shows the first failure if there is none."""
+    if (cause := worker_error(error)) is not None:
+        return cause
     failures = list(getattr(error, "worker_failures", {}).values())
-    for failure in failures:
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, TuneyardError):
-                return cause
-            cause = getattr(cause, "cause", None) or cause.__cause__
     return TrainingError(f"The workers failed: {failures[0] if failures else error}")

@@ -41,11 +41,11 @@ def check_disk_space(config: FinetuneConfig, base: Mapping[str, Any], *, base_is
 def storage_needed(config: FinetuneConfig, base: Mapping[str, Any], *, base_is_imported: bool = False) -> int:
     """Largest number of bytes that a run uses: checkpoints with optimizer state, export, the base in NeMo's format."""
     parameters = count_parameters(base)
-    trained = parameters if config.training.method == "full" else _adapter_parameters(config, base)
+    trained = count_trained_parameters(config, base)
     weight_bytes = 2 if (base.get("dtype") or base.get("torch_dtype")) != "float32" else 4
     is_nemo = config.training.backend == "nemo"
     # NeMo in bf16 stores bf16 weights and an fp32 copy of them. Everything else stores one fp32 copy.
-    bytes_per_parameter = ADAM_MOMENT_BYTES + (6 if is_nemo and config.training.precision == "bf16" else 4)
+    bytes_per_parameter = ADAM_MOMENT_BYTES + (6 if is_nemo and config.precision == "bf16" else 4)
     checkpoints = CHECKPOINTS_AT_ONCE[config.training.backend] * trained * bytes_per_parameter
     return checkpoints + parameters * weight_bytes * (2 if is_nemo and not base_is_imported else 1)
 
@@ -53,6 +53,11 @@ def storage_needed(config: FinetuneConfig, base: Mapping[str, Any], *, base_is_i
 def count_parameters(base: Mapping[str, Any]) -> int:
     """The number of parameters of a GPT-OSS model, from its config.json."""
     return sum(math.prod(shape) for shape in expected_tensors(base).values())
+
+
+def count_trained_parameters(config: FinetuneConfig, base: Mapping[str, Any]) -> int:
+    """The number of parameters that the run trains."""
+    return count_parameters(base) if config.training.method == "full" else _adapter_parameters(config, base)
 
 
 def _adapter_parameters(config: FinetuneConfig, base: Mapping[str, Any]) -> int:

@@ -102,6 +102,8 @@ def _model_problems(parallelism: Parallelism, sizes: ModelSizes) -> list[str]:
         ("pipeline", parallelism.pipeline, "layers", sizes.layers),
         ("expert", parallelism.expert, "experts", sizes.experts),
         ("tensor", parallelism.tensor, "key-value heads", sizes.query_groups),
+        # a2a gives each context rank all positions of a part of the heads.
+        ("context", parallelism.context, "key-value heads", sizes.query_groups),
     )
     return [
         f"the model's {count} {noun} cannot be divided by {axis} parallelism {ranks}. Set nemo.{axis}_parallel to a "

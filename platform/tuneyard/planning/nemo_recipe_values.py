@@ -45,7 +45,7 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
         "optim.config.adam_beta2": training.adam_beta2,
         "optim.config.adam_eps": 1e-8,
         "optim.config.clip_grad": training.max_grad_norm,
-        "optim.config.bf16": training.precision == "bf16",
+        "optim.config.bf16": config.precision == "bf16",
         "optim.config.use_distributed_optimizer": config.workers.use_gpu,
         "optim.lr_scheduler.schedule": training.schedule,
         "optim.lr_scheduler.warmup_ratio": training.warmup_ratio,
@@ -54,6 +54,10 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
         "log.tensorboard": None,
         "log.use_datetime_version": False,
     }
+    if parallelism.context > 1:
+        # TransformerEngine has learnable sinks with no other kind of context parallelism; Megatron's default is p2p
+        # (megatron/core/extensions/transformer_engine.py, 0.15.3).
+        values["model.config.cp_comm_type"] = "a2a"
     if training.method == "lora":
         lora = training.lora
         values |= {"peft.dim": lora.rank, "peft.alpha": lora.alpha, "peft.dropout": lora.dropout}

@@ -15,7 +15,7 @@ from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
-from tuneyard.training_data.token_part import part_path, write_part
+from tuneyard.training_data.token_part import write_part
 from tuneyard.training_data.token_table import TOKEN_COLUMNS, TokenTable, build_token_table
 
 STEPS = 6
@@ -32,11 +32,13 @@ class RecordingContext:
         self.resume_from = resume_from
         self.metrics: list[dict[str, float]] = []
         self.checkpoints: list[Path] = []
+        self.checkpoint_metrics: list[dict[str, float]] = []
 
     def report_metrics(self, metrics: dict[str, float]) -> None:
         self.metrics.append(metrics)
 
-    def report_checkpoint(self, _metrics: dict[str, float], folder: Path) -> None:
+    def report_checkpoint(self, metrics: dict[str, float], folder: Path) -> None:
+        self.checkpoint_metrics.append(metrics)
         kept = self.work_dir / f"kept-{len(self.checkpoints)}"
         folder.rename(kept)
         self.checkpoints.append(kept)
@@ -60,7 +62,7 @@ def token_rows(base: Path, chats: int = 24) -> TokenTable:
 def stored(table: TokenTable, folder: Path) -> TokenFiles:
     """The rows as training and held-out data."""
     folder.mkdir()
-    write_part(table, part_path(folder, 0))
+    write_part([table], folder, 0)
     return TokenFiles(folder, folder)
 
 
@@ -96,6 +98,9 @@ def check_contract(config: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> 
     assert all(m["total_steps"] == STEPS for m in context.metrics)
     assert all(m["tokens_per_s"] > 0 for m in context.metrics if "loss" in m)
     assert len(context.checkpoints) == 2
+    # A checkpoint has the held-out loss of its own step or none: not that of step 2 at step 3, nor of step 4 at step 6.
+    assert context.checkpoint_metrics[0].get("eval_loss") is None
+    assert context.checkpoint_metrics[1].get("eval_loss") in (None, context.evaluations[6])
     # Goes on from the first checkpoint exactly.
     resumed = RecordingContext(tmp_path / "two", resume_from=context.checkpoints[0])
     create_backend(config).train(config, tokens, resumed)

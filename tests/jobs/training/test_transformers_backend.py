@@ -53,6 +53,35 @@ def test_early_stopping_stops(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path
     assert context.metrics[-1]["step"] < 10
 
 
+def test_patience_survives_a_resume(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
+    """Resumed at any of its checkpoints, a run stops at the step at which the uninterrupted run stopped."""
+    config = backend_config(tiny_oss, learning_rate=1e-12, max_steps=50, eval_every_steps=1, checkpoint_every_steps=1)
+    training = config.training.model_copy(update={"early_stopping_patience": 3})
+    config = config.model_copy(update={"training": training})
+    context = RecordingContext(tmp_path / "w")
+    create_backend(config).train(config, tokens, context)
+    last = int(context.metrics[-1]["step"])
+    assert 4 <= last < 50
+    # One checkpoint per step. At the last but one, two evaluations without a lower loss have been counted.
+    for step in (1, last - 1):
+        resumed = RecordingContext(tmp_path / f"resumed-{step}", resume_from=context.checkpoints[step - 1])
+        create_backend(config).train(config, tokens, resumed)
+        assert resumed.metrics[-1]["step"] == last
+
+
+def test_a_checkpoint_is_ranked_by_the_loss_of_its_own_step(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
+    """Evaluations at steps 2, 4, 6; checkpoints there and at 3. Step 3 has no loss of its own."""
+    config = backend_config(tiny_oss, early_stopping_patience=5)
+    context = RecordingContext(tmp_path / "w")
+    create_backend(config).train(config, tokens, context)
+    assert {m["step"]: m.get("eval_loss") for m in context.checkpoint_metrics} == {
+        2: context.evaluations[2],
+        3: None,
+        4: context.evaluations[4],
+        6: context.evaluations[6],
+    }
+
+
 @pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
 def test_every_way_of_batching_trains(tiny_oss: Path, rows: Any, tmp_path: Path, batching: str) -> None:
     table = TokenTable(pack_rows(rows.rows, 512), []) if batching == "packed" else rows
@@ -62,3 +91,23 @@ def test_every_way_of_batching_trains(tiny_oss: Path, rows: Any, tmp_path: Path,
     context = RecordingContext(tmp_path / "run")
     create_backend(config).train(config, stored(table, tmp_path / "t"), context)
     assert context.losses[-1] < context.losses[0]
+
+
+def test_a_full_gpu_ends_the_run_with_the_fix(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
+    """The model raises what PyTorch raises when a GPU's memory is full."""
+    import torch
+
+    from jobs.training.trainable_model import load_trainable_model
+    from jobs.training.transformers_backend import TransformersBackend
+
+    def load(config: Any) -> Any:
+        model = load_trainable_model(config)
+        model.register_forward_pre_hook(_fill_memory)
+        return model
+
+    def _fill_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more")
+
+    config = backend_config(tiny_oss)
+    with pytest.raises(TrainingError, match=r"memory is full: CUDA out .* 2.00 GiB\. Lower training.batch_size_per_wo"):
+        TransformersBackend(load).train(config, tokens, RecordingContext(tmp_path / "w"))

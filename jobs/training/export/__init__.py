@@ -1,0 +1,1 @@
+"""Writing a trained transformers model as a Hugging Face checkpoint."""

@@ -1,0 +1,1 @@
+"""GPU memory of a training run, planned before it starts."""

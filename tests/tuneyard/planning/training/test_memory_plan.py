@@ -1,0 +1,102 @@
+"""The planned memory against what an H100 took, and against what autograd saves on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+
+from jobs.training.lora_targets import lora_config
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.resources import GIB
+from tuneyard.planning.training.memory_plan import SCORE_COPIES, BatchShape, layer_activations, training_memory
+
+GPU_TESTS = Path(__file__).parents[3] / "gpu"
+MEASURED = sorted(path for path in (GPU_TESTS / "results").glob("*.json") if '"length"' in path.read_text())
+"""Results of single runs of training."""
+
+
+def config_of(model: dict[str, Any], training: dict[str, Any], use_gpu: bool = True) -> FinetuneConfig:
+    sections = {
+        "run": {"name": "r", "model_name": "m"},
+        "model": {"base": "b", **model},
+        "data": {"train": "t"},
+        "training": training,
+        "workers": {"use_gpu": use_gpu},
+    }
+    return FinetuneConfig.model_validate(sections)
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
+def test_the_plan_is_within_five_percent_of_an_h100s_peak(path: Path) -> None:
+    """Half of each row has labels. What lies beyond weights and trained state is within 20 %."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    base |= {"num_hidden_layers": 2} if path.stem.startswith("slice") else {}
+    training = {name: found[name] for name in ("lora", "gradient_checkpointing") if name in found}
+    model = {name: found[name] for name in ("attention_implementation",) if name in found}
+    config = config_of(model, training | found.get("config", {}))
+    batch = BatchShape(found.get("rows", 1), found["length"], found["length"] // 2)
+    memory = training_memory(config, base, batch)
+    assert memory.peak / GIB == pytest.approx(found["peak_allocated_gib"], rel=0.05)
+    fixed = memory.weights + memory.state
+    assert (memory.peak - fixed) / GIB == pytest.approx(found["peak_allocated_gib"] - fixed / GIB, rel=0.2)
+
+
+def test_there_are_measurements() -> None:
+    assert len(MEASURED) >= 14
+
+
+@pytest.mark.parametrize(("rows", "length", "layers"), [(1, 256, 2), (3, 128, 2), (1, 512, 4)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_activations_are_what_autograd_saves(rows: int, length: int, layers: int, precision: str) -> None:
+    """Within 15 %: a LoRA model of another shape than 20B's, with eager attention, on a CPU."""
+    base = transformers.GptOssConfig(
+        num_hidden_layers=layers,
+        hidden_size=192,
+        intermediate_size=128,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        head_dim=64,
+        num_local_experts=8,
+        num_experts_per_tok=4,
+        vocab_size=64,
+    )
+    config = config_of({}, {"precision": precision}, use_gpu=False)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = transformers.GptOssForCausalLM._from_config(base, dtype=dtype, attn_implementation="eager")
+    model.set_experts_implementation("grouped_mm")
+    adapted = peft.get_peft_model(model, lora_config(config.training.lora, layers)).train()
+    ids = torch.randint(0, 64, (rows, length))
+    cast = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    with cast:
+        saved = _saved_bytes(adapted, ids)
+    batch = BatchShape(rows, length, 0)
+    size = dtype.itemsize
+    scores = rows * base.num_attention_heads * length**2 * size
+    planned = layers * (layer_activations(config, base.to_dict(), batch) + SCORE_COPIES * scores)
+    assert training_memory(config, base.to_dict(), batch).activations == planned
+    assert planned == pytest.approx(saved, rel=0.15)
+
+
+def _saved_bytes(model: Any, ids: torch.Tensor) -> int:
+    """Bytes of the distinct tensors that one forward pass saves for the backward pass, without weights."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits.float().sum()
+    assert loss.requires_grad
+    return sum(storage.nbytes() for storage in storages.values())
