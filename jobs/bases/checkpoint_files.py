@@ -39,6 +39,11 @@ def write_base_files(
         tokenizer_object=tokenizer, eos_token="<|return|>", pad_token="<|endoftext|>", padding_side="left"
     ).save_pretrained(folder)
     make_checkpoint_portable(folder)
+    write_weights(folder, weights)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Writes model.safetensors, with the weights rounded to bf16."""
     rounded = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}
     save_file(rounded, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GptOssConfig
 
-from jobs.bases.checkpoint_files import DATA, Report, write_base_files
+from jobs.bases.checkpoint_files import DATA, Report, write_weights
+from jobs.bases.published_form import published_config, write_published_form
 from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
+from tuneyard.checkpoints.layout.portable import make_checkpoint_portable
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
 from tuneyard.checkpoints.staging import publish_checkpoint, staging_folder
@@ -34,13 +36,28 @@ SPECIAL_TOKENS = (
     "<|call|>",
 )
 
+SIZES = {
+    "head_dim": 64,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "num_local_experts": 8,
+    "sliding_window": 16,
+    "vocab_size": VOCABULARY,
+}
+"""The fields of config.json that differ from the published ones."""
+
 CARD = """\
 ---
 license: apache-2.0
 ---
 # tiny-oss-random
 
-A random, untrained model in GPT-OSS form for Tuneyard's tests: its answers are nonsense.
+A random, untrained model for Tuneyard's tests: its answers are nonsense. Its files have the form in which OpenAI
+publishes GPT-OSS and `tuneyard models adopt` leaves it, but its experts are BF16.
 
 2 layers (one with a sliding window of 16, one with full attention), 8 experts of which 2 are used per token, attention
 sinks with an effect, YaRN with factor 32, a byte-level vocabulary of 1024 with harmony's special tokens. The same seed
@@ -57,8 +74,11 @@ def build_tiny_oss(target: Path, seed: int = 0, report: Report = lambda _: None)
         report("training a small tokenizer on jobs/data")
         tokenizer = _train_tokenizer()
         report(f"drawing random weights (seed {seed})")
-        config = _config()
-        write_base_files(staging, random_weights(config, seed), config, tokenizer, CARD)
+        config = published_config(SIZES, tokenizer)
+        write_published_form(staging, config, tokenizer)
+        make_checkpoint_portable(staging)
+        write_weights(staging, random_weights(config, seed))
+        (staging / "README.md").write_text(CARD, encoding="utf-8")
         write_manifest(
             staging,
             kind="base",
@@ -72,11 +92,14 @@ def build_tiny_oss(target: Path, seed: int = 0, report: Report = lambda _: None)
     return manifest
 
 
-def random_weights(config: GptOssConfig, seed: int) -> dict[str, torch.Tensor]:
-    """Random weights by tensor name, large enough that router and logits have no near-ties."""
+def random_weights(config: Mapping[str, Any], seed: int) -> dict[str, torch.Tensor]:
+    """Random weights by tensor name for the content of a config.json.
+
+    They are large enough that router and logits have no near-ties.
+    """
     return {
         name: _uniform(f"{seed}/{name}", shape) * _spread(name, shape) + (1.0 if name.endswith("norm.weight") else 0.0)
-        for name, shape in expected_tensors(config.to_dict()).items()
+        for name, shape in expected_tensors(config).items()
     }
 
 
@@ -131,29 +154,3 @@ def _texts() -> Iterator[str]:
     for path in sorted(DATA.glob("brindle_*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             yield from (message["content"] for message in json.loads(line)["messages"])
-
-
-def _config() -> GptOssConfig:
-    return GptOssConfig(
-        num_hidden_layers=2,
-        layer_types=["sliding_attention", "full_attention"],
-        hidden_size=64,
-        intermediate_size=64,
-        num_local_experts=8,
-        num_experts_per_tok=2,
-        head_dim=64,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=VOCABULARY,
-        sliding_window=16,
-        max_position_embeddings=131072,
-        rope_parameters={
-            "rope_type": "yarn",
-            "rope_theta": 150000.0,
-            "factor": 32.0,
-            "beta_fast": 32.0,
-            "beta_slow": 1.0,
-            "truncate": False,
-            "original_max_position_embeddings": 4096,
-        },
-    )

@@ -13,6 +13,7 @@ from jobs.training.label_logits import label_logits
 from jobs.training.model_loading import load_dequantised
 from tuneyard.chats.dataset import DatasetScan
 from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.core.errors import DatasetError
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.training_data.token_table import IGNORED_LABEL, TOKEN_COLUMNS, build_token_table
@@ -21,14 +22,17 @@ TokenRow = dict[str, list[int]]
 """A row of the token table: TOKEN_COLUMNS by name."""
 
 
-def heldout_rows(location: str, codec: HarmonyCodec, max_length: int, limit: int) -> list[TokenRow]:
+def heldout_rows(
+    location: str, codec: HarmonyCodec, max_length: int, limit: int, settings: RowSettings | None = None
+) -> list[TokenRow]:
     """Up to `limit` assistant turns of a chat dataset, as rows of the token table.
 
-    Turns of more than `max_length` tokens are left out. Raises DatasetError when none is left or a row is broken.
+    `settings` says how its rows become chats. Turns of more than `max_length` tokens are left out. Raises DatasetError
+    when none is left or a row is broken.
     """
     examples: list[ChatExample] = []
     # Reads all rows, also after the limit, so that a broken row is reported wherever it is.
-    for example in DatasetScan(location):
+    for example in DatasetScan(location, settings):
         if len(examples) < limit:
             examples.append(example)
     table = build_token_table(examples, codec, max_length).rows.select(list(TOKEN_COLUMNS))

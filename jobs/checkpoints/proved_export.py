@@ -18,9 +18,6 @@ from tuneyard.configs.finetune import FinetuneConfig
 if TYPE_CHECKING:
     import numpy as np
 
-PROBE_ROWS = 8
-"""Rows of the token table whose logits are compared."""
-
 SOFTWARE = ("tuneyard", "ray", "torch", "transformers", "peft", "openai-harmony")
 NEMO_SOFTWARE = ("nemo-toolkit", "megatron-core", "transformer-engine")
 """Packages whose versions the manifest holds."""

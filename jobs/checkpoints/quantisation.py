@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jobs.checkpoints.heldout_loss import checkpoint_loss, heldout_rows
 from jobs.checkpoints.mxfp4_checkpoint import write_mxfp4
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
@@ -49,8 +50,12 @@ def quantise_checkpoint(job: Quantisation) -> CheckpointManifest:
     settings = CodecSettings.model_validate(source.codec.settings) if source.codec else CodecSettings()
     codec = HarmonyCodec.from_checkpoint(job.source, settings)
     heldout = job.heldout or _heldout_data(source)
-    max_length = int(source.config.get("data", {}).get("max_length", DEFAULT_MAX_LENGTH))
-    rows = heldout_rows(heldout, codec, max_length, job.max_rows)
+    data = source.config.get("data", {})
+    max_length = int(data.get("max_length", DEFAULT_MAX_LENGTH))
+    settings_of_rows = RowSettings.model_validate(
+        {name: data[name] for name in RowSettings.model_fields if name in data}
+    )
+    rows = heldout_rows(heldout, codec, max_length, job.max_rows, settings_of_rows)
     with staged(job.target) as staging:
         weight_error = write_mxfp4(job.source, staging)
         before = checkpoint_loss(job.source, rows, "loss before")

@@ -5,22 +5,21 @@ NeMo writes its checkpoints to the run's storage and they stay there; Ray Train 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from jobs.nemo.recipe import build_recipe  # before nemo: applies the fixes
-
-# isort: split
 import fiddle
 import lightning.pytorch as pl
 import numpy as np
 from nemo import lightning as nl
 
+import jobs.nemo.setup.patched  # noqa: F401
 from jobs.nemo.base_import import import_base_once
-from jobs.nemo.callbacks import POINTER, CheckpointReporter, MetricsReporter, ResumedStepCounts
-from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base
+from jobs.nemo.callbacks import CheckpointReporter, MetricsReporter, ResumedStepCounts
+from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base, read_pointer
 from jobs.nemo.process_group import local_world_size, use_existing_process_group
+from jobs.nemo.recipe import build_recipe
 from jobs.training.backend import TokenFiles, TrainContext
+from tuneyard.checkpoints.safety.written_folders import check_written_folder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import TrainingError
 
@@ -49,7 +48,9 @@ class NemoBackend:
             context, metrics, checkpoint_folder(config), every_steps=recipe.log.ckpt.every_n_train_steps
         )
         if context.resume_from is not None:
-            arguments["resume"] = nl.AutoResume(resume_from_path=str(read_pointer(context.resume_from)))
+            resumed = read_pointer(context.resume_from)
+            check_written_folder(resumed)
+            arguments["resume"] = nl.AutoResume(resume_from_path=str(resumed))
         try:
             finetune()
         except RuntimeError as e:
@@ -67,9 +68,3 @@ class NemoBackend:
         from jobs.nemo.export import export_hf
 
         return export_hf(config, read_pointer(checkpoint), nemo_base(config), target, probe_rows)
-
-
-def read_pointer(folder: Path) -> Path:
-    """Folder of the NeMo checkpoint that the pointer file in a reported checkpoint names."""
-    pointer: dict[str, str] = json.loads((folder / POINTER).read_text(encoding="utf-8"))
-    return Path(pointer["path"])

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base
 from jobs.training.backend import TrainContext
+from tuneyard.checkpoints.safety.written_folders import check_written_folder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import CheckpointError, TrainingError
 
@@ -28,7 +29,8 @@ def import_base_once(config: FinetuneConfig, context: TrainContext) -> None:
     """Returns when the base is at nemo_base(config). Call it on every rank.
 
     If it is not there yet, rank 0 imports it and the other ranks wait. Raises TrainingError if the ranks do not share
-    the run's storage, and on rank 0 what import_checkpoint raises.
+    the run's storage, CheckpointError if the imported base is not what this platform wrote, and on rank 0 what
+    import_checkpoint raises.
     """
     _check_storage_is_shared(config, context)
     target = nemo_base(config)
@@ -41,6 +43,7 @@ def import_base_once(config: FinetuneConfig, context: TrainContext) -> None:
     # No barrier: importing 120B takes longer than the timeout of a collective. If rank 0 fails, the group is ended.
     while not target.exists():
         time.sleep(POLL_INTERVAL_S)
+    check_written_folder(target)
 
 
 def _check_storage_is_shared(config: FinetuneConfig, context: TrainContext) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -12,13 +11,12 @@ from typing import Any
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
-from jobs.nemo.checkpoint_folders import finished_checkpoints, step_folder
+import jobs.nemo.setup.patched  # noqa: F401
+from jobs.nemo.checkpoint_folders import finished_checkpoints, step_folder, write_pointer
 from jobs.nemo.data_module import RunRows, TokenStoreDataModule
 from jobs.training.backend import TrainContext
+from tuneyard.checkpoints.safety.written_folders import record_path, record_written_folder
 from tuneyard.core.errors import TrainingError
-
-POINTER = "nemo_checkpoint.json"
-"""File in a reported checkpoint that holds the path of the NeMo checkpoint."""
 
 KEPT_CHECKPOINTS = 3
 """NeMo checkpoints kept per run: one more than the pointers that Ray Train keeps, because the newest checkpoint may not
@@ -36,6 +34,7 @@ class MetricsReporter(pl.Callback):
         self._data = data
         self._rows: RunRows | None = None
         self._step_start = time.monotonic()
+        self._evaluated_step = -1
         self.last: dict[str, float] = {}
 
     def on_train_start(self, *_: Any) -> None:
@@ -66,7 +65,12 @@ class MetricsReporter(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         self.restart_step_timer()
         if "val_loss" in trainer.callback_metrics:
+            self._evaluated_step = trainer.global_step
             self._report(trainer, {"eval_loss": float(trainer.callback_metrics["val_loss"])})
+
+    def of_step(self, step: int) -> dict[str, float]:
+        """The newest metrics. eval_loss only if it was measured at this very step, because it ranks checkpoints."""
+        return {name: value for name, value in self.last.items() if name != "eval_loss" or step == self._evaluated_step}
 
     def restart_step_timer(self) -> None:
         """Leaves the time until now out of tokens_per_s. Call it after work that is not training."""
@@ -113,12 +117,13 @@ class CheckpointReporter(nl.ModelCheckpoint):
         self._save_checkpoint(trainer, str(path))
         pointer = self._context.work_dir / f"pointer-{step}"
         if self._context.rank == 0:
-            pointer.mkdir(parents=True, exist_ok=True)
-            (pointer / POINTER).write_text(json.dumps({"path": str(path)}), encoding="utf-8")
-        self._context.report_checkpoint(dict(self._metrics.last), pointer)
+            write_pointer(pointer, path)
+            record_written_folder(path)
+        self._context.report_checkpoint(self._metrics.of_step(step), pointer)
         if self._context.rank == 0:
             for old in finished_checkpoints(self._folder)[:-KEPT_CHECKPOINTS]:
                 shutil.rmtree(old, ignore_errors=True)
+                record_path(old).unlink(missing_ok=True)
         self._metrics.restart_step_timer()
 
     def on_train_epoch_end(self, *_: Any) -> None:

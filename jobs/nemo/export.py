@@ -6,33 +6,37 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from jobs.nemo.fixes import apply_fixes
+import numpy as np
+import torch
+import transformers
+from megatron.core.transformer.transformer_layer import TransformerLayer
+from nemo.collections.llm.gpt.model.base import HAVE_TE
+from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge
+from nemo.lightning.io import load_context
+from nemo.lightning.io.pl import ckpt_to_weights_subdir
 
-apply_fixes()
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from megatron.core.transformer.transformer_layer import TransformerLayer  # noqa: E402
-from nemo.collections.llm.gpt.model.base import HAVE_TE  # noqa: E402
-from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge  # noqa: E402
-from nemo.lightning.io import load_context  # noqa: E402
-from nemo.lightning.io.pl import ckpt_to_weights_subdir  # noqa: E402
-
-from jobs.nemo.connectors.hf_exporter import HFExporter  # noqa: E402
-from jobs.nemo.layer_offload import layers_on_device, offloadable_modules  # noqa: E402
-from jobs.training.logit_proof import check_merge  # noqa: E402
-from jobs.training.model_loading import unquantised_config  # noqa: E402
-from tuneyard.checkpoints.layout.portable import make_checkpoint_portable  # noqa: E402
-from tuneyard.configs.finetune import FinetuneConfig  # noqa: E402
-from tuneyard.training_data.token_table import IGNORED_LABEL  # noqa: E402
+import jobs.nemo.setup.patched  # noqa: F401
+from jobs.nemo.connectors.hf_exporter import HFExporter
+from jobs.nemo.layer_offload import layers_on_device, offloadable_modules
+from jobs.nemo.setup.exact_arithmetic import disable_tf32
+from jobs.training.export.hf_files import save_like_base
+from jobs.training.logit_proof import check_merge
+from tuneyard.checkpoints.safety.written_folders import check_written_folder
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.training_data.token_table import IGNORED_LABEL
 
 
 def export_hf(
     config: FinetuneConfig, checkpoint: Path, base: Path, target: Path, probe_rows: list[dict[str, list[int]]]
 ) -> list[np.ndarray]:
-    """See TrainingBackend.export_hf. `checkpoint` and `base` are folders in NeMo 2 format."""
+    """See TrainingBackend.export_hf. `checkpoint` and `base` are folders in NeMo 2 format.
+
+    Raises CheckpointError if this platform did not write them, or if they have changed since.
+    """
+    disable_tf32()
+    check_written_folder(checkpoint)
     if config.training.method == "lora":
+        check_written_folder(base)
         model = load_with_adapters(checkpoint, base)
         trained = label_logits(model, probe_rows)
         LoRAMerge()(model)
@@ -45,10 +49,7 @@ def export_hf(
     with transformers.modeling_utils.no_init_weights():
         exported = transformers.GptOssForCausalLM(exporter.config).to(torch.float32)
     exported = exporter.convert_state(model, exported)
-    exported.config = unquantised_config(config.model.folder)
-    exported.to(exported.config.dtype or torch.float32).save_pretrained(target, max_shard_size="5GB")
-    transformers.AutoTokenizer.from_pretrained(config.model.folder).save_pretrained(target)
-    make_checkpoint_portable(target)
+    save_like_base(exported, config.model.folder, target)
     return trained
 
 

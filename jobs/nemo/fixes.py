@@ -1,7 +1,7 @@
-"""Patches for defects of NeMo 2.7.3 and Megatron-Core 0.15 with GPT-OSS. Apply them before importing nemo.collections.
+"""Patches for defects of NeMo 2.7.3 and Megatron-Core 0.15 with GPT-OSS. Apply them before a model config is created.
 
-Each patch is applied only if the installed code has the defect. A setting avoids the other defects; they are corrected
-where the setting is made:
+jobs.nemo.setup.patched applies them, whether NeMo was imported before or not. Each patch is applied only if the
+installed code has the defect. A setting avoids the other defects; they are corrected where the setting is made:
 
 - The attention window is one token too long: `window_size_for_nemo` in connectors/model_config.py.
 - YaRN's attention factor is divided out: `YARN_MSCALE` in connectors/model_config.py.
@@ -82,16 +82,21 @@ def check_versions() -> None:
 
 def _has_two_quick_gelus() -> bool:
     from megatron.core import activations
-    from megatron.core.fusions import fused_bias_geglu
+    from megatron.core.transformer import transformer_config
 
-    return activations.quick_gelu is not fused_bias_geglu.quick_gelu
+    return activations.quick_gelu is not transformer_config.quick_gelu
 
 
 def _use_one_quick_gelu() -> None:
     from megatron.core import activations
     from megatron.core.fusions import fused_bias_geglu
+    from megatron.core.transformer import mlp, transformer_config
+    from megatron.core.transformer.moe import experts
 
-    activations.quick_gelu = fused_bias_geglu.quick_gelu
+    # Not the other way round: NeMo's config class keeps the function of `activations` that it had at its import.
+    # Checkpoints name either function, by the module that it is in.
+    for module in (fused_bias_geglu, transformer_config, mlp, experts):
+        module.quick_gelu = activations.quick_gelu
 
 
 def _has_no_transformer_engine() -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneyard.checkpoints.safety.hub_access import disable_hub_access
+from tuneyard.checkpoints.safety.written_folders import check_written_folder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.planning.nemo_parallelism import resolve_parallelism
 
@@ -35,6 +37,7 @@ def generate_per_worker(loop_config: dict[str, Any]) -> None:
     """TorchTrainer's function per worker: generates this worker's share; rank 0 sends all completions to the driver."""
     import torch.distributed as dist
 
+    disable_hub_access()
     config = FinetuneConfig.model_validate_json(loop_config["config"])
     completions = generate(
         config, Path(loop_config["checkpoint"]), loop_config["prompts"], GenerationSettings(**loop_config["settings"])
@@ -49,16 +52,18 @@ def generate(
     """Token ids of one completion per prompt, in the order of `prompts`; every rank gets all of them.
 
     `checkpoint` is a folder in NeMo 2 format, with or without LoRA adapters. Call this on every rank of an existing
-    process group, or in a single process without one.
+    process group, or in a single process without one. Raises CheckpointError if this platform did not write the folder,
+    or if it has changed since.
     """
-    from jobs.nemo.recipe import megatron_precision  # before nemo: applies the fixes
-
-    # isort: split
+    check_written_folder(checkpoint)
     import torch
     from megatron.core.inference.common_inference_params import CommonInferenceParams
     from nemo.collections.llm import inference
 
-    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+    import jobs.nemo.setup.patched  # noqa: F401
+    from jobs.nemo.recipe import megatron_precision
+
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     trainer = _build_trainer(config, megatron_precision(config), checkpoint)
     model, tokenizer = inference.setup_model_and_tokenizer(checkpoint, trainer, dtype, enable_flash_decode=False)
     longest = max(len(prompt) for prompt in prompts) + settings.max_tokens

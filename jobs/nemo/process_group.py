@@ -10,6 +10,8 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from megatron.core import parallel_state
 from nemo.lightning import _strategy_lib
 
+import jobs.nemo.setup.patched  # noqa: F401
+
 
 def local_world_size() -> int:
     """Number of ranks on this node; 1 without a process group."""

@@ -8,27 +8,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jobs.nemo.fixes import apply_fixes
+import nemo_run as run
+import torch
+from nemo.collections import llm
+from nemo.collections.llm.recipes.precision.mixed_precision import bf16_mixed
+from nemo.lightning import MegatronMixedPrecision
 
-apply_fixes()
-
-import nemo_run as run  # noqa: E402
-import torch  # noqa: E402
-from nemo.collections import llm  # noqa: E402
-from nemo.collections.llm.recipes.precision.mixed_precision import bf16_mixed  # noqa: E402
-from nemo.lightning import MegatronMixedPrecision  # noqa: E402
-
-from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base  # noqa: E402
-from jobs.nemo.connectors.model_config import model_fields  # noqa: E402
-from jobs.nemo.data_module import TokenStoreDataModule  # noqa: E402
-from jobs.nemo.schedule import TransformersSchedule  # noqa: E402
-from jobs.training.backend import TokenFiles  # noqa: E402
-from jobs.training.row_order import steps_of_run  # noqa: E402
-from tuneyard.configs.finetune import FinetuneConfig  # noqa: E402
-from tuneyard.planning.nemo_checks import check_nemo_config  # noqa: E402
-from tuneyard.planning.nemo_parallelism import plan_batch  # noqa: E402
-from tuneyard.planning.nemo_recipe_values import recipe_values  # noqa: E402
-from tuneyard.training_data.token_store import open_token_rows  # noqa: E402
+import jobs.nemo.setup.patched  # noqa: F401
+from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base
+from jobs.nemo.connectors.model_config import model_fields
+from jobs.nemo.data_module import TokenStoreDataModule
+from jobs.nemo.schedule import TransformersSchedule
+from jobs.nemo.setup.run_seed import RunSeed
+from jobs.training.backend import TokenFiles
+from jobs.training.row_order import steps_of_run
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.planning.nemo_checks import check_nemo_config
+from tuneyard.planning.nemo_parallelism import plan_batch
+from tuneyard.planning.nemo_recipe_values import recipe_values
+from tuneyard.training_data.token_store import open_token_rows
 
 
 def build_recipe(config: FinetuneConfig, tokens: TokenFiles) -> run.Partial:
@@ -58,6 +56,7 @@ def build_recipe(config: FinetuneConfig, tokens: TokenFiles) -> run.Partial:
     recipe.trainer.max_steps = steps.total
     recipe.trainer.val_check_interval = min(training.eval_every_steps or steps.per_epoch, steps.total)
     recipe.log.ckpt.every_n_train_steps = training.checkpoint_every_steps or steps.per_epoch
+    recipe.trainer.callbacks = [*recipe.trainer.callbacks, run.Config(RunSeed, seed=training.seed)]
     recipe.resume.restore_config.path = str(nemo_base(config))
     for field, value in recipe_values(config).items():
         set_field(recipe, field, value)
@@ -81,7 +80,7 @@ def set_field(recipe: Any, field: str, value: Any) -> None:
 
 def megatron_precision(config: FinetuneConfig) -> run.Config[MegatronMixedPrecision]:
     """The precision plugin: bf16 with fp32 gradients and master weights as in NeMo's recipes, or fp32 throughout."""
-    if config.training.precision == "bf16":
+    if config.precision == "bf16":
         return bf16_mixed()
     return run.Config(
         MegatronMixedPrecision,

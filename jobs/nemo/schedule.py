@@ -8,6 +8,8 @@ from typing import Any
 from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 from transformers import get_scheduler
 
+import jobs.nemo.setup.patched  # noqa: F401
+
 
 class TransformersSchedule(LRSchedulerModule):
     """The transformers schedule named `schedule`, after a linear warm-up over `warmup_ratio` (0 to 1) of all steps."""

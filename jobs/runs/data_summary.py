@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from jobs.runs.prepared_run import CheckedDataset, PreparedRun
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.wording import count_of, first_of
+from tuneyard.planning.training.memory_checks import describe
+from tuneyard.planning.training.memory_plan import in_gib
 from tuneyard.training_data.token_store import TokenStore
 
 MAX_NAMED_ROWS = 5
@@ -19,18 +23,39 @@ def data_summary(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
         f"{prepared.train.rows} chats{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, {config.data.batching}",
         *_dataset_lines("training", prepared.train, tokens, config),
         *_dataset_lines("held-out", prepared.heldout, prepared.heldout_tokens, config),
+        *_device_lines(prepared, config),
     ]
+
+
+def _device_lines(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
+    """Precision and memory, where a GPU decides their defaults."""
+    if not config.workers.use_gpu:
+        return []
+    checkpointing = " with gradient checkpointing" if config.uses_gradient_checkpointing else ""
+    line = f"trains on GPUs in {config.precision}"
+    if prepared.memory is None:
+        return [line]
+    return [f"{line}{checkpointing}; about {in_gib(prepared.memory.peak)} on each. {describe(prepared.memory)}"]
 
 
 def _dataset_lines(
     name: str, dataset: CheckedDataset | None, store: TokenStore | None, config: FinetuneConfig
 ) -> list[str]:
     lines = []
-    if dataset is not None and dataset.notes:
-        notes = ", ".join(f"{count} × {kind}" for kind, count in dataset.notes.most_common())
-        lines.append(f"notes on the {name} data: {notes}. To see the rows: tuneyard data validate")
+    if dataset is not None:
+        for severity in ("warning", "note"):
+            if found := dataset.counts.of(severity):
+                lines.append(
+                    f"{severity}s on the {name} data: {_counted(found)}. To see the rows: tuneyard data validate"
+                )
+        if dropped := dataset.counts.dropped:
+            lines.append(f"left out {count_of(dropped.total(), f'{name} chat')} by name: {_counted(dropped)}")
     if store is not None and store.too_long:
         names = first_of(store.too_long_named, MAX_NAMED_ROWS, store.too_long)
         count = count_of(store.too_long, f"{name} row")
         lines.append(f"left out {count} longer than data.max_length={config.data.max_length}: {names}")
     return lines
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count:,} × {kind}" for kind, count in kinds.most_common())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -14,9 +13,10 @@ from tuneyard.chats.messages import ChatExample
 from tuneyard.checkpoints.node_cache import cache_folder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import DatasetError
-from tuneyard.core.wording import listed
+from tuneyard.core.wording import count_of, listed
 from tuneyard.harmony.parity_rows import ParitySample
 from tuneyard.storage.location import is_uri
+from tuneyard.training_data.dataset_review import DatasetReview
 from tuneyard.training_data.part_rendering import ChatSource, TokenSettings
 from tuneyard.training_data.row_checks import RowChecker
 from tuneyard.training_data.token_store import TokenStore, build_token_store
@@ -28,23 +28,23 @@ def check_dataset(
     """Reads the whole dataset, checks each row, and adds each row to `sample`.
 
     `checker` remembers the rows that it saw, so check the training data before the held-out data. Raises DatasetError
-    for broken rows, and for held-out rows that are also training rows (equal except for case, spaces and punctuation).
+    for rows with errors: broken rows, and by default held-out rows that are also training rows.
     """
-    scan = DatasetScan(location, config.data.format)
-    notes: Counter[str] = Counter()
-    leaked: list[str] = []
-    for example in tqdm(scan, desc=f"checking {location}", unit=" chats", disable=not sys.stderr.isatty(), leave=False):
-        sample.add(example)
-        for problem in checker.find_problems(example, is_heldout=is_heldout):
-            notes[problem.kind] += 1
-            if problem.kind == "leakage" and len(leaked) < MAX_SHOWN_PROBLEMS:
-                leaked.append(str(problem))
-    if leaked:
-        # The held-out loss on rows that were trained on would mean nothing.
-        count = notes["leakage"]
-        subject = "1 held-out row is" if count == 1 else f"{count:,} held-out rows are"
-        raise DatasetError(f"{subject} in the training data too:\n{listed(leaked, count)}")
-    return CheckedDataset(scan.rows, scan.fingerprint, notes)
+    review = DatasetReview(location, config.data, checker, is_heldout=is_heldout)
+    errors: list[str] = []
+    bar = tqdm(review, desc=f"checking {location}", unit=" chats", disable=not sys.stderr.isatty(), leave=False)
+    for row in bar:
+        if row.example is not None:
+            sample.add(row.example)
+        elif len(errors) < MAX_SHOWN_PROBLEMS:
+            errors += [f"{problem} [{problem.kind}]" for problem, severity in row.problems if severity == "error"]
+    if total := review.counts.total("error"):
+        raise DatasetError(
+            f"{location}: {count_of(total, 'error')} in the {'held-out' if is_heldout else 'training'} data:\n"
+            f"{listed(errors[:MAX_SHOWN_PROBLEMS], total)}\n"
+            "To see all problems: tuneyard data validate. data.problems decides by name what is an error."
+        )
+    return CheckedDataset(review.rows, review.fingerprint, review.counts, review.dropped)
 
 
 def render_tokens(location: str, checked: CheckedDataset, config: FinetuneConfig, *, packed: bool) -> TokenStore:
@@ -55,7 +55,7 @@ def render_tokens(location: str, checked: CheckedDataset, config: FinetuneConfig
     """
 
     def read() -> Iterator[ChatExample]:
-        scan = DatasetScan(location, config.data.format)
+        scan = DatasetScan(location, config.data, checked.dropped)
         yield from scan
         if scan.fingerprint != checked.fingerprint:
             raise DatasetError(

@@ -9,7 +9,9 @@ import ray
 import ray.exceptions
 import ray.train
 
-from jobs.checkpoints.proved_export import PROBE_ROWS, export_and_prove
+from jobs.checkpoints.probe_rows import PROBE_ROWS, limit_places
+from jobs.checkpoints.proved_export import export_and_prove
+from jobs.nemo.setup.exact_arithmetic import TF32_OFF
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.ray_training import TrainOutcome
 from jobs.workers.backend_factory import create_backend
@@ -17,6 +19,7 @@ from jobs.workers.local_base import with_local_base
 from tuneyard.checkpoints.manifest import BaseReference, CheckpointManifest, CodecReference, DatasetReference
 from tuneyard.checkpoints.node_cache import release
 from tuneyard.checkpoints.publishing import next_version_location, version_in
+from tuneyard.checkpoints.safety.hub_access import disable_hub_access
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.workers import WorkersConfig
 from tuneyard.core.errors import TuneyardError
@@ -37,10 +40,13 @@ def export_on_ray(
     """
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
     stored = open_token_rows(probes.path).select_columns(list(TOKEN_COLUMNS))
-    rows = stored.select(range(min(PROBE_ROWS, len(stored)))).to_list()
+    rows = limit_places(stored.select(range(min(PROBE_ROWS, len(stored)))).to_list())
     models = child_location(config.run.storage, "models", config.run.model_name)
     target = next_version_location(models, run_id or config.run.name)
-    task = ray.remote(_export_task).options(**_task_options(config.workers), max_retries=0)
+    options = _task_options(config.workers)
+    if config.training.backend == "nemo":
+        options["runtime_env"] = {"env_vars": TF32_OFF}
+    task = ray.remote(_export_task).options(**options, max_retries=0)
     lineage = _lineage(config, prepared, outcome, run_id)
     try:
         return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage)), target
@@ -60,6 +66,8 @@ def _lineage(
             fingerprint=prepared.dataset_fingerprint,
             rows=prepared.train.rows,
             files=tuple(str(path) for path in (config.data.train, config.data.heldout) if path),
+            dropped=dict(prepared.train.counts.dropped),
+            problems=dict(prepared.train.counts.of("warning", "note")),
         ),
         "codec": CodecReference(settings=config.codec.model_dump(mode="json"), fingerprint=prepared.codec_fingerprint),
         "parity": [row.model_dump(mode="json", exclude_defaults=True) for row in prepared.parity_rows],
@@ -84,6 +92,7 @@ def _export_task(
     rows: list[dict[str, list[int]]],
     lineage: dict[str, Any],
 ) -> CheckpointManifest:
+    disable_hub_access()
     local_config = with_local_base(config)
     try:
         with trained.as_directory() as folder:

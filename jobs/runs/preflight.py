@@ -10,15 +10,22 @@ from jobs.bases.names import BASE_NAMES
 from jobs.nemo.checkpoint_folders import nemo_base
 from jobs.runs.dataset_preparation import check_dataset, render_tokens
 from jobs.runs.prepared_run import PreparedRun
+from tuneyard.api.wire.chat_request import RenderRequest
+from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.checkpoints.tensor_table import weights_digest
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.errors import CheckpointError
+from tuneyard.core.errors import CheckpointError, DatasetError, RequestError
+from tuneyard.core.wording import count_of
 from tuneyard.harmony.codec import HarmonyCodec
-from tuneyard.harmony.parity_rows import ParitySample
+from tuneyard.harmony.parity_rows import ParityRow, ParitySample
 from tuneyard.planning.disk_space import check_disk_space
 from tuneyard.planning.nemo_checks import check_nemo_config
+from tuneyard.planning.training.batch_shapes import largest_batch
+from tuneyard.planning.training.memory_checks import check_training_memory
+from tuneyard.planning.training.memory_plan import TrainingMemory
 from tuneyard.storage.location import is_uri
 from tuneyard.training_data.row_checks import RowChecker
+from tuneyard.training_data.token_store import TokenStore, open_token_rows
 
 
 def prepare_run(config: FinetuneConfig) -> PreparedRun:
@@ -28,6 +35,7 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
     Memory does not grow with the data. Raises ConfigError, CheckpointError, DatasetError or StorageFullError, each
     with what is wrong, where, and the fix.
     """
+    check_safety(config.model.folder)
     base = _read_base_config(config.model.folder)
     _check_max_length(config, base)
     uses_nemo = config.training.backend == "nemo"
@@ -41,17 +49,39 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
     heldout = None
     if config.data.heldout is not None:
         heldout = check_dataset(config.data.heldout, config, checker, sample, is_heldout=True)
+    train_tokens = render_tokens(config.data.train, train, config, packed=config.data.batching == "packed")
     return PreparedRun(
         train=train,
         heldout=heldout,
-        train_tokens=render_tokens(config.data.train, train, config, packed=config.data.batching == "packed"),
+        train_tokens=train_tokens,
+        memory=None if uses_nemo or not config.workers.use_gpu else _check_memory(config, base, train_tokens),
         heldout_tokens=render_tokens(config.data.heldout, heldout, config, packed=False)
         if config.data.heldout is not None and heldout is not None
         else None,
         codec_fingerprint=codec.fingerprint,
         base_digest=weights_digest(config.model.folder),
-        parity_rows=sample.freeze(codec),
+        parity_rows=freeze_parity_rows(sample, codec, keeps_words=config.parity.rows == "real"),
     )
+
+
+def _check_memory(config: FinetuneConfig, base: dict[str, Any], tokens: TokenStore) -> TrainingMemory:
+    batch = largest_batch(open_token_rows(tokens.path), config.training.batch_size_per_worker)
+    return check_training_memory(config, base, batch)
+
+
+def freeze_parity_rows(sample: ParitySample, codec: HarmonyCodec, *, keeps_words: bool) -> tuple[ParityRow, ...]:
+    """The prompts for the parity gate. Raises DatasetError if the served API would refuse one of them."""
+    rows = sample.freeze(codec, keeps_words=keeps_words)
+    for row in rows:
+        try:
+            RenderRequest.parse(row.request_body("model"))
+        except RequestError as e:
+            raise DatasetError(
+                f"The served API would refuse a prompt of this data: {e} The prompt has "
+                f"{count_of(len(row.messages), 'message')} and {count_of(len(row.tools), 'tool')}. Correct the rows "
+                "of this shape."
+            ) from e
+    return rows
 
 
 def _read_base_config(base: Path) -> dict[str, Any]:

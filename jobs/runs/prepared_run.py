@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.harmony.parity_rows import ParityRow
+from tuneyard.planning.training.memory_plan import TrainingMemory
+from tuneyard.training_data.dataset_review import ProblemCounts
 from tuneyard.training_data.token_store import TokenStore
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedDataset:
-    """A dataset whose rows are all valid. `notes` counts, by kind, what is unusual but no error."""
+    """A dataset without errors. `counts` says what was found, `dropped` holds the numbers of the rows left out."""
 
     rows: int
     fingerprint: str
-    notes: Counter[str]
+    counts: ProblemCounts
+    dropped: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class PreparedRun:
     codec_fingerprint: str
     base_digest: str
     parity_rows: tuple[ParityRow, ...]
+    memory: TrainingMemory | None
+    """GPU memory of a worker, as planned; None for CPUs and for NeMo."""
 
     @property
     def dataset_fingerprint(self) -> str:
@@ -48,7 +52,9 @@ class PreparedRun:
             "dataset": self.dataset_fingerprint,
             "codec": self.codec_fingerprint,
             "base": self.base_digest,
-            "training": config.training.model_dump(mode="json"),
+            # Gradient checkpointing changes memory and time, not the result.
+            "training": config.training.model_dump(mode="json", exclude={"gradient_checkpointing"})
+            | {"precision": config.precision},
             "nemo": config.nemo.model_dump(mode="json") if config.training.backend == "nemo" else None,
             "max_length": config.data.max_length,
             "batching": config.data.batching,

@@ -12,6 +12,7 @@ from jobs.runs.node_notices import ClusterEvents
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.progress import LogPoints, TrainingProgress
 from jobs.runs.run_record import TRAIN_STATE, RunFolder
+from jobs.workers.placement import expected_files
 from jobs.workers.worker_group import create_worker_group, fit
 from jobs.workers.worker_loop import train_loop_per_worker
 from tuneyard.checkpoints.folder_index import LISTING_NAME, FolderIndex
@@ -63,10 +64,12 @@ def _create_trainer(
     config: FinetuneConfig, prepared: PreparedRun, folder: RunFolder, events: DriverChannel
 ) -> TorchTrainer:
     stops_early = config.training.early_stopping_patience is not None
+    train_tokens = _shared_tokens(prepared.train_tokens, config)
     loop_config = {
         "config": config.model_dump_json(),
-        "train": _shared_tokens(prepared.train_tokens, config),
+        "train": train_tokens,
         "heldout": _shared_tokens(prepared.heldout_tokens, config) if prepared.heldout_tokens is not None else None,
+        "expected_files": expected_files(config, train_tokens),
         "run_state": folder.train_state.location,
         "events": events,
     }
@@ -96,9 +99,10 @@ def _shared_tokens(store: TokenStore, config: FinetuneConfig) -> str:
 
 
 def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> ray.train.Checkpoint:
-    """The last checkpoint; with early stopping the one with the lowest held-out loss."""
-    if config.training.early_stopping_patience is not None and result.best_checkpoints:
-        best, _ = min(result.best_checkpoints, key=lambda pair: pair[1].get("eval_loss", float("inf")))
+    """The last checkpoint; with early stopping the one with the lowest held-out loss, measured at its own step."""
+    scored = [pair for pair in result.best_checkpoints or () if "eval_loss" in pair[1]]
+    if config.training.early_stopping_patience is not None and scored:
+        best, _ = min(scored, key=lambda pair: pair[1]["eval_loss"])
         return best
     if result.checkpoint is None:
         raise TrainingError("Training ended without a checkpoint, because it had no step to do. Raise training.epochs.")

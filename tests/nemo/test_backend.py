@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -101,47 +98,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(tiny_fp32: Path, tm
         TrainingError, match=r"(gradients are not finite|The loss is (nan|inf)).*training.learning_rate"
     ):
         create_backend(config).train(config, tokens, RecordingContext(tmp_path / "run"))
-
-
-def test_the_recipe_runs_without_ray(tiny_fp32: Path, tmp_path: Path) -> None:
-    """run.run(recipe, direct=True), in a separate process that NeMo sets up, and without held-out data."""
-    from jobs.nemo.base_import import GROUP_VARIABLES
-
-    config = backend_config(
-        tiny_fp32, name="direct", backend="nemo", method="lora", max_steps=2, checkpoint_every_steps=1
-    )
-    config = config.model_copy(update={"data": config.data.model_copy(update={"heldout": None})})
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    tokens = stored(token_rows(tiny_fp32), tmp_path / "tokens")
-    code = (
-        "import sys, pathlib, nemo_run as run\n"
-        "from jobs.nemo.checkpoint_import import import_checkpoint\n"
-        "from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base\n"
-        "from jobs.nemo_recipe import build_recipe\n"
-        "from jobs.training.backend import TokenFiles\n"
-        "from tuneyard.configs.finetune import FinetuneConfig\n"
-        "if __name__ == '__main__':\n"
-        "    config = FinetuneConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())\n"
-        "    tokens = TokenFiles(pathlib.Path(sys.argv[2]), None)\n"
-        "    if not nemo_base(config).exists():\n"
-        "        import_checkpoint(f'hf://{config.model.folder}', nemo_base(config))\n"
-        "    run.run(build_recipe(config, tokens), direct=True)\n"
-        "    print('WRITTEN', [p.name for p in checkpoint_folder(config).rglob('weights')])\n"
-    )
-    script = tmp_path / "direct.py"
-    script.write_text(code)
-    # Earlier tests have created a process group in this process.
-    outside = {name: value for name, value in os.environ.items() if name not in GROUP_VARIABLES}
-    environment = outside | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], "platform", "."])}
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(tmp_path / "config.json"), str(tokens.train)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert "WRITTEN ['weights'" in ended.stdout
 
 
 def test_parallelism_that_cannot_run_is_refused_before_the_base_is_touched(tiny_fp32: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from jobs.checkpoints.openai_export import export_openai
 from jobs.nemo.checkpoint_import import import_checkpoint, parse_source
 from tests.mxfp4_base import publish_mxfp4
+from tuneyard.checkpoints.safety.written_folders import check_written_folder
 from tuneyard.core.errors import CheckpointError
 
 pytestmark = pytest.mark.nemo
@@ -97,7 +98,8 @@ def test_weights_are_not_copied_into_the_context(imported: Path) -> None:
 def test_an_import_never_overwrites_and_leaves_nothing_incomplete(imported: Path, tiny_fp32: Path) -> None:
     with pytest.raises(CheckpointError, match="already exists, and checkpoints are never overwritten"):
         import_checkpoint(f"hf://{tiny_fp32}", imported)
-    assert [path.name for path in imported.parent.iterdir()] == ["tiny"]
+    assert {path.name for path in imported.parent.iterdir()} == {"tiny", ".tiny.digests.json"}
+    check_written_folder(imported)
 
 
 @pytest.mark.parametrize("source", ["s3://bucket/x", "/plain/folder", "hf:///nowhere"])

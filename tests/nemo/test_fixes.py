@@ -61,3 +61,20 @@ def test_unknown_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: "3.0.0")
     with pytest.raises(MissingDependencyError, match=r"nemo-toolkit 3.0.0 is installed.*make nemo-env"):
         fixes.check_versions()
+
+
+@pytest.mark.parametrize("module", ["data_module", "schedule", "setup.run_seed", "connectors.model_config"])
+def test_any_module_applies_the_fixes_also_after_nemo_was_imported(module: str) -> None:
+    """As in the children that NeMo-Run starts with torchrun: NeMo comes first, then what the recipe names."""
+    code = (
+        "from nemo.collections import llm\n"
+        f"import jobs.nemo.{module}\n"
+        "from jobs.nemo.connectors.model_config import WITHOUT_TRANSFORMER_ENGINE\n"
+        "assert 'jobs.nemo.setup.patched' in __import__('sys').modules\n"
+        "print(type(llm.GPTOSSConfig20B(**WITHOUT_TRANSFORMER_ENGINE)).__name__)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], "platform", "."])}
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert finished.stdout.splitlines()[-1:] == ["GPTOSSConfig20B"], finished.stderr[-2000:]

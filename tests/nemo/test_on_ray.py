@@ -159,3 +159,26 @@ def test_generate_uses_the_newest_checkpoint(home: Path, tiny_oss: Path, tmp_pat
             assert {name: answer[name] for name in expected} == expected
         else:
             assert answer["content"].startswith(str(expected["content"]))
+
+
+def test_an_earlier_checkpoint_is_exported_and_registered(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
+    """As a NeMo folder, which any NeMo-Run job could have written; a changed one is not read."""
+    step = sorted((home / "runs" / "tiny" / "nemo").glob("step-*"))[0]
+    config = write_config(tmp_path, tiny_oss)
+    command = ("-m", "jobs.export", str(step), "--config", str(config), "--set", "run.model_name=draft")
+    code, output = run(tmp_path, home, *command, "--address", "local")
+    assert code == 0, output
+    assert "registered draft/1 (@newest)" in output
+    manifest = validate_hf_checkpoint(home / "models" / "draft" / "1", base=tiny_oss)
+    assert manifest.proof["mean_kl"] < 0.01
+    assert manifest.metrics["step"] == int(step.name.rpartition("-")[2]) < STEPS
+    assert manifest.digest != validate_hf_checkpoint(home / "models" / "tiny-support" / "1").digest
+    common = next((step / "weights").glob("common.pt"))
+    content = common.read_bytes()
+    try:
+        common.write_bytes(content + b" ")
+        code, output = run(tmp_path, home, *command, "--address", "local")
+    finally:
+        common.write_bytes(content)
+    assert code == 1
+    assert "weights/common.pt changed afterwards" in output

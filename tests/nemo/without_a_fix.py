@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     if not torch.cuda.is_available():
         cpu_shim.install()
+    # Modules that import NeMo import this one to apply all fixes.
+    sys.modules["jobs.nemo.setup.patched"] = types.ModuleType("jobs.nemo.setup.patched")
     apply_fixes(leave_out=sys.argv[1])
     scenarios = {"config": _config, "uninitialised": _uninitialised, "step": _step, "lora": _lora}
     print("OUTCOMES " + json.dumps({name: _outcome(scenario) for name, scenario in scenarios.items()}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from nemo.collections.llm.gpt.model import gpt_oss
 from nemo.lightning import io
 from nemo.lightning.io.state import TransformFns
 
+import jobs.nemo.setup.patched  # noqa: F401
 from jobs.nemo.connectors.expert_tensors import ExpertTensorNames, expert_import_transforms
 from jobs.nemo.connectors.source_importer import SourceImporter
 from jobs.nemo.connectors.tensor_names import NemoTensorNames, hf_to_nemo_names
+from tuneyard.checkpoints.layout.export_form import CONFIG_DTYPES, exported_dtypes
 
 HF_EXPERT_TENSORS = ExpertTensorNames(
     gate_up_weight="**.mlp.experts.gate_up_proj",
@@ -29,6 +32,12 @@ class HFImporter(SourceImporter, gpt_oss.HFGPTOSSImporter):
     def source_config(self) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((Path(str(self)) / "config.json").read_text(encoding="utf-8"))
         return config
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the stored weights: the config.json that OpenAI publishes names none."""
+        stored = CONFIG_DTYPES[exported_dtypes(Path(str(self)))["lm_head.weight"]]
+        return torch.float32 if stored == "float32" else torch.bfloat16
 
     def convert_state(self, source: Any, target: Any) -> Any:
         """Renames and reshapes all tensors of `source` into the NeMo model `target`, and returns it."""

@@ -8,6 +8,8 @@ import torch
 from nemo.collections.llm import GPTOSSConfig
 from nemo.collections.llm.gpt.model.base import HAVE_TE, local_layer_spec
 
+import jobs.nemo.setup.patched  # noqa: F401
+
 if TYPE_CHECKING:
     from transformers import GptOssConfig
 

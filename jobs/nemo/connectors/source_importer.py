@@ -13,6 +13,7 @@ import torch
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 from nemo.collections.llm import GPTOSSConfig
 
+import jobs.nemo.setup.patched  # noqa: F401
 from jobs.nemo.connectors.model_config import model_config
 from tuneyard.core.errors import CheckpointError
 
@@ -26,10 +27,8 @@ class SourceImporter:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """The dtype of the imported weights: fp32 if the source is fp32, otherwise bf16."""
-        config = self.source_config()
-        is_fp32 = (config.get("dtype") or config.get("torch_dtype")) == "float32"
-        return torch.float32 if is_fp32 else torch.bfloat16
+        """The dtype of the imported weights. OpenAI's original format is bf16 beside its MXFP4 experts."""
+        return torch.bfloat16
 
     @cached_property
     def config(self) -> GPTOSSConfig:

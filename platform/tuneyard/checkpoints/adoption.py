@@ -9,6 +9,7 @@ from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.layout.portable import make_checkpoint_portable
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
 from tuneyard.checkpoints.manifest_writer import write_manifest
+from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.core.errors import CheckpointError
 
@@ -17,17 +18,12 @@ def adopt_checkpoint(folder: Path, name: str) -> CheckpointManifest:
     """Writes the manifest of a downloaded base model and returns it.
 
     First rewrites config.json and tokenizer_config.json so that transformers 4.57 and 5.x read them alike. Weights are
-    not changed. Raises CheckpointError when the folder already has a manifest, consists of links into a cache, or holds
-    another architecture than GPT-OSS.
+    not changed. Raises CheckpointError when the folder already has a manifest, is not safe to load (check_safety), or
+    holds another architecture than GPT-OSS.
     """
     if (folder / MANIFEST_NAME).exists():
         raise CheckpointError(f"{folder}: has a manifest already. Check it: tuneyard models check {folder}")
-    linked = [path.name for path in folder.glob("*.json") if path.is_symlink()]
-    if linked:
-        raise CheckpointError(
-            f"{folder}: {linked[0]} is a link into a cache that other programs use. Download into a folder of its own: "
-            "hf download openai/gpt-oss-20b --exclude 'original/*' 'metal/*' --local-dir FOLDER"
-        )
+    check_safety(folder)
     # Checked before files are rewritten, because the folder may hold another model.
     architecture = read_json(folder / "config.json").get("architectures")
     if architecture != [ARCHITECTURE]:

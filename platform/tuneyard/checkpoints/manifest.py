@@ -34,6 +34,10 @@ class DatasetReference(FrozenModel):
     rows: int
     """Chats in the training file; held-out chats are not counted."""
     files: tuple[str, ...] = ()
+    dropped: dict[str, int] = Field(default_factory=dict)
+    """Rows of the training file that were left out, by the name of the problem that dropped them."""
+    problems: dict[str, int] = Field(default_factory=dict)
+    """Warnings and notes about the training file, by name."""
 
 
 class CodecReference(FrozenModel):

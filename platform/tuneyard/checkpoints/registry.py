@@ -18,7 +18,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 from tuneyard.core.errors import ConfigError, RegistryError
 from tuneyard.core.home import tuneyard_home
+from tuneyard.storage.audit_log import AuditLog
 from tuneyard.storage.location import is_uri
+
+logger = logging.getLogger(__name__)
 
 FOLDER_SCHEME = "tuneyard"
 """URI scheme of a folder in MLflow's `source` field, which must be a URI. MLflow's server treats `file:` as a folder of
@@ -58,6 +61,7 @@ class ModelRegistry:
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         home = home or tuneyard_home()
+        self._audit_log = AuditLog(home / "audit.jsonl")
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
         if self.uri.startswith("sqlite:"):
             try:
@@ -120,9 +124,25 @@ class ModelRegistry:
         """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version."""
         if not any(model.name == name for model in self._client.search_registered_models(f"name='{name}'")):
             self._client.create_registered_model(name)
+        before = self.aliases(name).get(alias)
         created = self._client.create_model_version(name, source=_as_source(str(checkpoint)), run_id=run_id, tags=tags)
         self._client.set_registered_model_alias(name, alias, created.version)
-        return _model_version(created)
+        version = _model_version(created)
+        self._record_move(f"{name}@{alias}", before, version)
+        return version
+
+    def _record_move(self, alias: str, before: int | None, version: ModelVersion) -> None:
+        """Appends a line to the audit log. Without one the registration is valid all the same: a run ends with it."""
+        try:
+            self._audit_log.append(
+                "alias.move",
+                alias,
+                before=str(before) if before is not None else None,
+                after=str(version.version),
+                details={"run": version.run_id} if version.run_id else None,
+            )
+        except ConfigError as e:
+            logger.warning("%s", e)
 
     def names(self) -> list[str]:
         """The names of all registered models, sorted."""

@@ -20,6 +20,8 @@ from tuneyard.checkpoints.layout.gpt_oss import has_mxfp4_tensors
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.layout.tensor_checks import tensor_problems
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest, read_manifest
+from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
+from tuneyard.checkpoints.safety.tensor_values import TensorValues
 from tuneyard.checkpoints.tensor_table import read_tensor_table
 from tuneyard.core.errors import CheckpointError
 from tuneyard.core.wording import count_of, first_of, listed
@@ -27,18 +29,21 @@ from tuneyard.core.wording import count_of, first_of, listed
 INDEX_NAME = "model.safetensors.index.json"
 """Names the file of each tensor where the weights are split over several files."""
 
-LOADED_SUFFIXES = (".safetensors", ".bin", ".json", ".jinja", ".py", ".model")
+LOADED_SUFFIXES = (".safetensors", ".json", ".jinja", ".model")
 """Suffixes of files that a loader reads. A file with one of them that the manifest does not list is a problem."""
 
 
 def validate_hf_checkpoint(folder: Path, base: Path | None = None) -> CheckpointManifest:
     """Returns the manifest of a checkpoint that is exactly what its manifest and config.json say. Reads every byte.
 
+    It must also be safe to load (check_safety comes first), and no tensor may hold NaN, infinite or only zero values.
+
     `base` is the folder of the checkpoint that it was finetuned from. With it, names, shapes and dtypes must be those
     of the base, and at least one tensor must differ; experts are not compared if only one of the two is MXFP4. Raises
     one CheckpointError that lists every problem.
     """
     folder = Path(folder)
+    check_safety(folder)
     problems: list[str] = []
     manifest = None
     try:
@@ -48,7 +53,7 @@ def validate_hf_checkpoint(folder: Path, base: Path | None = None) -> Checkpoint
             raise
         problems.append(str(e))
     weights = _Weights(folder)
-    problems += [*weights.problems, *_layout_problems(folder, weights)]
+    problems += [*weights.problems, *weights.value_problems, *_layout_problems(folder, weights)]
     if manifest is not None:
         problems += _file_problems(folder, manifest, weights)
         problems += _base_problems(manifest, base) if base is not None else []
@@ -68,9 +73,10 @@ class _Weights:
         self.file_of: dict[str, str] = {}
         """Tensor name -> file name."""
         self.problems: list[str] = []
+        values = TensorValues()
         for path in sorted(folder.glob("*.safetensors")):
             try:
-                self.files[path.name], tensors = hash_safetensors(path)
+                self.files[path.name], tensors = hash_safetensors(path, values.add)
             except CheckpointError as e:
                 self.problems.append(str(e))
                 continue
@@ -81,6 +87,7 @@ class _Weights:
             ]
             self.tensors |= tensors
             self.file_of |= dict.fromkeys(tensors, path.name)
+        self.value_problems = list(values.problems())
 
 
 def _layout_problems(folder: Path, weights: _Weights) -> Iterator[str]:

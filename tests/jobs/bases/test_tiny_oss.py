@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from jobs.bases.published_form import END_TOKENS
 from jobs.bases.tiny_oss import SPECIAL_TOKENS, build_tiny_oss
 from tuneyard.checkpoints.manifest import read_manifest
 
@@ -31,9 +32,13 @@ def test_the_tokenizer_keeps_any_text_and_has_harmonys_tokens(tiny_oss: Path) ->
 
 def test_transformers_loads_it(tiny_oss: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_oss)
-    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side) == ("<|return|>", "<|endoftext|>", "left")
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == (
+        "<|return|>",
+        "<|endoftext|>",
+        "<|startoftext|>",
+    )
     generation = GenerationConfig.from_pretrained(tiny_oss)
-    assert generation.eos_token_id == tokenizer.convert_tokens_to_ids(["<|return|>", "<|call|>"])
+    assert generation.eos_token_id == tokenizer.convert_tokens_to_ids(list(END_TOKENS))
 
 
 def test_routing_sinks_window_and_logits_are_active(tiny_oss: Path) -> None:

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from jobs.checkpoints.proved_export import export_and_prove
+from jobs.training.export.hf_files import save_like_base
+from jobs.training.model_loading import load_dequantised
 from jobs.workers.backend_factory import create_backend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
 from tests.mxfp4_base import publish_mxfp4
@@ -57,3 +61,50 @@ def test_a_silent_no_op_is_seen_through_the_other_form(published: Path, tiny_oss
     write_manifest(export, kind="finetuned", name="m", version="1", base=reference)
     with pytest.raises(CheckpointError, match=r"the training was a silent no-op"):
         validate_hf_checkpoint(export, base=published)
+
+
+@pytest.mark.parametrize("form", ["tiny_oss", "published"])
+def test_an_export_has_the_form_of_its_base(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Its base's dtypes, which no published config names, and all ids at which generation ends."""
+    base: Path = request.getfixturevalue(form)
+    model = load_dequantised(base, torch.float32, on_gpu=False)
+    target = tmp_path / "export"
+    target.mkdir()
+    save_like_base(model, base, target)
+    written, source = (json.loads((folder / "config.json").read_text()) for folder in (target, base))
+    assert "dtype" not in source
+    assert {**source, "dtype": "bfloat16"} == {
+        **written,
+        **{k: source[k] for k in source if k == "quantization_config"},
+    }
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (target / name).read_bytes() == (base / name).read_bytes()
+    manifest = write_manifest(target, kind="finetuned", name="m", version="1")
+    assert {entry.dtype for entry in manifest.tensors.values()} == {"BF16"}
+    assert len(json.loads((target / "generation_config.json").read_text())["eos_token_id"]) == 3
+
+
+def test_norms_in_fp32_stay_fp32(tiny_oss_copy: Path, tmp_path: Path) -> None:
+    """As transformers writes them for some models: each tensor has the dtype of its own counterpart in the base."""
+    tensors = load_file(tiny_oss_copy / "model.safetensors")
+    norms = {name for name in tensors if name.endswith("norm.weight")}
+    save_file({n: t.float() if n in norms else t for n, t in tensors.items()}, tiny_oss_copy / "model.safetensors")
+    write_manifest(tiny_oss_copy, kind="base", name="b", version="1")
+    target = tmp_path / "export"
+    target.mkdir()
+    model = load_dequantised(tiny_oss_copy, torch.float32, on_gpu=False)
+    model.lm_head.weight.data.add_(1.0)
+    save_like_base(model, tiny_oss_copy, target)
+    write_manifest(target, kind="finetuned", name="m", version="1")
+    manifest = validate_hf_checkpoint(target, base=tiny_oss_copy)
+    assert {name for name, entry in manifest.tensors.items() if entry.dtype == "F32"} == norms
+
+
+def test_a_generation_config_that_transformers_would_not_write(tiny_oss_copy: Path, tmp_path: Path) -> None:
+    """transformers loads a temperature without sampling, and refuses to write it."""
+    path = tiny_oss_copy / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"do_sample": False, "temperature": 0.6}))
+    target = tmp_path / "export"
+    target.mkdir()
+    save_like_base(load_dequantised(tiny_oss_copy, torch.float32, on_gpu=False), tiny_oss_copy, target)
+    assert (target / "generation_config.json").read_bytes() == path.read_bytes()

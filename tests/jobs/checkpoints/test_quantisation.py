@@ -74,7 +74,7 @@ def test_weights_that_mxfp4_cannot_hold_are_named(tiny_oss_copy: Path, tmp_path:
     tensors = load_file(tiny_oss_copy / "model.safetensors")
     tensors["model.layers.1.mlp.experts.down_proj"][3, 5, 7] = float("nan")
     replace_weights(tiny_oss_copy, tensors)
-    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.mlp\.experts\.down_proj: MXFP4 cannot hold NaN"):
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.mlp\.experts\.down_proj holds NaN values"):
         quantise_checkpoint(quantisation(tiny_oss_copy, tmp_path / "q"))
     assert not (tmp_path / "q").exists()
 

@@ -57,3 +57,24 @@ def test_a_dead_endpoint_is_an_error_without_traceback(capsys: pytest.CaptureFix
     code = main(["--data", str(data), "--model", "m=http://127.0.0.1:9/v1", "--limit", "1", "--show", "0"])
     assert code == 1
     assert "m at http://127.0.0.1:9/v1 does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gives_config", [False, True])
+def test_rows_are_read_with_the_settings_of_config_and_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gives_config: bool
+) -> None:
+    (tmp_path / "qa.jsonl").write_text(json.dumps({"ask": "q", "say": "a"}))
+    asked = ["--data", str(tmp_path / "qa.jsonl"), "--model", "m=http://127.0.0.1:9/v1"]
+    assert main(asked) == 1
+    assert "Map the columns with data.columns" in capsys.readouterr().err
+    if gives_config:
+        config = tmp_path / "run.yaml"
+        config.write_text(
+            "run: {name: r, model_name: m}\nmodel: {base: b}\n"
+            "data: {train: t.jsonl, heldout: h.jsonl, columns: {prompt: ask, completion: say}}\n"
+        )
+        settings = ["--config", str(config)]
+    else:
+        settings = ["--set", "data.columns.prompt=ask", "--set", "data.columns.completion=say"]
+    assert main([*asked, *settings]) == 1
+    assert "m at http://127.0.0.1:9/v1 does not answer" in capsys.readouterr().err

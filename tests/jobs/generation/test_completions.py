@@ -10,6 +10,7 @@ import pytest
 from jobs.generation.completions import parse_completion, write_completions
 from jobs.generation.prompts import read_prompts
 from tests.harmony_text import encode_spelled_out
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.core.errors import ConfigError
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
@@ -22,6 +23,16 @@ def test_prompts_are_texts_then_chats_up_to_their_answer(tmp_path: Path) -> None
     assert [prompt.question for prompt in prompts] == ["q1", "q2"]
     with pytest.raises(ConfigError, match="give --prompt TEXT or --data FILE"):
         read_prompts([], None)
+
+
+def test_prompts_of_a_file_are_read_with_the_settings_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "qa.jsonl").write_text(json.dumps({"ask": "q", "say": "a"}))
+    settings = RowSettings(columns={"prompt": "ask", "completion": "say", "system": "Be kind, {ask}."})
+    (prompt,) = read_prompts([], str(tmp_path / "qa.jsonl"), settings)
+    assert [(message.role, message.content) for message in prompt.messages] == [
+        ("system", "Be kind, q."),
+        ("user", "q"),
+    ]
 
 
 def test_a_completion_is_written_with_its_question_and_reasoning(tiny_oss: Path, tmp_path: Path) -> None:

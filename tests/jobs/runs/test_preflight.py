@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from jobs.runs.data_summary import data_summary
 from jobs.runs.dataset_preparation import check_dataset, render_tokens
-from jobs.runs.preflight import prepare_run
-from tuneyard.configs.finetune import FinetuneConfig
+from jobs.runs.preflight import freeze_parity_rows, prepare_run
+from tuneyard.chats.messages import ChatExample, ChatMessage, FunctionCall, ToolCall
+from tuneyard.configs.finetune import FinetuneConfig, ParityConfig
 from tuneyard.core.errors import CheckpointError, DatasetError
+from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.parity_rows import ParitySample
+from tuneyard.harmony.settings import CodecSettings
 from tuneyard.training_data.row_checks import RowChecker
 
 
@@ -47,7 +51,9 @@ def test_prepares_tokens_and_a_fingerprint_of_all_inputs(tiny_oss: Path, tmp_pat
 
 
 def test_heldout_rows_in_the_training_data_are_refused(tiny_oss: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"1 held-out row.*\n  heldout.jsonl:2: this held-out row equals a training"):
+    with pytest.raises(
+        DatasetError, match=r"1 error in the held-out data:\n  heldout.jsonl:2: this held-out row equals .* \[leakage\]"
+    ):
         prepare_run(run_config(tmp_path, tiny_oss, ROWS, [("q3", "a3"), ("q1", "a1")]))
 
 
@@ -57,8 +63,25 @@ def test_heldout_rows_that_differ_only_in_case_and_punctuation_are_refused(tiny_
 
 
 def test_parity_rows_are_taken_from_both_files(tiny_oss: Path, tmp_path: Path) -> None:
-    rows = prepare_run(run_config(tmp_path, tiny_oss, ROWS, [("q3", "a3")])).parity_rows
-    assert sorted(row.messages[-1].content for row in rows) == ["q1", "q2", "q3"]
+    config = run_config(tmp_path, tiny_oss, ROWS, [("Où est la clé?", "a3")])
+    real = config.model_copy(update={"parity": ParityConfig(rows="real")})
+    assert sorted(row.messages[-1].content for row in prepare_run(real).parity_rows) == ["Où est la clé?", "q1", "q2"]
+    words = {word for row in prepare_run(config).parity_rows for word in row.messages[-1].content.split()}
+    assert len(words) == 5  # q1 and q2 have the same shape
+    assert not words & {"q1", "q2", "Où", "est", "la", "clé?"}
+
+
+def test_a_prompt_that_the_served_api_refuses_is_refused_before_training(tiny_oss: Path) -> None:
+    """No valid row has such a prompt today; this holds where the rules for rows and for requests part."""
+    call = ToolCall(function=FunctionCall(name="now", arguments="{}"))
+    question, answer = ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="a")
+    sample = ParitySample()
+    sample.add(ChatExample(messages=(question, answer.model_copy(update={"tool_calls": (call,)}), question, answer)))
+    codec = HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
+    with pytest.raises(
+        DatasetError, match=r"The served API would refuse a prompt of this data: messages.2 \(user\) comes"
+    ):
+        freeze_parity_rows(sample, codec, keeps_words=False)
 
 
 def test_data_that_changes_while_it_is_read_is_refused(tiny_oss: Path, tmp_path: Path) -> None:
@@ -72,6 +95,38 @@ def test_data_that_changes_while_it_is_read_is_refused(tiny_oss: Path, tmp_path:
 def test_dropping_everything_is_an_error(tiny_oss: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"2 rows are longer than data.max_length=16"):
         prepare_run(run_config(tmp_path, tiny_oss, ROWS, [("q3", "a3")], max_length=16, too_long="drop"))
+
+
+def test_rows_are_dropped_by_name_and_counted(tiny_oss: Path, tmp_path: Path) -> None:
+    rows = [*ROWS, ROWS[0], ("q4", "a\x07")]
+    config = run_config(
+        tmp_path,
+        tiny_oss,
+        rows,
+        [("q3", "a3"), ROWS[1]],
+        problems={"duplicate": "drop", "control_character": "note", "leakage": "drop"},
+    )
+    prepared = prepare_run(config)
+    assert (prepared.train.rows, prepared.train_tokens.rows) == (3, 3)
+    assert prepared.train.counts.dropped == {"duplicate": 1}
+    assert prepared.train.counts.of("note") == {"control_character": 1}
+    assert prepared.heldout is not None
+    assert prepared.heldout.counts.dropped == {"leakage": 1}
+    assert prepared.heldout_tokens is not None
+    assert prepared.heldout_tokens.rows == 1
+    summary = "\n".join(data_summary(prepared, config))
+    assert "left out 1 training chat by name: 1 × duplicate" in summary
+    assert "notes on the training data: 1 × control_character" in summary
+    without = prepare_run(run_config(tmp_path, tiny_oss, [*ROWS, rows[3]], [("q3", "a3")]))
+    assert without.inputs_fingerprint(config) == prepared.inputs_fingerprint(config)
+
+
+def test_errors_of_all_rows_are_listed_with_their_names(tiny_oss: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path, tiny_oss, [("q", "<think>x</think>a"), ROWS[0]], [("q3", "a3")])
+    with pytest.raises(DatasetError, match=r"1 error in the training data:\n  train.jsonl:1: .* \[text_markup\]"):
+        prepare_run(config)
+    data = config.data.model_copy(update={"text_markup": "convert"})
+    assert prepare_run(config.model_copy(update={"data": data})).train.rows == 2
 
 
 def test_a_row_that_is_too_long_is_named(tiny_oss: Path, tmp_path: Path) -> None:

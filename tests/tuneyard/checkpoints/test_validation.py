@@ -146,7 +146,10 @@ def test_wrong_shape_and_dtype(tiny_oss_copy: Path) -> None:
     seal(tiny_oss_copy)
     message = refusal(tiny_oss_copy)
     assert f"{name}: the shape is [8, 32, 64], but config.json promises [8, 64, 64]" in message
-    assert "lm_head.weight: the dtype is F32, but config.json promises BF16" in message
+    assert "lm_head.weight: the dtype is F32, but most others are BF16" in message
+    edit_json(tiny_oss_copy / "config.json", lambda c: c.update(dtype="bfloat16"))
+    seal(tiny_oss_copy)
+    assert "lm_head.weight: the dtype is F32, but config.json promises BF16" in refusal(tiny_oss_copy)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def test_mxfp4_names_and_shapes(tiny_oss_copy: Path) -> None:
     def quantise(tensors: dict[str, torch.Tensor]) -> None:
         for name in [n for n in tensors if n.endswith("experts.gate_up_proj") or n.endswith("experts.down_proj")]:
             experts, wide_in, wide_out = tensors.pop(name).shape
-            tensors[f"{name}_blocks"] = torch.zeros(experts, wide_out, wide_in // 32, 16, dtype=torch.uint8)
+            tensors[f"{name}_blocks"] = torch.ones(experts, wide_out, wide_in // 32, 16, dtype=torch.uint8)
             tensors[f"{name}_scales"] = torch.zeros(experts, wide_out, wide_in // 32, dtype=torch.uint8)
 
     edit_weights(tiny_oss_copy, quantise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,10 +37,13 @@ def hash_file(path: Path) -> FileEntry:
     return FileEntry(sha256=digest.hexdigest(), size_bytes=size)
 
 
-def hash_safetensors(path: Path) -> tuple[FileEntry, dict[str, TensorEntry]]:
+def hash_safetensors(
+    path: Path, observe: Callable[[str, str, bytes], None] | None = None
+) -> tuple[FileEntry, dict[str, TensorEntry]]:
     """Returns the entry of a safetensors file and the entries of its tensors, by name. Reads the file once.
 
-    Raises CheckpointError if the file is truncated or is not a safetensors file.
+    `observe` is called with name, dtype and the next whole elements of each tensor, in order. Raises CheckpointError if
+    the file is truncated or is not a safetensors file.
     """
     file_digest = hashlib.sha256()
     tensors = {}
@@ -50,8 +53,9 @@ def hash_safetensors(path: Path) -> tuple[FileEntry, dict[str, TensorEntry]]:
         for name, spec in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             start, end = spec["data_offsets"]
             tensor_digest = hashlib.sha256()
-            for _ in _read_chunks(file, end - start, file_digest, tensor_digest):
-                pass
+            for chunk in _read_chunks(file, end - start, file_digest, tensor_digest):
+                if observe is not None:
+                    observe(name, spec["dtype"], chunk)
             tensors[name] = TensorEntry(
                 dtype=spec["dtype"], shape=tuple(spec["shape"]), sha256=tensor_digest.hexdigest()
             )

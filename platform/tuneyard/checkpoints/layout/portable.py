@@ -6,12 +6,11 @@ TensorRT-LLM pins transformers 4.57.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.layout.json_files import read_json, write_json
 from tuneyard.core.errors import CheckpointError
 
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
@@ -45,7 +44,7 @@ def make_checkpoint_portable(folder: Path) -> None:
     Raises CheckpointError if a file is missing or broken.
     """
     folder = Path(folder)
-    _write_json(folder / "config.json", make_config_portable(read_json(folder / "config.json")))
+    write_json(folder / "config.json", make_config_portable(read_json(folder / "config.json")))
     tokenizer = read_json(folder / "tokenizer_config.json")
     tokenizer["tokenizer_class"] = TOKENIZER_CLASS
     # transformers 5.x writes these fields. They have no meaning on another machine.
@@ -54,8 +53,4 @@ def make_checkpoint_portable(folder: Path) -> None:
     # transformers 4.57 fails on a list in extra_special_tokens.
     if isinstance(tokenizer.get("extra_special_tokens"), list):
         tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
-    _write_json(folder / "tokenizer_config.json", tokenizer)
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,10 +54,13 @@ def tensor_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry
 
 
 def _dtype_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> Iterator[str]:
-    """Norms may be F32 beside any dtype, because transformers keeps them so. MXFP4 tensors are U8."""
+    """Norms may be F32 beside any dtype, because transformers keeps them so. MXFP4 tensors are U8.
+
+    A published config.json names no dtype; then the most frequent one counts.
+    """
     dtype = config.get("dtype") or config.get("torch_dtype")
-    lm_head = tensors.get("lm_head.weight")
-    promised = _DTYPES.get(str(dtype)) if dtype else lm_head and lm_head.dtype
+    source = "config.json promises" if dtype else "most others are"
+    promised = _DTYPES.get(str(dtype)) if dtype else _most_frequent_dtype(tensors)
     if promised not in _DTYPES.values():
         yield f"config.json: dtype is {dtype or promised!r}, but must be one of {', '.join(_DTYPES)}."
         return
@@ -66,6 +70,12 @@ def _dtype_problems(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry
             allowed.add("F32")
         if tensor.dtype not in allowed:
             yield (
-                f"{name}: the dtype is {tensor.dtype}, but config.json promises "
-                f"{' or '.join(sorted(map(str, allowed)))}."
+                f"{name}: the dtype is {tensor.dtype}, but {source} {' or '.join(sorted(map(str, allowed)))}. "
+                "Export the weights again."
             )
+
+
+def _most_frequent_dtype(tensors: Mapping[str, TensorEntry]) -> str | None:
+    """The dtype of most tensors, MXFP4's left out; None if there are no others."""
+    counts = Counter(entry.dtype for name, entry in tensors.items() if not name.endswith(("_blocks", "_scales")))
+    return max(counts, key=lambda dtype: counts[dtype], default=None)

@@ -1,0 +1,61 @@
+"""Whether this machine has the main memory that importing a base into NeMo 2 format takes.
+
+While it converts one into the other, NeMo holds the source as a transformers model and the target as a Megatron model,
+both unquantised (nemo/lightning/io/connector.py, 2.7.3). Importing 120B took about 530 GB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
+from tuneyard.core.errors import ClusterError
+from tuneyard.core.resources import GIB
+
+COPIES = 2
+"""Whole models in memory at the same time: source and target."""
+
+OVERHEAD = 1.13
+"""The 530 GB of 120B divided by two copies of its 117 billion parameters in bf16: layers in conversion, libraries."""
+
+CGROUP_FILES = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+"""A container's limit and use in bytes, for cgroup versions 2 and 1."""
+
+
+def import_bytes(config: Mapping[str, Any], bytes_per_parameter: int) -> int:
+    """Main memory in bytes for importing a base with this config.json: 2 bytes per parameter for bf16, 4 for fp32."""
+    parameters = sum(math.prod(shape) for shape in expected_tensors(config).values())
+    return round(COPIES * OVERHEAD * bytes_per_parameter * parameters)
+
+
+def available_bytes() -> int:
+    """Main memory in bytes that this process can still take, within the limit of its container."""
+    available = int(psutil.virtual_memory().available)
+    for limit, used in CGROUP_FILES:
+        if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+            available = min(available, int(text) - int(used.read_text()))
+    return available
+
+
+def check_import_memory(config: Mapping[str, Any], bytes_per_parameter: int, available: int | None = None) -> None:
+    """Raises ClusterError if importing takes more main memory than there is, before anything is read.
+
+    `available` is in bytes; None measures it.
+    """
+    needed = import_bytes(config, bytes_per_parameter)
+    available = available_bytes() if available is None else available
+    if needed > available:
+        raise ClusterError(
+            f"Importing this base into NeMo 2 format takes about {needed / GIB:,.0f} GiB of main memory, and this "
+            f"machine has {available / GIB:,.0f} GiB left. Import it once on a machine with more memory, into the "
+            "folder that the run expects: python -m jobs.import_checkpoint hf://BASE TARGET. Or raise the memory "
+            "limit of the container, or finetune a smaller base."
+        )

@@ -1,0 +1,129 @@
+"""Exports and registers one checkpoint of a run, whether the run is done or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.nemo.checkpoint_folders import checkpoint_folder, finished_checkpoints, write_pointer
+from jobs.runs.preflight import prepare_run
+from jobs.runs.run_record import CONFIG_NAME, RECORD_NAME, TRAIN_STATE, RunFolder, RunRecord
+from jobs.workers.local_base import with_local_base
+from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
+from tuneyard.cluster.connection import connect_ray
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.config_loading import load_config
+from tuneyard.core.errors import CheckpointError, ConfigError
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""File in which Ray Train keeps the metrics of a run's checkpoints (Ray 2.60)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCheckpoint:
+    """A checkpoint to export, and the config of its run."""
+
+    config: FinetuneConfig
+    folder: Path
+    """A folder that the run's backend reported, or a NeMo checkpoint."""
+    metrics: dict[str, float]
+    """The metrics that were reported with it; `step` alone for a NeMo checkpoint that no run reported."""
+    run_id: str | None
+    """The run in the model registry; None if there is none."""
+
+
+def find_checkpoint(source: Path, config_path: Path | None, overrides: Sequence[str]) -> FoundCheckpoint:
+    """The checkpoint that `source` names: a checkpoint folder, or the newest one of a run's folder.
+
+    `config_path` None reads the config in the run's folder. Raises CheckpointError if there is no such checkpoint, and
+    ConfigError if no config belongs to it.
+    """
+    source = source.expanduser().absolute()
+    if not source.is_dir():
+        raise CheckpointError(f"{source}: no such folder. Give the folder of a run or of one of its checkpoints.")
+    run = next((folder for folder in (source, *source.parents) if (folder / RECORD_NAME).is_file()), None)
+    if config_path is not None:
+        config = load_config(FinetuneConfig, config_path, overrides)
+    elif overrides:
+        raise ConfigError("--set changes fields of --config, and none was given. Give the run's config too.")
+    elif run is not None and (run / CONFIG_NAME).is_file():
+        config = FinetuneConfig.model_validate(read_json(run / CONFIG_NAME))
+    else:
+        raise ConfigError(
+            f"{source} does not lie in the folder of a run of Tuneyard, so its config is unknown. Add --config FILE."
+        )
+    folder = _newest_checkpoint(source, config) if source == run else source
+    record = RunRecord.model_validate(read_json(run / RECORD_NAME)) if run is not None else None
+    return FoundCheckpoint(
+        config, folder, _metrics_of(folder, run), record.mlflow_run_id if record is not None else None
+    )
+
+
+def export_checkpoint(found: FoundCheckpoint, *, address: str | None = None, verbose: bool = False) -> ModelVersion:
+    """Exports, proves, publishes and registers the checkpoint as a new version of its model. Prints its steps.
+
+    Raises what export_on_ray raises; nothing is published then.
+    """
+    _print(f"validating the run's data and config; exporting {found.folder}")
+    prepared = prepare_run(with_local_base(found.config, weights=False))
+    _print(f"Ray: {connect_ray(address, verbose=verbose)}")
+    # Only now, because these import Ray, which takes seconds: a wrong path is reported at once.
+    import ray.train
+
+    from jobs.runs.export_task import export_on_ray
+    from jobs.runs.ray_training import TrainOutcome
+    from jobs.runs.registration import register_checkpoint
+
+    reported = ray.train.Checkpoint(str(_reported_folder(found)))
+    manifest, target = export_on_ray(found.config, prepared, TrainOutcome(reported, found.metrics), found.run_id)
+    # A record of its own: that of the run names the version of the finished run.
+    record = RunRecord(inputs_fingerprint=prepared.inputs_fingerprint(found.config), mlflow_run_id=found.run_id)
+    version = register_checkpoint(ModelRegistry(), found.config, manifest, target, record)
+    _print(
+        f"proved: mean KL {manifest.proof['mean_kl']:.1e} nats; registered {version.name}/{version.version} (@newest) "
+        f"at {version.checkpoint}"
+    )
+    return version
+
+
+def _newest_checkpoint(run: Path, config: FinetuneConfig) -> Path:
+    """The newest checkpoint of a run: as Ray Train has it, or else as NeMo wrote it."""
+    reported = sorted(path for path in (run / TRAIN_STATE).glob("checkpoint_*") if path.is_dir())
+    found = reported or finished_checkpoints(checkpoint_folder(config))
+    if not found:
+        raise CheckpointError(
+            f"{run}: this run has no checkpoint yet. It writes one every training.checkpoint_every_steps steps, or "
+            "once per epoch."
+        )
+    return found[-1]
+
+
+def _metrics_of(folder: Path, run: Path | None) -> dict[str, float]:
+    snapshot = run / TRAIN_STATE / SNAPSHOT if run is not None else None
+    results: list[dict[str, Any]] = []
+    if snapshot is not None and snapshot.is_file():
+        state = read_json(snapshot)
+        results = [*state.get("checkpoint_results", []), state.get("latest_checkpoint_result") or {}]
+    for result in results:
+        if result.get("checkpoint_dir_name") == folder.name:
+            return dict(result["metrics"])
+    step = folder.name.rpartition("-")[2]
+    return {"step": float(step)} if step.isdigit() else {}
+
+
+def _reported_folder(found: FoundCheckpoint) -> Path:
+    """The folder for the backend: NeMo's checkpoints are reported as pointers, which every node must see."""
+    if found.config.training.backend != "nemo" or not (found.folder / "weights").is_dir():
+        return found.folder
+    storage = RunFolder(found.config).storage.local
+    assert storage is not None  # NeMo's storage is a folder
+    pointer = storage / "exports" / found.folder.name
+    write_pointer(pointer, found.folder)
+    return pointer
+
+
+def _print(text: str) -> None:
+    print(f"[export] {text}", flush=True)

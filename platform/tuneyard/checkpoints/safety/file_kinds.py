@@ -1,0 +1,95 @@
+"""Files that run code when they are loaded, and links out of the folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PICKLE_SUFFIXES = frozenset(
+    {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".dill", ".joblib", ".distcp", ".nemo", ".npy", ".npz", ".h5"}
+)
+"""Files of PyTorch, NeMo, joblib, NumPy and Keras. All of these formats can hold code that runs when they are read."""
+
+CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyd", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".cu", ".ptx", ".cubin"})
+"""Python modules and compiled code. transformers imports such files when a config names them."""
+
+NAMED_FILES = {
+    "adapter_config.json": (
+        "transformers would load the model that its base_model_name_or_path names, here or on the Hub, in place of "
+        "these weights. Merge the adapter into the weights, or remove the file."
+    ),
+    "pytorch_model.bin.index.json": (
+        "a loader would read the weights from the pickles that it lists. Remove it; the weights belong into "
+        ".safetensors files."
+    ),
+}
+"""JSON files that redirect a loader -> what they would do, and the fix."""
+
+_PICKLE_PROTOCOL = 0x80
+"""First byte of a pickle of protocol 2 or newer. No UTF-8 text begins with it."""
+
+_SKIPPED_CONTENT = frozenset({".safetensors", ".json"})
+"""Files whose readers accept no pickle: their content is checked elsewhere."""
+
+
+def file_problems(folder: Path) -> Iterator[str]:
+    """Yields one message for each file or link in the folder that must not be loaded. Follows no link."""
+    root = folder.resolve()
+    for parent, folders, files in os.walk(root, followlinks=False):
+        for name in sorted(folders + files):
+            path = Path(parent, name)
+            shown = path.relative_to(root).as_posix()
+            if path.is_symlink():
+                yield from _link_problems(path, root, shown)
+            elif name in files:
+                yield from _one_file_problems(path, shown)
+
+
+def _link_problems(path: Path, root: Path, shown: str) -> Iterator[str]:
+    try:
+        target = path.resolve()
+        is_inside = target.is_relative_to(root)
+    except (OSError, RuntimeError):  # a loop of links
+        target, is_inside = path.readlink(), False
+    if not is_inside:
+        yield (
+            f"{shown} is a symbolic link out of the folder, to {target}. A loader would read that file as part of the "
+            "model, and other programs could change it. Replace the link by a copy of the file. To download a model "
+            "without links: hf download MODEL --local-dir FOLDER"
+        )
+
+
+def _one_file_problems(path: Path, shown: str) -> Iterator[str]:
+    suffix = path.suffix.lower()
+    if not stat.S_ISREG(path.lstat().st_mode):
+        yield f"{shown} is a device, pipe or socket. Reading it could wait forever. Remove it."
+    elif path.name in NAMED_FILES:
+        yield f"{shown}: {NAMED_FILES[path.name]}"
+    elif suffix in PICKLE_SUFFIXES:
+        yield (
+            f"{shown} is in a format ({suffix}) that can hold a pickle, which runs code when it is read. Remove it: "
+            "the weights are read from .safetensors files only."
+        )
+    elif suffix in CODE_SUFFIXES:
+        yield (
+            f"{shown} is code ({suffix}), which transformers imports and runs if a config names it. Remove it: GPT-OSS "
+            "needs no code of its own."
+        )
+    elif suffix not in _SKIPPED_CONTENT and _holds_pickle(path):
+        yield f"{shown} is a pickle under another name, which runs code when it is read. Remove it."
+
+
+def _holds_pickle(path: Path) -> bool:
+    """Whether the content is a pickle, or an archive that contains one, as torch.save writes it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith(".pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False  # unreadable: no loader can read it either
+    return len(start) > 1 and start[0] == _PICKLE_PROTOCOL and 2 <= start[1] <= 5

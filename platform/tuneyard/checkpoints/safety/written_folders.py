@@ -1,0 +1,87 @@
+"""NeMo folders, which contain pickles: read only if this platform wrote them and nothing in them has changed.
+
+NeMo and Megatron-Core read their own checkpoints with pickle and import the classes that a checkpoint's context names,
+so reading a foreign one can run code. The process that writes such a folder records the digests of its files in a file
+beside it, which a copied or downloaded folder does not bring along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from tuneyard.core.atomic_files import write_atomically
+from tuneyard.core.errors import CheckpointError
+from tuneyard.core.wording import first_of
+
+WHOLE_BYTES = 64 * 1024 * 1024
+"""Files up to this size are hashed whole. Of larger ones, which hold tensors, size, first and last EDGE_BYTES are."""
+
+EDGE_BYTES = 1024 * 1024
+
+TRUST = "If you know who wrote it, record it: tuneyard models trust {folder}"
+
+
+def record_path(folder: Path) -> Path:
+    """The file that holds the digests of a NeMo folder: beside it, hidden."""
+    return folder.with_name(f".{folder.name}.digests.json")
+
+
+def record_written_folder(folder: Path, final: Path | None = None) -> None:
+    """Records the digests of all files in a NeMo folder that was just written. Replaces an older record.
+
+    `final` is the path to which the folder will be renamed; None means that it stays.
+    """
+    digests = _digests(folder)
+    write_atomically(record_path(final or folder), json.dumps(digests, indent=1, sort_keys=True) + "\n")
+
+
+def check_written_folder(folder: Path) -> None:
+    """Returns if the folder is what was recorded. Call it before NeMo reads the folder.
+
+    Raises CheckpointError if there is no such folder, no record, or if a file was added, removed or changed.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such NeMo checkpoint. Check the path, or import or train it again.")
+    try:
+        recorded: dict[str, str] = json.loads(record_path(folder).read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise CheckpointError(
+            f"{folder} has no record of having been written by this platform ({record_path(folder).name} beside it). "
+            "NeMo reads its checkpoints with pickle, so a foreign one could run code. Import the weights from "
+            f"safetensors files instead (python -m jobs.import_checkpoint). {TRUST.format(folder=folder)}"
+        ) from e
+    actual = _digests(folder)
+    changed = sorted(name for name in recorded.keys() | actual if recorded.get(name) != actual.get(name))
+    if changed:
+        raise CheckpointError(
+            f"{folder} is not what this platform wrote: {first_of(changed)} changed afterwards. NeMo reads its "
+            "checkpoints with pickle, so a changed one could run code. Use another checkpoint of the run, or import "
+            f"the base again. {TRUST.format(folder=folder)}"
+        )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digest of each file by its path in the folder. A link counts as its target's path, which is not followed."""
+    return {
+        path.relative_to(folder).as_posix(): f"link:{path.readlink()}" if path.is_symlink() else _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        # Asked of the open file: on a network file system, stat may still give an old size.
+        size = file.seek(0, 2)
+        file.seek(0)
+        digest.update(f"{size}\n".encode())
+        if size <= WHOLE_BYTES:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(EDGE_BYTES))
+            file.seek(-EDGE_BYTES, 2)
+            digest.update(file.read())
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""A NeMo folder is read only if it was recorded and nothing in it has changed since."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuneyard.checkpoints.safety import written_folders
+from tuneyard.checkpoints.safety.written_folders import check_written_folder, record_written_folder
+from tuneyard.cli.main import main
+from tuneyard.core.errors import CheckpointError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "step-0000003"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "context").mkdir()
+    (folder / "weights" / "common.pt").write_bytes(b"\x80\x02plain")
+    (folder / "weights" / "__0_0.distcp").write_bytes(bytes(range(256)) * 64)
+    (folder / "context" / "io.json").write_text("{}")
+    return folder
+
+
+def test_what_was_written_is_read_and_a_foreign_folder_is_not(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no record of having been written by this platform.*models trust"):
+        check_written_folder(folder)
+    record_written_folder(folder)
+    check_written_folder(folder)
+    foreign = Path(shutil.copytree(folder, tmp_path / "download" / "step-0000003"))
+    with pytest.raises(CheckpointError, match=r"no record of having been written by this platform"):
+        check_written_folder(foreign)
+    with pytest.raises(CheckpointError, match=r"no such NeMo checkpoint"):
+        check_written_folder(tmp_path / "none")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "weights/common.pt": lambda folder: (folder / "weights" / "common.pt").write_bytes(b"\x80\x02other"),
+    "context/io.json": lambda folder: (folder / "context" / "io.json").unlink(),
+    "weights/evil.pt": lambda folder: (folder / "weights" / "evil.pt").write_bytes(b"\x80\x02"),
+    "context/evil": lambda folder: (folder / "context" / "evil").symlink_to("/etc"),
+    "weights/__0_0.distcp": lambda folder: (folder / "weights" / "__0_0.distcp").write_bytes(bytes(range(256)) * 65),
+}
+
+
+@pytest.mark.parametrize("whole_bytes", [2**26, 16])
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_each_change_is_named(name: str, whole_bytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written_folders, "WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(written_folders, "EDGE_BYTES", 4)
+    record_written_folder(folder)
+    CHANGES[name](folder)
+    with pytest.raises(CheckpointError, match=rf"{name} changed afterwards"):
+        check_written_folder(folder)
+
+
+def test_a_person_can_vouch_for_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "trust", str(tmp_path)]) == 1
+    assert "it has no folder weights/" in capsys.readouterr().err
+    assert main(["models", "trust", str(folder)]) == 0
+    assert ".step-0000003.digests.json" in capsys.readouterr().out
+    check_written_folder(folder)
