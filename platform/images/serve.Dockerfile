@@ -4,6 +4,7 @@
 #   docker build -f platform/images/serve.Dockerfile -t tuneyard-serve .
 #
 # All nodes of a cluster must have the same version of Ray and the same minor version of Python (3.12 in both images).
+# The hosts need NVIDIA's driver 580 or newer (train.Dockerfile explains it).
 ARG TENSORRT_LLM_IMAGE=nvcr.io/nvidia/tensorrt-llm/release:1.2.1
 # hadolint ignore=DL3006
 FROM ${TENSORRT_LLM_IMAGE}
@@ -20,20 +21,34 @@ COPY pyproject.toml README.md LICENSE ./
 COPY constraints constraints
 COPY platform platform
 COPY serve_apps serve_apps
+# NVIDIA's images since 25.03 set PIP_CONSTRAINT to a list of their own (its release notes, "PyTorch container"), which contradicts
+# what is installed here. /tmp/image.txt replaces it: what NVIDIA installed and compiled against stays, numpy included, whose major
+# version TensorRT-LLM's wheel and NVIDIA's image of it do not agree on (PR 12904).
 # TensorRT-LLM pins datasets, fastapi and openai-harmony for its own server, which is not used here. Ray Serve and the
-# prompt renderer need other versions; pip reports the conflict and continues. torch and the packages that depend on its
-# version stay as NVIDIA installed them.
-RUN pip freeze | grep -iE '^(torch|torchvision|triton|numpy|nvidia-|flashinfer|tensorrt|xgrammar|llguidance)[a-z0-9_-]*(==| @)' \
-        | grep -v ' @ ' > /tmp/image.txt || true; \
-    before=$(python -c "import torch; print(torch.__version__)") \
-    && pip install --no-cache-dir -c constraints/serve.txt -c /tmp/image.txt ".[serve]" boto3 google-api-python-client \
-    && python -c "import importlib.metadata as m, sys, torch; \
-assert torch.__version__ == sys.argv[1], torch.__version__; \
+# prompt renderer need other versions; pip reports the conflict and continues.
+ENV PIP_CONSTRAINT=
+RUN python -c "import importlib.metadata as m, re; \
+kept = re.compile('(torch|torchvision|triton|numpy|nvidia|flashinfer|tensorrt|xgrammar|llguidance)([-_].*|[a-z0-9]*)', re.I); \
+print(*sorted({f'{d.name}=={d.version}' for d in m.distributions() if d.name and kept.fullmatch(d.name)}), sep='\n')" > /tmp/image.txt \
+    && grep -q '^numpy==' /tmp/image.txt && grep -q '^torch==' /tmp/image.txt \
+    && pip install --no-cache-dir -c constraints/serve.txt -c /tmp/image.txt ".[serve,redis,postgresql,otel]" boto3 google-api-python-client \
+    && python -c "import importlib.metadata as m, pathlib, torch, numpy; \
+image = dict(line.split('==') for line in pathlib.Path('/tmp/image.txt').read_text().split()); \
+changed = {name: m.version(name) for name in image if m.version(name) != image[name]}; \
+assert not changed, changed; \
 assert m.version('tensorrt_llm') == '1.2.1', m.version('tensorrt_llm'); \
-assert m.version('transformers') == '4.57.3', m.version('transformers'); \
-assert m.version('numpy').startswith('1.'), m.version('numpy')" "$before"
+assert m.version('transformers') == '4.57.3', m.version('transformers')"
 # serve_apps is run from this folder (python -m serve_apps.deploy); replicas import it from here on every node.
 ENV PYTHONPATH=/opt/tuneyard
+# Ray Serve's proxies and replicas limit the time and size of request headers (docs/security.md).
+ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=tuneyard.api.header_limits:install_in_uvicorn
+# Ray Serve's HAProxy cuts answers 120 s after a replica starts or stops; answers may take 600 s (answer_timeout_s).
+ENV RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=630
+# TensorRT-LLM starts Open MPI also for one GPU. In a container with the host's network, Open MPI may choose an interface on which
+# it cannot reach itself, and LLM() hangs. All ranks of an engine are on one node, so loopback is enough
+# (docs.open-mpi.org: btl_tcp_if_include; TensorRT-LLM's troubleshooting page).
+ENV OMPI_MCA_btl_tcp_if_include=lo \
+    OMPI_MCA_oob_tcp_if_include=lo
 
 RUN useradd --create-home --uid 10001 tuneyard
 USER 10001

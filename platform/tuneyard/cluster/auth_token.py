@@ -29,7 +29,7 @@ def token_file() -> Path:
 
 def token_source() -> str:
     """Returns where this process takes its token from, for messages: a variable, a file, or `none`."""
-    variable = next((name for name in TOKEN_VARIABLES if name in os.environ), None)
+    variable = next((name for name in TOKEN_VARIABLES if os.environ.get(name)), None)
     if variable is not None:
         return variable
     return str(DEFAULT_FILE) if token_file().exists() else "none"
@@ -56,7 +56,7 @@ def ensure_token() -> None:
     file exists and is empty.
     """
     _enable_token_mode()
-    if "RAY_AUTH_TOKEN" in os.environ:
+    if os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,15 @@ import argparse
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tuneyard.cluster.auth_token import DEFAULT_FILE, token_source, use_token_if_present
+from tuneyard.cluster.job_secrets import pack_secrets
 from tuneyard.core.errors import ClusterError, ConfigError
 from tuneyard.core.wording import first_of
 
@@ -104,7 +107,10 @@ def _check_listening(url: str) -> None:
 
 
 def submit_job(client: Any, command: str, environment: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
-    """Submits a job and returns its id. Retries for AGENT_START_TIMEOUT_S while the cluster is starting."""
+    """Submits a job and returns its id. Retries for AGENT_START_TIMEOUT_S while the cluster is starting.
+
+    Secret variables of `environment` reach the job outside of what Ray shows of it (see pack_secrets).
+    """
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
     attempts = Retrying(
@@ -113,7 +119,9 @@ def submit_job(client: Any, command: str, environment: Mapping[str, Any], metada
         wait=wait_fixed(1),
         reraise=True,
     )
-    job: str = attempts(client.submit_job, entrypoint=command, runtime_env=dict(environment), metadata=dict(metadata))
+    with tempfile.TemporaryDirectory() as folder:
+        packed = pack_secrets(environment, Path(folder))
+        job: str = attempts(client.submit_job, entrypoint=command, runtime_env=packed, metadata=dict(metadata))
     return job
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.cluster.job_secrets import holds_secret
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.followup_deployment import load_deployment
 from tuneyard.core.errors import ConfigError
@@ -54,11 +55,12 @@ def job_command(
     """Returns the job's command line, and the environment variables that it needs.
 
     `config` is the config that was loaded from `path` with `overrides`. A file in the checkout is passed by its path
-    with --set options, and its relative paths refer to the cluster's copy of the checkout. Any other file is passed as
-    resolved JSON in CONFIG_VARIABLE.
+    with --set options, and its relative paths refer to the cluster's copy of the checkout. Any other file, and a config
+    with a secret in an override, is passed as resolved JSON in CONFIG_VARIABLE: Ray shows the command line to everyone
+    who may list jobs.
     """
     resolved = path.expanduser().resolve()
-    if resolved.is_relative_to(CHECKOUT):
+    if resolved.is_relative_to(CHECKOUT) and not any(map(holds_secret, overrides)):
         command = ["python", "-m", module, "--config", resolved.relative_to(CHECKOUT).as_posix()]
         for override in overrides:
             command += ["--set", override]

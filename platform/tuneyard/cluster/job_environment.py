@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,14 +27,12 @@ FORWARDED = (
     "AZURE_CLIENT_SECRET",
     "AZURE_TENANT_ID",
     "TUNEYARD_ADMIN_KEY",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )
 """Environment variables of the submitting shell that its jobs get, if they are set."""
 
-SECRET_WORDS = ("TOKEN", "SECRET", "KEY", "PASSWORD")
-"""A variable with one of these words in its name is not printed."""
-
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_USER_INFO = re.compile(r"//[^/@\s]+@")
 
 
 def job_environment(server: str, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -60,16 +57,4 @@ def job_environment(server: str, variables: Mapping[str, str] | None = None) -> 
         "working_dir": str(CHECKOUT),
         "py_modules": [str(CHECKOUT / "platform" / "tuneyard")],
         "env_vars": {"TUNEYARD_HOME": str(tuneyard_home()), **forwarded, **variables},
-    }
-
-
-def hide_secrets(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a runtime_env that is safe to print: secret values and credentials in URLs are replaced."""
-    variables: dict[str, str] = environment["env_vars"]
-    return {
-        **environment,
-        "env_vars": {
-            name: "(set)" if any(word in name for word in SECRET_WORDS) else _USER_INFO.sub("//(set)@", value)
-            for name, value in variables.items()
-        },
     }

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from tuneyard.core.errors import ClusterError
 from tuneyard.core.resources import ResourceRequest, describe_shortages
 
-WORKER_FIELDS = "workers.num_workers, workers.cpus_per_worker, workers.memory_gib_per_worker, workers.use_gpu"
+WORKER_FIELDS = (
+    "workers.num_workers, workers.cpus_per_worker, workers.memory_gib_per_worker, workers.use_gpu, "
+    "workers.resources_per_worker"
+)
 WORKER_WAIT_FIELD = "workers.wait_for_nodes"
 """Fields of a finetuning config, for check_placement and placement_error."""
 

@@ -28,6 +28,9 @@ ENVIRONMENT = {
 }
 """Environment variables that a private Ray's processes inherit, unless they are set already."""
 
+NODE_TYPES = {"train": 1024.0, "serve": 1024.0}
+"""Custom resources of a private Ray. On a cluster only nodes with the image for that work have them."""
+
 EXIT_TIMEOUT_S = 10.0
 """Seconds to wait for Ray's child processes before killing them. Healthy ones end within two seconds."""
 
@@ -45,7 +48,7 @@ def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
     # Ray reads this variable when it is imported, which may have been before.
     ray_constants.ENABLE_RAY_CLUSTER = os.environ[LOOPBACK_ONLY] == "1"
     try:
-        ray.init(address="local", include_dashboard=False, **options)
+        ray.init(address="local", include_dashboard=False, resources=NODE_TYPES, **options)
     except Exception as e:
         # Ray raises a bare Exception when its processes are not ready after 30 s.
         if "timed out during startup" not in str(e):

@@ -14,12 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tuneyard.cluster.connection import connect_ray
+from tuneyard.cluster.haproxy import running_hard_stop_s
 from tuneyard.core.command import run_command
 from tuneyard.core.errors import StorageError
 from tuneyard.core.home import tuneyard_home
 from tuneyard.doctor.access_checks import check_access
 from tuneyard.doctor.dashboard_probe import DashboardProbe, probe_dashboard
 from tuneyard.doctor.findings import Finding, findings_table, merge_findings
+from tuneyard.doctor.host_checks import check_hosts
 from tuneyard.doctor.node_checks import check_answers, check_nodes
 from tuneyard.doctor.node_facts import NodeFacts
 from tuneyard.doctor.node_probe import probe_nodes
@@ -59,19 +61,18 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: _examine(arguments))
 
 
-def diagnose(
-    facts: Sequence[NodeFacts], probe: DashboardProbe, storage_findings: Sequence[Finding] = ()
-) -> list[Finding]:
+def diagnose(facts: Sequence[NodeFacts], probe: DashboardProbe, more_findings: Sequence[Finding] = ()) -> list[Finding]:
     """Returns every finding about the cluster, errors first; checks that passed are findings with severity ok.
 
-    `storage_findings` are added as they are.
+    `more_findings`, about storage and Ray Serve, are added as they are.
     """
     answered = [fact for fact in facts if not fact.problem]
-    findings = [*check_answers(facts), *check_access(answered, probe), *check_nodes(answered), *storage_findings]
-    return merge_findings(findings)
+    findings = [*check_answers(facts), *check_access(answered, probe), *check_nodes(answered), *check_hosts(answered)]
+    return merge_findings([*findings, *more_findings])
 
 
 def _examine(arguments: argparse.Namespace) -> int:
+    from tuneyard.doctor.serve_checks import check_hard_stop
     from tuneyard.storage.location import is_uri
 
     connect_ray("auto")
@@ -81,7 +82,8 @@ def _examine(arguments: argparse.Namespace) -> int:
             Path(path).mkdir(parents=True, exist_ok=True)
     facts = probe_nodes([path for path in arguments.paths if not is_uri(path)], timeout_s=arguments.timeout_s)
     probe = probe_dashboard()
-    findings = diagnose(facts, probe, [_check_object_store(path) for path in arguments.paths if is_uri(path)])
+    stores = [_check_object_store(path) for path in arguments.paths if is_uri(path)]
+    findings = diagnose(facts, probe, [*stores, *check_hard_stop(running_hard_stop_s())])
     if arguments.json:
         report = {
             "findings": [asdict(finding) for finding in findings],

@@ -39,12 +39,17 @@ FINGERPRINT_BYTES = 1 << 20
 
 
 def gather_facts(
-    paths: dict[str, str], marker: str, head_marks: tuple[str, ...], find_token_file: Callable[[], Path]
+    paths: dict[str, str],
+    marker: str,
+    head_marks: tuple[str, ...],
+    find_token_file: Callable[[], Path],
+    gather_host: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Returns the facts of this node, with the fields of NodeFacts, Listener and PathFacts as keys.
+    """Returns the facts of this node, with the fields of NodeFacts, Listener, PathFacts and HostFacts as keys.
 
     `paths` maps each path to the driver's fingerprint of it. `head_marks` are texts in the command lines of the head's
-    own processes, which no raylet started; empty on other nodes. `find_token_file` returns where Ray's token file is.
+    own processes, which no raylet started; empty on other nodes. `find_token_file` returns where Ray's token file is,
+    `gather_host` the facts of the machine.
     """
     token = find_token_file()
     has_token = os.access(token, os.F_OK)
@@ -57,6 +62,7 @@ def gather_facts(
         "token_file": str(token),
         "token_mode": token.stat().st_mode & 0o777 if has_token else None,
         "token_is_exposed": has_token and _others_reach(token),
+        "host": gather_host(),
     }
 
 
@@ -167,12 +173,12 @@ def _path_facts(path: str, expected: str, marker: str) -> dict[str, Any]:
         "expanded": str(expanded),
         # Unlike Path.exists, os.access raises no error when a parent folder may not be entered.
         "exists": os.access(expanded, os.F_OK),
-        "writable": _is_writable(expanded),
+        "writable": is_writable(expanded),
         "same_content": bool(expected) and fingerprint(expanded, marker) == expected,
     }
 
 
-def _is_writable(path: Path) -> bool:
+def is_writable(path: Path) -> bool:
     """Whether this process can write there. For a folder it tries: on network file systems the mode does not tell."""
     trial = path / f".tuneyard-writable-{uuid.uuid4().hex}"
     try:

@@ -29,6 +29,24 @@ class PathFacts:
 
 
 @dataclass(frozen=True)
+class HostFacts:
+    """What GPUs and process groups need of a node's machine."""
+
+    driver_version: str | None = None
+    """Version of NVIDIA's kernel module; None without one."""
+    shared_memory_bytes: int = 0
+    """Size of /dev/shm."""
+    name_addresses: tuple[str, ...] = ()
+    """IPv4 addresses that the machine's own name resolves to."""
+    interfaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """IPv4 addresses by network interface."""
+    nccl_interface: str = ""
+    """NCCL_SOCKET_IFNAME of Ray's processes."""
+    gloo_interface: str = ""
+    """GLOO_SOCKET_IFNAME of Ray's processes."""
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """The facts of one node. If `problem` is not empty, the node did not answer and only the fields above it count."""
 
@@ -55,6 +73,8 @@ class NodeFacts:
     """Permission bits of the token file; None without one."""
     token_is_exposed: bool = False
     """Whether the group or others can read the token file."""
+
+    host: HostFacts = field(default_factory=HostFacts)
 
     @property
     def name(self) -> str:

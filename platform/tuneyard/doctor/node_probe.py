@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.cluster import auth_token
-from tuneyard.doctor import local_node
-from tuneyard.doctor.node_facts import Listener, NodeFacts, PathFacts
+from tuneyard.doctor import local_host, local_node
+from tuneyard.doctor.node_facts import HostFacts, Listener, NodeFacts, PathFacts
 
 CLOCK_ROUND_TRIPS = 3
 
@@ -30,7 +30,7 @@ def probe_nodes(paths: Sequence[str] = (), *, timeout_s: float = 60.0) -> list[N
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: not _is_head(node))
-    with _pickled_by_value(local_node, auth_token):
+    with _pickled_by_value(local_node, local_host, auth_token):
         gather = ray.remote(num_cpus=0, max_retries=0)(local_node.gather_facts)
         clock = ray.remote(num_cpus=0, max_retries=0)(local_node.wall_clock)
         context = ray.get_runtime_context()
@@ -40,7 +40,7 @@ def probe_nodes(paths: Sequence[str] = (), *, timeout_s: float = 60.0) -> list[N
             for node in alive:
                 on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 head_marks = (session, context.gcs_address) if _is_head(node) else ()
-                arguments = (expected, marker, head_marks, auth_token.token_file)
+                arguments = (expected, marker, head_marks, auth_token.token_file, local_host.host_facts)
                 tasks[node["NodeID"]] = gather.options(scheduling_strategy=on_node).remote(*arguments)
             ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=timeout_s)
             facts = [_node_facts(node, tasks[node["NodeID"]], timeout_s) for node in alive]
@@ -113,6 +113,7 @@ def _node_facts(node: Mapping[str, Any], task: Any, timeout_s: float) -> NodeFac
         return replace(known, problem=f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
     gathered["listeners"] = tuple(Listener(**listener) for listener in gathered["listeners"])
     gathered["paths"] = tuple(PathFacts(**path) for path in gathered["paths"])
+    gathered["host"] = HostFacts(**gathered["host"])
     return replace(known, **gathered)
 
 

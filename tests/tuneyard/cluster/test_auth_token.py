@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tuneyard.cluster import auth_token
 from tuneyard.cluster.auth_token import ensure_token, has_token, token_file, token_source
+from tuneyard.core.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,28 @@ def test_a_created_token_is_private_and_kept(home: Path) -> None:
     assert file.read_text() == token
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_an_empty_token_is_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    (home / ".ray").mkdir()
+    file = home / ".ray/auth_token"
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match=r"auth_token is empty, so there is no token\. Delete the file"):
+        ensure_token()
+    file.unlink()
+    ensure_token()
+    assert (len(file.read_text()), token_source()) == (64, "~/.ray/auth_token")
+
+
+def test_a_token_is_written_whole_or_not_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        ensure_token()
+    assert list((home / ".ray").iterdir()) == []
 
 
 def test_a_token_in_the_environment_creates_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

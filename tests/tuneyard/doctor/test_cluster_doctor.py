@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tuneyard.doctor.cluster_doctor import diagnose
 from tuneyard.doctor.dashboard_probe import DashboardProbe
 from tuneyard.doctor.findings import Finding, findings_table
-from tuneyard.doctor.node_facts import Listener, NodeFacts, PathFacts
+from tuneyard.doctor.node_facts import HostFacts, Listener, NodeFacts, PathFacts
 
 GUARDED = DashboardProbe("10.0.0.1:8265", status_without_token=401, status_with_token=200)
 OPEN = DashboardProbe("10.0.0.1:8265", status_without_token=200)
@@ -36,6 +36,7 @@ def node(number: int = 1, **bad: Any) -> NodeFacts:
         paths=(SHARED,),
         token_file="/home/ray/.ray/auth_token",
         token_mode=0o600,
+        host=HostFacts("580.65.06", 8 << 30, (f"10.0.0.{number}",), {"lo": ("127.0.0.1",)}),
     )
     return replace(good, **bad)
 
@@ -221,5 +222,5 @@ def test_the_table_names_every_problem_its_place_and_its_fix() -> None:
     table = findings_table(diagnose([node(1), node(2, driver_gpus=0)], OPEN))
     assert table.startswith("error    the dashboard answers without a token")
     assert "  where  10.0.0.2 (host-2, node 000002)\n  fix    Install the NVIDIA driver" in table
-    assert table.endswith("errors: 2, warnings: 0, ok: 10")
+    assert table.endswith("errors: 2, warnings: 0, ok: 13")
     assert max(map(len, table.splitlines())) <= 120

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuneyard.cluster import auth_token
-from tuneyard.doctor import local_node
+from tuneyard.doctor import local_host, local_node
 from tuneyard.doctor.local_node import component_of, expand, fingerprint, is_loopback
 from tuneyard.doctor.node_facts import NodeFacts, PathFacts
 from tuneyard.doctor.node_probe import nodes_without
@@ -87,19 +87,23 @@ def test_a_node_without_tuneyard_can_run_the_probe(tmp_path: Path) -> None:
 
     from tuneyard.doctor.node_probe import _pickled_by_value
 
-    with _pickled_by_value(local_node, auth_token):
-        pickled = cloudpickle.dumps((local_node.gather_facts, local_node.wall_clock, auth_token.token_file))
+    with _pickled_by_value(local_node, local_host, auth_token):
+        pickled = cloudpickle.dumps(
+            (local_node.gather_facts, local_node.wall_clock, auth_token.token_file, local_host.host_facts)
+        )
     (tmp_path / "functions").write_bytes(pickled)
     # A None in sys.modules makes the import fail, as on a node where the package is not installed.
     code = f"""
 import os, pickle, sys
 sys.modules["tuneyard"] = None
 from ray import cloudpickle
-gather_facts, wall_clock, token_file = cloudpickle.loads(open({str(tmp_path / "functions")!r}, "rb").read())
+gather_facts, wall_clock, token_file, host_facts = cloudpickle.loads(open({str(tmp_path / "functions")!r}, "rb").read())
 os.environ |= {{"RAY_RAYLET_PID": str(os.getpid()), "RAY_AUTH_TOKEN_PATH": "~/token", "HOME": {str(tmp_path)!r}}}
-facts = gather_facts({{"/": ""}}, "marker", (), token_file)
+facts = gather_facts({{"/": ""}}, "marker", (), token_file, host_facts)
 assert facts["token_file"] == {str(tmp_path / "token")!r}, facts
 assert facts["versions"]["ray"], facts
+assert facts["host"]["shared_memory_bytes"] > 0, facts
+assert "lo" in facts["host"]["interfaces"], facts
 assert wall_clock() > 0
 """
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)

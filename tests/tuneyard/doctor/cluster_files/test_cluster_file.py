@@ -12,8 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tuneyard.doctor.changed_documents import (
+from tests.tuneyard.doctor.cluster_files.changed_documents import (
     AWS,
+    EFA,
     GCP,
     LAUNCHER_FILES,
     MANIFESTS,
@@ -27,7 +28,7 @@ from tests.tuneyard.doctor.changed_documents import (
     put,
 )
 from tuneyard.core.errors import ConfigError
-from tuneyard.doctor.cluster_file import ALL_PROVIDERS, OPTIONAL, REQUIRED, validate_cluster_file
+from tuneyard.doctor.cluster_files.cluster_file import ALL_PROVIDERS, OPTIONAL, REQUIRED, validate_cluster_file
 
 
 def problems_of(path: Path, change: Change, folder: Path) -> list[str]:
@@ -62,12 +63,13 @@ def test_the_token_that_ray_reads_is_copied_to_every_node(path: Path) -> None:
     assert any(copy in command for command in data["initialization_commands"])
 
 
-def test_an_aws_node_config_has_the_keys_of_run_instances() -> None:
+@pytest.mark.parametrize("path", [AWS, EFA], ids=lambda path: path.name)
+def test_an_aws_node_config_has_the_keys_of_run_instances(path: Path) -> None:
     botocore = pytest.importorskip("botocore.session")
     from botocore.validate import ParamValidator
 
     shape = botocore.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
-    for name, node in load(AWS)["available_node_types"].items():
+    for name, node in load(path)["available_node_types"].items():
         report = ParamValidator().validate({**node["node_config"], "MinCount": 1, "MaxCount": 1}, shape)
         assert not report.has_errors(), f"{name}: {report.generate_report()}"
         assert node["node_config"]["InstanceType"] in shape.members["InstanceType"].enum

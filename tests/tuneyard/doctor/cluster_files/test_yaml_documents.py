@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tuneyard.doctor.changed_documents import LAUNCHER_FILES, MANIFESTS
+from tests.tuneyard.doctor.cluster_files.changed_documents import LAUNCHER_FILES, MANIFESTS
 from tuneyard.core.errors import ConfigError
-from tuneyard.doctor.yaml_documents import lines_to_fill_in, parse_documents, read_documents
+from tuneyard.doctor.cluster_files.yaml_documents import lines_to_fill_in, parse_documents, read_documents
 
 
 @pytest.mark.parametrize("path", [*LAUNCHER_FILES, *MANIFESTS], ids=lambda path: path.name)

@@ -9,14 +9,17 @@ from typing import Any
 
 import yaml
 
-from tuneyard.doctor.yaml_documents import read_documents
+from tuneyard.doctor.cluster_files.yaml_documents import read_documents
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 AWS = ROOT / "cluster.yaml"
 GCP = ROOT / "platform/clusters/gcp.yaml"
 ON_PREM = ROOT / "platform/clusters/on_prem.yaml"
-LAUNCHER_FILES = (AWS, GCP, ON_PREM)
-MANIFESTS = tuple(sorted((ROOT / "platform/kuberay").glob("*.yaml")))
+EFA = ROOT / "platform/clusters/aws_efa.yaml"
+LAUNCHER_FILES = (AWS, EFA, GCP, ON_PREM)
+KUBERAY = ROOT / "platform/kuberay"
+MANIFESTS = tuple(KUBERAY / f"{kind}.yaml" for kind in ("raycluster", "rayjob", "rayservice"))
+OTHER_MANIFESTS = tuple(sorted(set(KUBERAY.glob("*.yaml")) - set(MANIFESTS)))
 
 Change = Callable[[Any], object]
 

@@ -4,11 +4,12 @@ kuberay_schemas.json.gz holds the schemas of KubeRay's CRDs (commit feeaf72fa, A
 the same), as load_crds returns them. From a checkout of KubeRay:
 
     import gzip, json, pathlib
-    from tuneyard.doctor.kuberay_file import load_crds
+    from tuneyard.doctor.cluster_files.kuberay_file import load_crds
 
     crds = load_crds(pathlib.Path("ray-operator/config/crd/bases"))
     text = json.dumps(crds, separators=(",", ":"))
-    pathlib.Path("tests/tuneyard/doctor/kuberay_schemas.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    folder = pathlib.Path("tests/tuneyard/doctor/cluster_files")
+    (folder / "kuberay_schemas.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tuneyard.doctor.changed_documents import (
+from tests.tuneyard.doctor.cluster_files.changed_documents import (
     MANIFESTS,
     ROOT,
     Change,
@@ -32,9 +33,9 @@ from tests.tuneyard.doctor.changed_documents import (
     put,
 )
 from tuneyard.core.errors import ConfigError
-from tuneyard.doctor.document_checks import schema_problems
-from tuneyard.doctor.kuberay_file import CLUSTER_SPEC_PATHS, load_crds, validate_kuberay_file
-from tuneyard.doctor.yaml_documents import read_documents
+from tuneyard.doctor.cluster_files.document_checks import schema_problems
+from tuneyard.doctor.cluster_files.kuberay_file import CLUSTER_SPEC_PATHS, load_crds, validate_kuberay_file
+from tuneyard.doctor.cluster_files.yaml_documents import read_documents
 
 CRDS: dict[str, Any] = json.loads(gzip.decompress(Path(__file__).with_name("kuberay_schemas.json.gz").read_bytes()))
 

@@ -1,22 +1,28 @@
-"""Checks of KubeRay manifests without Kubernetes: misspelled keys, versions, settings that expose the cluster."""
+"""Checks of KubeRay manifests without Kubernetes: misspelled keys, versions, exposure, what stops pods."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tuneyard.core.errors import ConfigError
-from tuneyard.doctor.document_checks import exposure_problems, schema_problems
-from tuneyard.doctor.yaml_documents import parse_documents, read_documents, value_at
+from tuneyard.doctor.cluster_files.document_checks import exposure_problems, schema_problems
+from tuneyard.doctor.cluster_files.planned_work import PlannedWork, named_work
+from tuneyard.doctor.cluster_files.pod_checks import cluster_pod_problems, pod_problems
+from tuneyard.doctor.cluster_files.work_checks import kuberay_node_types, work_problems
+from tuneyard.doctor.cluster_files.yaml_documents import parse_documents, read_documents, value_at
 
 CLUSTER_SPEC_PATHS = {"RayCluster": "spec", "RayJob": "spec.rayClusterSpec", "RayService": "spec.rayClusterConfig"}
 """Where each of KubeRay's kinds holds its Ray cluster."""
 
-OTHER_KINDS = ("ConfigMap", "NetworkPolicy", "Service", "ServiceAccount")
+POD_PATHS = {"Job": "spec.template", "StatefulSet": "spec.template"}
+"""Where other kinds hold a pod's template."""
+
+OTHER_KINDS = ("ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "Service", "ServiceAccount")
 """Kinds that may stand beside them. A Secret would hold its value in the file. A PersistentVolumeClaim would be deleted
 by `kubectl delete -f`, with the models in it."""
 
@@ -24,26 +30,41 @@ EMBEDDED_YAML_PATHS = ("spec.runtimeEnvYAML", "spec.serveConfigV2")
 """Fields that hold YAML as text, which no schema of Kubernetes checks."""
 
 
-def validate_kuberay_file(path: Path, crds: Mapping[str, Any] | None = None) -> list[str]:
+def validate_kuberay_file(
+    path: Path, crds: Mapping[str, Any] | None = None, work: Sequence[PlannedWork] = ()
+) -> list[str]:
     """Returns the problems of a manifest, each with its place and its fix; empty if there is none.
 
-    `crds` are the schemas that load_crds returns; None checks our own rules only. Raises ConfigError for a file that is
-    missing or not YAML mappings, and for a duplicate key.
+    `work` is what the cluster must be able to hold, beside what a RayJob or a RayService names itself. `crds` are the
+    schemas that load_crds returns; None checks our own rules only. Raises ConfigError for a file that is missing or not
+    YAML mappings, and for a duplicate key.
     """
     problems = []
     for document in read_documents(path):
         kind = document.get("kind")
         if kind in CLUSTER_SPEC_PATHS:
+            place = CLUSTER_SPEC_PATHS[kind]
             of_document = [
-                *_cluster_problems(document, CLUSTER_SPEC_PATHS[kind]),
+                *_cluster_problems(document, place),
                 *_embedded_yaml_problems(document),
                 *exposure_problems(document),
                 *(schema_problems(document, crds[kind]) if crds is not None else []),
             ]
+            if not of_document:
+                cluster = value_at(document, place)
+                of_document = [
+                    *cluster_pod_problems(cluster, place),
+                    *work_problems(kuberay_node_types(cluster, place), [*work, *named_work(document, path)]),
+                ]
+        elif kind in POD_PATHS:
+            template = value_at(document, POD_PATHS[kind])
+            of_document = [*exposure_problems(document), *pod_problems(template, POD_PATHS[kind])]
         elif kind in OTHER_KINDS:
             of_document = [*exposure_problems(document)]
         else:
-            of_document = [f"kind: found {kind!r}. Known here: {', '.join([*CLUSTER_SPEC_PATHS, *OTHER_KINDS])}."]
+            of_document = [
+                f"kind: found {kind!r}. Known here: {', '.join([*CLUSTER_SPEC_PATHS, *POD_PATHS, *OTHER_KINDS])}."
+            ]
         name = value_at(document, "metadata.name")
         problems += [f"{kind}/{name}: {problem}" for problem in of_document]
     return problems

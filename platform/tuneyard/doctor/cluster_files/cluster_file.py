@@ -1,4 +1,4 @@
-"""Checks of files for `ray up` without a cluster: misspelled keys, and settings that expose the cluster."""
+"""Checks of files for `ray up` without a cluster: misspelled keys, exposure, what would stop its work."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.wording import count_of
-from tuneyard.doctor.document_checks import exposure_problems, schema_problems
-from tuneyard.doctor.yaml_documents import read_documents, value_at
+from tuneyard.doctor.cluster_files.document_checks import exposure_problems, schema_problems
+from tuneyard.doctor.cluster_files.launch_checks import launch_problems
+from tuneyard.doctor.cluster_files.planned_work import PlannedWork
+from tuneyard.doctor.cluster_files.work_checks import launcher_node_types, work_problems
+from tuneyard.doctor.cluster_files.yaml_documents import read_documents, value_at
 
 REQUIRED = {"aws": ["region"], "gcp": ["region", "availability_zone", "project_id"], "local": ["head_ip", "worker_ips"]}
 OPTIONAL = {
@@ -30,11 +33,11 @@ DASHBOARD_HOST = re.compile(r"--dashboard-host[=\s]\s*[\"']?([^\s\"';]+)")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def validate_cluster_file(path: Path) -> list[str]:
+def validate_cluster_file(path: Path, work: Sequence[PlannedWork] = ()) -> list[str]:
     """Returns the problems of a launcher file, each with its place and its fix; empty if there is none.
 
-    Needs neither a network nor credentials. Raises ConfigError for a file that is missing or not one YAML mapping, and
-    for a duplicate key.
+    `work` is what the cluster must be able to hold. Needs neither a network nor credentials. Raises ConfigError for a
+    file that is missing or not one YAML mapping, and for a duplicate key.
     """
     documents = read_documents(path)
     if len(documents) != 1:
@@ -53,7 +56,10 @@ def validate_cluster_file(path: Path) -> list[str]:
         validate_config(completed)
     except (ValueError, RuntimeError, AssertionError) as e:
         return [f"(the whole file): Ray rejects it: {e}"]
-    return [*_node_type_problems(completed), *_start_command_problems(completed)]
+    problems = [*_node_type_problems(completed), *_start_command_problems(completed), *launch_problems(completed)]
+    if value_at(data, "provider.type") != "local":  # whose file does not say what its machines have
+        problems += work_problems(launcher_node_types(completed), work)
+    return problems
 
 
 def _launcher_schema_problems(data: Mapping[str, Any]) -> Iterator[str]:
@@ -85,7 +91,9 @@ def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"{place}.max_workers: found {high}; it must be at least this type's min_workers, {low}, and at most "
                 f"the file's max_workers, {total}."
             )
-        if config["provider"]["type"] == "aws" and not node["node_config"].get("SecurityGroupIds"):
+        interfaces = node["node_config"].get("NetworkInterfaces") or []
+        has_groups = all(interface.get("Groups") for interface in interfaces) if interfaces else False
+        if config["provider"]["type"] == "aws" and not (has_groups or node["node_config"].get("SecurityGroupIds")):
             yield (
                 f"{place}.node_config.SecurityGroupIds: missing. Ray would use a security group that lets in SSH from "
                 "the whole internet. Name a group that lets in your own address and the group itself."

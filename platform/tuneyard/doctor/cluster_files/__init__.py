@@ -1,0 +1,1 @@
+"""Checks of launcher files and Kubernetes manifests, without a cluster."""

@@ -1,0 +1,86 @@
+"""work_checks: work that the nodes of a cluster file can never hold."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tuneyard.doctor.cluster_files.changed_documents import AWS, EFA, GCP, MANIFESTS, ROOT, changed_copy, put
+from tuneyard.cli.main import main
+from tuneyard.core.resources import GIB, ResourceRequest
+from tuneyard.doctor.cluster_files.cluster_file import validate_cluster_file
+from tuneyard.doctor.cluster_files.kuberay_file import validate_kuberay_file
+from tuneyard.doctor.cluster_files.planned_work import PlannedWork, load_work
+from tuneyard.doctor.cluster_files.work_checks import NodeType, quantity, work_problems
+
+CLUSTER, JOB, SERVICE = MANIFESTS
+TRAINING = sorted((ROOT / "jobs/configs").glob("gpt_oss_*.yaml"))
+SERVING = sorted((ROOT / "serve_apps/configs").glob("gpt_oss_*.yaml"))
+
+
+def test_each_shipped_gpu_config_requests_the_nodes_of_its_image() -> None:
+    for path, resource in [*((p, "train") for p in TRAINING), *((p, "serve") for p in SERVING)]:
+        assert all(request.per_process[resource] == 1 for request in load_work(path).requests), path
+    assert len(TRAINING) >= 4
+    assert len(SERVING) >= 12
+
+
+@pytest.mark.parametrize("config", TRAINING, ids=lambda path: path.stem)
+def test_which_shipped_run_fits_which_shipped_cluster(config: Path) -> None:
+    """The full 120B run needs four nodes, which the cluster with EFA has."""
+    work = [load_work(config)]
+    needs_four = config.stem == "gpt_oss_120b_full"
+    assert validate_cluster_file(EFA, work) == []
+    for found in (
+        validate_cluster_file(AWS, work),
+        validate_cluster_file(GCP, work),
+        validate_kuberay_file(CLUSTER, None, work),
+    ):
+        assert ["train: 32 needed, 16 available" in problem for problem in found] == ([True] if needs_four else [])
+
+
+def test_the_work_that_a_manifest_names_itself_is_checked(tmp_path: Path) -> None:
+    entrypoint = "python -m jobs.finetune --config jobs/configs/gpt_oss_20b_lora.yaml --set workers.num_workers=16"
+    (problem,) = validate_kuberay_file(changed_copy(JOB, put("spec.entrypoint", entrypoint), tmp_path))
+    assert "RayJob/tuneyard-finetune: spec.rayClusterSpec.workerGroupSpecs.0: even with every node" in problem
+    assert "train: 16 needed, 8 available" in problem
+    at = "spec.rayClusterConfig.workerGroupSpecs.0.maxReplicas"
+    (problem,) = validate_kuberay_file(changed_copy(SERVICE, put(at, 0), tmp_path))
+    assert "serve: 1 needed, 0 available" in problem
+
+
+def test_a_memory_limit_below_what_the_export_takes_is_found(tmp_path: Path) -> None:
+    work = [load_work(ROOT / "jobs/configs/gpt_oss_120b_lora.yaml")]
+    assert 930e9 < work[0].export_bytes < 950e9
+    resources = {"cpu": "96", "memory": "800Gi", "nvidia.com/gpu": "8"}
+    at = "spec.workerGroupSpecs.0.template.spec.containers.0.resources"
+    changed = changed_copy(CLUSTER, put(at, {"limits": resources}), tmp_path)
+    (problem,) = validate_kuberay_file(changed, None, work)
+    assert "spec.workerGroupSpecs.0: the memory limit of 800 GiB is below the 87" in problem
+    assert validate_kuberay_file(changed, None, [load_work(ROOT / "jobs/configs/gpt_oss_20b_lora.yaml")]) == []
+
+
+def test_the_command_takes_configs(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["cluster", "validate", str(AWS), "--config", str(ROOT / "jobs/configs/gpt_oss_120b_full.yaml")]
+    assert main(command) == 1
+    assert "train: 32 needed, 16 available" in capsys.readouterr().out
+
+
+@given(nodes=st.integers(0, 8), per_node=st.integers(1, 8), workers=st.integers(1, 64))
+def test_work_fits_exactly_when_the_maxima_hold_it(nodes: int, per_node: int, workers: int) -> None:
+    types = [NodeType("here", nodes, {"GPU": float(per_node), "train": float(per_node)})]
+    work = PlannedWork("config.yaml", (ResourceRequest(workers, {"GPU": 1.0, "train": 1.0}),))
+    assert (list(work_problems(types, [work])) == []) == (workers <= nodes * per_node)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("96", 96), (8, 8), ("500m", 0.5), ("1200Gi", 1200 * GIB), ("1.2Ti", 1.2 * 1024 * GIB), ("2G", 2e9), ("lots", 0)],
+)
+def test_quantities(text: Any, number: float) -> None:
+    assert math.isclose(quantity(text), number)
