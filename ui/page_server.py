@@ -11,7 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from tuneyard.api.header_limits import with_header_limits
+from tuneyard.configs.limits.header_limits import HeaderLimits
 from ui.chat_page import ChatPage
 from ui.page_guard import PageGuard
 from ui.page_theme import CSS, build_theme
@@ -57,7 +60,12 @@ def build_page_app(page: ChatPage, hosts: Sequence[str] = ()) -> FastAPI:
 def serve_page(page: ChatPage, listener: socket.socket, hosts: Sequence[str] = ()) -> None:
     """Serves on an open socket until Ctrl-C; raises KeyboardInterrupt then. `hosts` are those of PageGuard."""
     app = build_page_app(page, hosts)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        http=with_header_limits(AutoHTTPProtocol, HeaderLimits()),
+    )
     PageServer(config).run(sockets=[listener])
 
 

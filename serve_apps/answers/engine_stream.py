@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol, TypeVar
 
 from serve_apps.answers.async_streams import merge_streams
+from serve_apps.engine_wrappers.token_charge import current_charge
 from serve_apps.engines.engine import GenerationRequest, InferenceEngine, TokenChunk
+from tuneyard.api.usage_counts import UsageCounts
 from tuneyard.api.wire.usage import FinishReason
 from tuneyard.core.errors import EngineError
 
@@ -19,6 +21,11 @@ class RunningAnswer(Protocol[PieceOut]):
     """One choice that is being answered: ChatAnswer, TextAnswer."""
 
     finish_reason: FinishReason | None
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of the reasoning so far; the engine's tokens are charged without this distinction."""
+        ...
 
     @property
     def has_ended(self) -> bool:
@@ -66,16 +73,20 @@ async def _merge_accepted(
 async def _stream_one(
     engine: InferenceEngine, request: GenerationRequest, answer: RunningAnswer[Piece]
 ) -> AsyncGenerator[Piece | None, None]:
-    async with contextlib.aclosing(engine.generate(request)) as chunks:
-        async for chunk in chunks:
-            for piece in answer.advance(chunk) or (None,):
-                yield piece
-            if answer.has_ended and chunk.finish_reason is None:
-                # A stop string ended the answer. An explicit abort is measured as such; closing the stream would be
-                # measured as a client that disconnected.
-                await engine.abort(request.request_id)
-                async for _ in chunks:
-                    pass
+    charge = current_charge()
+    try:
+        async with contextlib.aclosing(engine.generate(request)) as chunks:
+            async for chunk in chunks:
+                for piece in answer.advance(chunk) or (None,):
+                    yield piece
+                if answer.has_ended and chunk.finish_reason is None:
+                    # A stop string ended the answer. An explicit abort is measured as such; closing the stream would be
+                    # measured as a client that disconnected.
+                    await engine.abort(request.request_id)
+                    async for _ in chunks:
+                        pass
+    finally:
+        charge(UsageCounts(reasoning_tokens=answer.reasoning_tokens))
     final_finish_reason(answer)
 
 

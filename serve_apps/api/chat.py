@@ -118,7 +118,7 @@ class ChatService:
         return RunningChat(request, len(prompt), answers, engine_requests)
 
     async def pieces(self, chat: RunningChat) -> AsyncGenerator[ChatPiece | None, None]:
-        """See stream_pieces; names `tools` as the field at fault where the engine refused their grammar."""
+        """See stream_pieces; names the tool at fault where the engine refused its schema."""
         try:
             async with contextlib.aclosing(
                 stream_pieces(self._model.engine, chat.engine_requests, chat.answers)
@@ -126,7 +126,7 @@ class ChatService:
                 async for piece in pieces:
                     yield piece
         except RequestError as e:
-            raise blame_tools(e, chat.request) from e
+            raise blame_tools(e, chat.request, chat.engine_requests[0].grammar) from e
 
     async def _chunks(
         self, chat: RunningChat, first: ChatPiece | None, rest: AsyncGenerator[ChatPiece | None, None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -21,7 +23,10 @@ from tuneyard import __version__
 from tuneyard.api.wire.chat_answer import RenderedPrompt
 from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import AdminKeyError, EngineError
+from tuneyard.core.errors import AdminKeyError, ConfigError, EngineError
+from tuneyard.storage.audit_log import ADMIN_KEY_ACTOR, AuditLog
+
+logger = logging.getLogger(__name__)
 
 
 def add_operator_routes(
@@ -30,8 +35,12 @@ def add_operator_routes(
     admin_key: str | None,
     limits: HttpLimits,
     collect_metrics: Callable[[], Awaitable[Sequence[Metric]]] | None,
+    audit_log: AuditLog | None,
 ) -> None:
-    """Adds the routes. Without an `admin_key` the administrators' route refuses every request."""
+    """Adds the routes. Without an `admin_key` the administrators' route refuses every request.
+
+    Its use is recorded in `audit_log`.
+    """
     chat = ChatService(model)
 
     @api.post(
@@ -43,7 +52,10 @@ def add_operator_routes(
     async def render_prompt(request: Request) -> Response:
         _check_admin_key(request, admin_key)
         parsed = RenderRequest.parse(await read_json(request, limits))
-        return JSONResponse((await chat.render(parsed)).model_dump())
+        rendered = await chat.render(parsed)
+        if audit_log is not None:
+            await asyncio.to_thread(_record_render, audit_log, model.model_id)
+        return JSONResponse(rendered.model_dump())
 
     async def health() -> Response:
         try:
@@ -64,6 +76,15 @@ def add_operator_routes(
     @api.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         return metrics_page(await collect_metrics() if collect_metrics is not None else ())
+
+
+def _record_render(audit_log: AuditLog, model: str) -> None:
+    """Records that a prompt was rendered. It is answered all the same where the log cannot be written: it changes
+    nothing, and a replica's node may not see the log's folder."""
+    try:
+        audit_log.append("prompt.render", model, actor=ADMIN_KEY_ACTOR)
+    except ConfigError as e:
+        logger.warning("%s", e)
 
 
 def _check_admin_key(request: Request, admin_key: str | None) -> None:

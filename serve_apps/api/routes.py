@@ -22,7 +22,9 @@ from serve_apps.api.tokenization import TokenizationService
 from serve_apps.generation.served_model import ServedModel
 from serve_apps.http_front.admission import admit_request, authorization_header
 from serve_apps.http_front.base_api import create_base_api
-from serve_apps.http_front.key_gate import KeyGate, hidden_model_error, may_use
+from serve_apps.keys.key_gate import KeyGate
+from serve_apps.keys.model_scope import hidden_model_error, is_restricted, may_use
+from serve_apps.tracing.tracing import NO_TRACING, Tracing
 from tuneyard.api.wire.chat_answer import ChatCompletion
 from tuneyard.api.wire.chat_request import ChatCompletionRequest
 from tuneyard.api.wire.completions import Completion, CompletionRequest
@@ -30,6 +32,7 @@ from tuneyard.api.wire.model_list import ModelCard, ModelList
 from tuneyard.api.wire.tokenization import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.configs.serve import HttpConfig
+from tuneyard.storage.audit_log import AuditLog
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class ApiOptions:
 
     admin_key: str | None = None
     """The administrators' key. None closes their routes."""
+    audit_log: AuditLog | None = None
+    """Where the use of the administrators' key is recorded. None: nowhere."""
     gate: KeyGate = dataclasses.field(default_factory=lambda: KeyGate(None))
     """Checks API keys and their limits; by default no key is needed."""
     http: HttpConfig = dataclasses.field(default_factory=lambda: HttpConfig(allowed_hosts=("*",)))
@@ -54,6 +59,8 @@ class ApiOptions:
     """Entered before the first request, left after the last one."""
     sets_request_ids: bool = True
     """False behind Ray Serve, whose proxy sets X-Request-Id."""
+    tracing: Tracing = NO_TRACING
+    """Where traces of requests go; by default nowhere."""
 
 
 def create_api(model: ServedModel, options: ApiOptions | None = None) -> FastAPI:
@@ -63,17 +70,23 @@ def create_api(model: ServedModel, options: ApiOptions | None = None) -> FastAPI
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with enter_lifespan():
+        async with enter_lifespan(), options.gate.running():
             yield
 
-    api = create_base_api(options.headers, lifespan, http=options.http, sets_request_ids=options.sets_request_ids)
+    api = create_base_api(
+        options.headers,
+        lifespan,
+        http=options.http,
+        sets_request_ids=options.sets_request_ids,
+        tracing=options.tracing,
+    )
     _add_model_list(api, model, options.gate)
     _add_completion_routes(api, model, options.gate, options.http.limits)
     responses = ResponsesService(model, ChatService(model), options.stored_responses)
     add_response_route(api, responses, options.ignored_tools, options.gate, options.http.limits)
     add_stored_response_routes(api, options.stored_responses, options.gate)
     _add_token_routes(api, model, options.gate, options.http.limits)
-    add_operator_routes(api, model, options.admin_key, options.http.limits, options.collect_metrics)
+    add_operator_routes(api, model, options.admin_key, options.http.limits, options.collect_metrics, options.audit_log)
     install_document(api)
     return api
 
@@ -88,7 +101,7 @@ def _add_model_list(api: FastAPI, model: ServedModel, gate: KeyGate) -> None:
     @api.get("/v1/models/{model_id:path}", response_model=ModelCard, responses=ERRORS)
     async def retrieve_model(request: Request, model_id: str) -> Response:
         key = gate.authenticate(authorization_header(request))
-        if not may_use(key, model_id):
+        if not may_use(key, model_id) or (is_restricted(key) and model_id != model.model_id):
             raise hidden_model_error(model_id)
         model.check_name(model_id)
         return JSONResponse(model.card().model_dump())
@@ -104,9 +117,9 @@ def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limi
         openapi_extra=request_body(ChatCompletionRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
-        with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits) as admission:
             parsed = ChatCompletionRequest.parse(await admission.read_json())
-            admission.reserve(parsed.model, parsed.token_limit, parsed.n)
+            await admission.reserve(parsed.model, parsed.token_limit, parsed.n)
             if parsed.stream:
                 return admission.stream(await chat.open_stream(parsed))
             return admission.respond(await chat.complete(parsed))
@@ -118,9 +131,9 @@ def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limi
         openapi_extra=request_body(CompletionRequest),
     )
     async def create_completion(request: Request) -> Response:
-        with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits) as admission:
             parsed = CompletionRequest.parse(await admission.read_json())
-            admission.reserve(parsed.model, parsed.token_limit, len(parsed.prompts) * parsed.n)
+            await admission.reserve(parsed.model, parsed.token_limit, len(parsed.prompts) * parsed.n)
             if parsed.stream:
                 return admission.stream(await completions.open_stream(parsed))
             return admission.respond(await completions.complete(parsed))
@@ -131,16 +144,16 @@ def _add_token_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limits: H
 
     @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=request_body(TokenizeRequest))
     async def tokenize(request: Request) -> Response:
-        with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits) as admission:
             parsed = TokenizeRequest.parse(await admission.read_json())
-            admission.reserve(parsed.model)
+            await admission.reserve(parsed.model)
             return admission.respond(await tokenization.tokenize(parsed))
 
     @api.post(
         "/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=request_body(DetokenizeRequest)
     )
     async def detokenize(request: Request) -> Response:
-        with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits) as admission:
             parsed = DetokenizeRequest.parse(await admission.read_json())
-            admission.reserve(parsed.model)
+            await admission.reserve(parsed.model)
             return admission.respond(await tokenization.detokenize(parsed))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from serve_apps.engine_wrappers.token_charge import charge_tokens
+from serve_apps.engine_wrappers.token_charge import current_charge
 from serve_apps.generation.prompt import decode_tokens, encode_text, render_prompt
 from serve_apps.generation.served_model import ServedModel
+from tuneyard.api.usage_counts import UsageCounts
 from tuneyard.api.wire.tokenization import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 
@@ -24,7 +25,7 @@ class TokenizationService:
             ids = await render_prompt(self._model, request.messages, request.tools, request.reasoning_effort)
         else:
             ids = await encode_text(self._model, request.prompt or "")
-        charge_tokens(len(ids))
+        current_charge()(UsageCounts(prompt_tokens=len(ids)))
         return Tokenized(tokens=ids, count=len(ids), max_model_len=self._model.max_model_len)
 
     async def detokenize(self, request: DetokenizeRequest) -> Detokenized:
@@ -34,5 +35,5 @@ class TokenizationService:
         """
         self._model.check_name(request.model)
         text = await decode_tokens(self._model, request.tokens, "tokens")
-        charge_tokens(len(request.tokens))
+        current_charge()(UsageCounts(prompt_tokens=len(request.tokens)))
         return Detokenized(prompt=text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 GATEWAY_APPLICATION = "gateway"
+SHUTDOWN_TIMEOUT_S = 30.0
+"""Seconds for Serve's controller to end. As in serve.shutdown()."""
 
 
 def application_name(model_id: str) -> str:
@@ -43,7 +46,22 @@ def remove_applications(names: Iterable[str]) -> None:
     for name in names:
         serve.delete(name)
     if not serve.status().applications:
-        serve.shutdown()
+        _shut_serve_down()
+
+
+def _shut_serve_down() -> None:
+    """Ends Serve's controller and proxies, and returns when they have ended."""
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    # This call ends when the controller kills itself. serve.shutdown() makes it as a call that Ray repeats without
+    # limit, so Ray prints an error in red: "graceful_shutdown failed. There are infinite retries remaining" (Ray 2.60).
+    end = _get_global_client()._controller.graceful_shutdown.options(max_task_retries=0).remote()
+    # A controller that is slow to end is left to serve.shutdown(), which waits again and logs a warning.
+    with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        ray.get(end, timeout=SHUTDOWN_TIMEOUT_S)
+    serve.shutdown()
 
 
 def _deployment_messages(name: str) -> str:

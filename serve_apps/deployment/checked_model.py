@@ -11,6 +11,7 @@ from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest
 from tuneyard.checkpoints.node_cache import local_folder
 from tuneyard.checkpoints.references import locate_checkpoint
+from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.configs.serve import ModelAppConfig
 from tuneyard.core.errors import CheckpointError, ConfigError
@@ -50,6 +51,7 @@ def check_model(config: ModelAppConfig) -> CheckedModel:
     # From an object store, each node verifies every byte when it fetches the checkpoint. Only TensorRT-LLM's checks
     # need the weights on this machine.
     folder = local_folder(location, weights=config.engine.tensorrt_llm is not None)
+    check_safety(folder)
     manifest = read_manifest(folder) if is_uri(location) else validate_hf_checkpoint(folder)
     version = registered_version or f"{manifest.name}/{manifest.version}"
     _check_engine(config, folder, manifest)

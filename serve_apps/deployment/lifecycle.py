@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -21,15 +22,31 @@ from serve_apps.deployment.replica_resources import (
     check_files_visible,
     check_replica_placement,
     check_response_store,
+    count_nodes,
 )
 from serve_apps.deployment.required_keys import required_key_store
-from serve_apps.deployment.serve_address import check_address_free, enable_haproxy, is_serve_running_at
+from serve_apps.deployment.serve_address import (
+    check_address_free,
+    enable_haproxy,
+    is_serve_running_at,
+    limit_headers,
+)
+from serve_apps.deployment.usage_storage import check_usage_storage
+from serve_apps.tracing.tracing import tracing_options
 from tuneyard.api.admin_key import load_admin_key
 from tuneyard.api.api_keys import KeyStore
 from tuneyard.cluster.connection import connect_ray, disconnect_ray, joins_cluster
+from tuneyard.cluster.haproxy import (
+    HARD_STOP_VARIABLE,
+    required_hard_stop_s,
+    running_hard_stop_s,
+    too_short_fix,
+    too_short_text,
+)
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.parity import RenderRow, check_parity, render_over_http
+from tuneyard.storage.audit_log import AuditLog, digest_of
 
 
 class Deployment:
@@ -53,6 +70,8 @@ class Deployment:
         self._verbose = verbose
         self._report = report
         self._stack = contextlib.ExitStack()
+        self._audit_log = AuditLog()
+        self._keeps_usage = False
 
     @property
     def base_urls(self) -> list[str]:
@@ -90,7 +109,8 @@ class Deployment:
         http = self._config.http
         keys = required_key_store(http)
         if http.proxy == "haproxy":
-            enable_haproxy()
+            enable_haproxy(self._required_hard_stop_s)
+        limit_headers(http.header_limits)
         joins = joins_cluster(self._address)
         if not joins:
             check_address_free(http)
@@ -101,8 +121,12 @@ class Deployment:
         if joins and not is_serve_running_at(http):
             check_address_free(http)
         self._check_cluster(models, keys)
-        self._start_serve()
+        self._start_serve(joins)
         self._start_applications(models, keys)
+
+    @property
+    def _required_hard_stop_s(self) -> int:
+        return required_hard_stop_s(model.replicas.answer_timeout_s for model in self._config.models)
 
     def _connect(self) -> None:
         import ray
@@ -116,17 +140,30 @@ class Deployment:
         """Checks that replicas can be placed, and that they will see their files."""
         shortages = check_replica_placement(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
         check_files_visible(models, keys)
-        check_response_store(self._config.responses)
+        check_response_store(self._config.responses, self._config.database)
+        self._keeps_usage = check_usage_storage(keys, self._config.database, count_nodes())
+        if keys is not None and not self._keeps_usage:
+            self._report("the usage of API keys is not kept: on several nodes that needs `database` in the config")
         if shortages:
             self._report(f"waiting for nodes: {shortages}")
 
-    def _start_serve(self) -> None:
-        """Starts Serve unless it runs, and registers the removal of what this deployment adds to it."""
+    def _start_serve(self, joins: bool) -> None:
+        """Starts Serve unless it runs, and registers the removal of what this deployment adds to it.
+
+        `joins`: whether the cluster was started by others, without this process' environment.
+        """
         from ray import serve
         from ray.serve.config import HTTPOptions
 
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
-        serve.start(http_options=HTTPOptions(host=self._config.http.host, port=self._config.http.port))
+        http, required_s = self._config.http, self._required_hard_stop_s
+        options = None
+        if joins and http.proxy == "haproxy":
+            options = {"runtime_env": {"env_vars": {HARD_STOP_VARIABLE: str(required_s)}}}
+        serve.start(http_options=HTTPOptions(host=http.host, port=http.port), controller_options=options)
+        running_s = running_hard_stop_s()
+        if running_s is not None and running_s < required_s:
+            self._report(f"warning: {too_short_text(running_s, required_s)}. {too_short_fix(required_s)}")
         own = [GATEWAY_APPLICATION] if self._config.gateway is not None else []
         own += [application_name(model.model_id) for model in self._config.models]
         # Applications that ran before stay: if their update fails, Serve keeps their old replicas.
@@ -140,7 +177,17 @@ class Deployment:
         from serve_apps.model_app.application import build_app
 
         admin_key = load_admin_key()
-        access = Access(admin_key, keys.path if keys is not None else None, self._config.http, self._config.responses)
+        key_file = keys.path if keys is not None else None
+        access = Access(
+            admin_key,
+            key_file,
+            self._config.http,
+            self._config.responses,
+            self._config.database,
+            tracing_options(self._config.telemetry, os.environ),
+            audit_file=self._audit_log.path,
+            keeps_usage=self._keeps_usage,
+        )
         for model, base_url in zip(models, self.base_urls, strict=True):
             model_id, route = model.config.model_id, self._config.route_of(model.config)
             started_at = time.monotonic()
@@ -153,6 +200,15 @@ class Deployment:
             gateway = build_gateway(self._config.gateway, access)
             start_application(gateway, GATEWAY_APPLICATION, "/", GATEWAY_APPLICATION)
             self._report("gateway: up; all models at one /v1")
+        self._record_start(models)
+
+    def _record_start(self, models: Sequence[CheckedModel]) -> None:
+        """Appends a line to the audit log, and one more when the deployment is removed."""
+        names = ", ".join(model.config.model_id for model in models)
+        digest = digest_of(self._config.model_dump(mode="json"))
+        versions = {model.config.model_id: model.version for model in models}
+        self._audit_log.append("deployment.start", names, after=digest, details={"versions": versions})
+        self._stack.callback(self._audit_log.append, "deployment.stop", names, before=digest)
 
     def _prove_parity(self, model: CheckedModel, render: RenderRow) -> None:
         """Checks parity over HTTP, through the route that clients use. Each replica checked it before it started."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from serve_apps.deployment.checked_model import CheckedModel
 from tuneyard.api.api_keys import KeyStore
 from tuneyard.checkpoints.manifest import MANIFEST_NAME
 from tuneyard.cluster.placement import check_placement
+from tuneyard.configs.database import DatabaseConfig
 from tuneyard.configs.responses import ResponsesConfig
 from tuneyard.configs.serve import GatewayConfig, ModelAppConfig
 from tuneyard.core.errors import ClusterError, ConfigError
@@ -51,20 +53,36 @@ def check_files_visible(models: Sequence[CheckedModel], keys: KeyStore | None) -
         check_shared_paths(paths, replica_requests(model.config))
 
 
-def check_response_store(config: ResponsesConfig) -> None:
-    """Raises ClusterError if responses are to be stored on a cluster of several nodes.
+def check_response_store(config: ResponsesConfig, database: DatabaseConfig | None) -> None:
+    """Checks that responses can be stored, if they are to be.
 
-    Each node would have a database of its own, and a response could not be found on another node.
+    Raises ConfigError if the PostgreSQL database cannot be used. Raises ClusterError for a SQLite file on a cluster of
+    several nodes: each node would have a file of its own, and a response could not be found on another node.
     """
-    import ray
+    if not config.store:
+        return
+    if database is not None:
+        from serve_apps.api.responses.store import ResponseStore
 
-    nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-    if config.store and nodes > 1:
+        store = ResponseStore.open(config, database)
+        assert store is not None
+        with contextlib.closing(store):
+            store.database.check()
+        return
+    nodes = count_nodes()
+    if nodes > 1:
         raise ClusterError(
             f"responses.store is true, and the cluster has {nodes} nodes. Stored responses are in a SQLite database, "
-            f"{config.path}, which only the processes of one node can share. Set responses.store: false, or deploy on "
-            "a cluster of one node."
+            f"{config.path}, which only the processes of one node can share. Set database to a PostgreSQL database, or "
+            "responses.store: false, or deploy on a cluster of one node."
         )
+
+
+def count_nodes() -> int:
+    """The nodes of the connected cluster."""
+    import ray
+
+    return sum(bool(node["Alive"]) for node in ray.nodes())
 
 
 def replica_requests(config: ModelAppConfig) -> list[ResourceRequest]:

@@ -1,9 +1,12 @@
-"""The address where a cluster's Ray Serve listens, and the proxy that listens there."""
+"""The address where a cluster's Ray Serve listens, and the settings of the proxy that listens there."""
 
 from __future__ import annotations
 
 import os
 
+from tuneyard.api.header_limits import VARIABLE, proxy_environment
+from tuneyard.cluster.haproxy import raise_hard_stop
+from tuneyard.configs.limits.header_limits import HeaderLimits
 from tuneyard.configs.serve import HttpConfig
 from tuneyard.core.errors import ClusterError
 from tuneyard.core.ports import check_port_free, free_port
@@ -35,10 +38,11 @@ def is_serve_running_at(http: HttpConfig) -> bool:
     return True
 
 
-def enable_haproxy() -> None:
+def enable_haproxy(required_hard_stop_s: int) -> None:
     """Sets Serve's environment variables for HAProxy and for many streams. Call it before Ray is imported.
 
-    It takes effect in a Ray that this process starts. A running cluster needs the variables in its nodes' environment.
+    `required_hard_stop_s` are the seconds that HAProxy must leave an answer after a replica started or stopped. It
+    takes effect in a Ray that this process starts. A running cluster needs the variables in its nodes' environment.
     """
     settings = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -47,5 +51,14 @@ def enable_haproxy() -> None:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    raise_hard_stop(os.environ, required_hard_stop_s)
+
+
+def limit_headers(limits: HeaderLimits) -> None:
+    """Makes proxies keep the limits of request headers. As enable_haproxy, for a Ray that this process starts."""
+    settings = proxy_environment(limits)
+    os.environ[VARIABLE] = settings.pop(VARIABLE)
     for name, value in settings.items():
         os.environ.setdefault(name, value)

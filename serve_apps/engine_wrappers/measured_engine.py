@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator
 
@@ -17,6 +18,8 @@ from tuneyard.core.errors import AnswerTimeoutError, EngineError, RequestError
 _FIRST_TOKEN_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _OUTCOMES = ("stop", "length", "abort", "cancelled", "refused", "timeout", "engine_error")
+
+logger = logging.getLogger(__name__)
 
 
 class MeasuredEngine(EngineWrapper):
@@ -80,11 +83,13 @@ class MeasuredEngine(EngineWrapper):
                     last_chunk_at, is_waiting = now, False
                     outcome = chunk.finish_reason or outcome
                     yield chunk
-        except EngineError:
+        except EngineError as e:
             outcome = "engine_error"
+            logger.warning("request %s failed in the engine: %s", request.request_id, e.message)
             raise
-        except AnswerTimeoutError:
+        except AnswerTimeoutError as e:
             outcome = "timeout"
+            logger.warning("request %s was ended: %s", request.request_id, e.message)
             raise
         except RequestError:
             outcome = "refused"

@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from serve_apps.engine_wrappers.wrapper import EngineWrapper
 from serve_apps.engines.engine import GenerationRequest, TokenChunk
+from tuneyard.api.usage_counts import UsageCounts
 
-Charge: TypeAlias = Callable[[int], None]
-"""Called with a number of tokens to charge."""
+Charge: TypeAlias = Callable[[UsageCounts], None]
+"""Called with the tokens to charge."""
 
 _CHARGE: ContextVar[Charge | None] = ContextVar("charge", default=None)
 
@@ -26,11 +27,13 @@ def charge_tokens_to(charge: Charge) -> Iterator[None]:
         _CHARGE.reset(token)
 
 
-def charge_tokens(tokens: int) -> None:
-    """Charges tokens that no engine made, such as those of a text that was only tokenized."""
-    charge = _CHARGE.get()
-    if charge is not None:
-        charge(tokens)
+def current_charge() -> Charge:
+    """Charges to the request of this context, also after the context has ended; to nobody outside of one."""
+    return _CHARGE.get() or _charge_nobody
+
+
+def _charge_nobody(_: UsageCounts) -> None:
+    pass
 
 
 class ChargedEngine(EngineWrapper):
@@ -40,12 +43,13 @@ class ChargedEngine(EngineWrapper):
     """
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
-        charge = _CHARGE.get()
+        charge = current_charge()
         uncharged_prompt = billed_prompt_tokens(request)
         async with contextlib.aclosing(self._engine.generate(request)) as chunks:
             async for chunk in chunks:
-                if charge is not None and chunk.token_ids:
-                    charge(uncharged_prompt + len(chunk.token_ids))
+                if chunk.token_ids:
+                    cached = min(chunk.cached_prompt_tokens, uncharged_prompt)
+                    charge(UsageCounts(0, uncharged_prompt, cached, len(chunk.token_ids)))
                     uncharged_prompt = 0
                 yield chunk
 

@@ -61,14 +61,15 @@ class GenerationRequest:
     """True for choices after the first: prompt tokens are billed on choice 0."""
 
     def requested_options(self) -> frozenset[str]:
-        """The OPTIONS that this request uses."""
+        """The OPTIONS that change the answer to this request; `seed` and `min_p` change none at temperature 0."""
         sampling = self.sampling
+        is_sampled = sampling.temperature != 0
         is_requested = {
             "logprobs": self.logprobs is not None,
             "prompt_logprobs": self.prompt_logprobs is not None,
             "response_format": self.grammar is not None,
-            "seed": sampling.seed is not None,
-            "min_p": sampling.min_p != 0,
+            "seed": is_sampled and sampling.seed is not None,
+            "min_p": is_sampled and sampling.min_p != 0,
             "presence_penalty": sampling.presence_penalty != 0,
             "frequency_penalty": sampling.frequency_penalty != 0,
             "repetition_penalty": sampling.repetition_penalty != 1,
@@ -119,6 +120,10 @@ class TokenChunk:
 
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     """On one chunk before the first token, if the request asks for them: one per token of the prompt but the first."""
+
+    cached_prompt_tokens: int = 0
+    """Tokens of the prompt that the engine found in its KV cache, on each chunk with tokens; 0 if it does not count
+    them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from serve_apps.engines.engine import InferenceEngine
+from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import MissingDependencyError
 
@@ -12,8 +13,10 @@ from tuneyard.core.errors import MissingDependencyError
 def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
     """The engine `config.engine` for a checkpoint folder, not started yet.
 
-    Raises MissingDependencyError if TensorRT-LLM is needed and not installed.
+    Raises CheckpointError for a checkpoint that is not safe to load, and MissingDependencyError if TensorRT-LLM is
+    needed and not installed.
     """
+    check_safety(checkpoint)
     match config.engine:
         case "transformers":
             from serve_apps.engines.transformers_engine import TransformersEngine

@@ -51,7 +51,7 @@ class ScriptedEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
         check_request(request, self._max_model_len, options=self._options)
-        reply = next(self._replies)
+        reply = self.choose_reply(request)
 
         def submit(on_chunk: ChunkCallback) -> None:
             self._tasks[request.request_id] = asyncio.create_task(self._play(request, reply, on_chunk))
@@ -60,6 +60,10 @@ class ScriptedEngine:
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    def choose_reply(self, request: GenerationRequest) -> Sequence[int]:  # noqa: ARG002
+        """The token ids of the reply: the script's next one. Tests override it to let the reply follow the prompt."""
+        return next(self._replies)
 
     async def abort(self, request_id: str) -> None:
         self._requests.abort(request_id)
@@ -75,7 +79,7 @@ class ScriptedEngine:
         for request_id in list(self._tasks):
             self._cancel(request_id)
 
-    async def _play(self, request: GenerationRequest, reply: tuple[int, ...], on_chunk: ChunkCallback) -> None:
+    async def _play(self, request: GenerationRequest, reply: Sequence[int], on_chunk: ChunkCallback) -> None:
         """Repeats the reply until a stop token or max_tokens ends it."""
         started = time.monotonic()
         for count, token in enumerate(itertools.cycle(reply), start=1):

@@ -23,7 +23,12 @@ from serve_apps.engines.engine import EngineStats, GenerationRequest, SamplingPa
 from serve_apps.engines.request_checks import check_request, check_token_ids
 from serve_apps.engines.running_requests import ChunkCallback, RunningRequests
 from serve_apps.engines.tensorrt_llm_compatibility import check_gpu, check_version
-from serve_apps.engines.tensorrt_llm_requests import finish_reason, sampling_arguments, token_logprobs
+from serve_apps.engines.tensorrt_llm_requests import (
+    cached_prompt_tokens,
+    finish_reason,
+    sampling_arguments,
+    token_logprobs,
+)
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.configs.engine import EngineConfig
@@ -202,7 +207,7 @@ class TensorRTLLMEngine:
         except llmapi.RequestError as e:
             raise RequestError(f"TensorRT-LLM refuses the request: {e}") from e
         except Exception as e:
-            raise self._engine_error(e) from e
+            raise self._engine_error(e, request.request_id) from e
         if not self._held:
             self._last_token_time = time.monotonic()
         reader = asyncio.create_task(self._read(request, key, output, on_chunk))
@@ -228,18 +233,20 @@ class TensorRTLLMEngine:
                 if new_tokens or reason is not None:
                     # logprobs_diff exists only if log-probabilities were requested.
                     reported = completion.logprobs_diff if request.logprobs is not None else ()
-                    on_chunk(TokenChunk(new_tokens, reason, token_logprobs(request, new_tokens, reported)))
+                    logprobs = token_logprobs(request, new_tokens, reported)
+                    cached = cached_prompt_tokens(step)
+                    on_chunk(TokenChunk(new_tokens, reason, logprobs, cached_prompt_tokens=cached))
         except Exception as e:  # noqa: BLE001  # a worker's failure is raised here, as any type
-            on_chunk(self._engine_error(e))
+            on_chunk(self._engine_error(e, request.request_id))
             self._cancel(key)
         finally:
             self._held.pop(key, None)
 
-    def _engine_error(self, error: Exception) -> EngineError:
+    def _engine_error(self, error: Exception, request_id: str) -> EngineError:
         """The EngineError for an error of TensorRT-LLM. If its executor has shut down, all requests end."""
         if isinstance(error, EngineError):
             return error
-        logger.error("TensorRT-LLM failed", exc_info=error)
+        logger.error("TensorRT-LLM failed in request %s", request_id, exc_info=error)
         engine_error = EngineError(f"The engine failed: {type(error).__name__}: {error}")
         if self._llm is None or not self._llm._check_health():
             self._requests.fail_all(engine_error.message)

@@ -62,6 +62,11 @@ def finish_reason(
     raise EngineError(f"TensorRT-LLM ended the request with finish_reason {reported!r}.")
 
 
+def cached_prompt_tokens(result: Any) -> int:
+    """Tokens of the prompt that were found in the KV cache; 0 where this version does not report them."""
+    return int(getattr(result, "cached_tokens", 0) or 0)
+
+
 def token_logprobs(
     request: GenerationRequest, new_tokens: Sequence[int], reported: Sequence[Mapping[int, Any]]
 ) -> tuple[TokenLogprob, ...]:

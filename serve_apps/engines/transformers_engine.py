@@ -32,6 +32,9 @@ from tuneyard.core.errors import EngineError
 PAGE_SIZE = 32
 """Tokens per page of the KV cache. A small value, because each request wastes half a page on average."""
 
+PAGED_ATTENTION = "paged|eager"
+"""transformers' attn_implementation: the only paged one with attention sinks that needs no kernel from the Hub."""
+
 SWITCH_INTERVAL_S = 0.0005
 """Time after which the event loop's thread makes the generation thread release the interpreter lock.
 
@@ -41,11 +44,14 @@ that long before it is sent.
 
 
 class TransformersEngine:
-    """See InferenceEngine."""
+    """See InferenceEngine. `load_model` returns the model to serve; tests give one whose weights no folder holds."""
 
-    def __init__(self, config: EngineConfig, checkpoint: Path) -> None:
+    def __init__(
+        self, config: EngineConfig, checkpoint: Path, load_model: Callable[[EngineConfig, Path], Any] | None = None
+    ) -> None:
         self._config = config
         self._checkpoint = checkpoint
+        self._load_model = load_model or load_paged_model
         self._requests = RunningRequests()
         self._sampler = RequestSampler()
         self._manager: Any = None
@@ -64,6 +70,7 @@ class TransformersEngine:
     async def start(self) -> None:
         """Loads the model and starts the generation thread. Errors of transformers and torch are raised unchanged."""
         loop = asyncio.get_running_loop()
+        self._grammars.load_tokenizer()
         self._manager = await asyncio.to_thread(self._load_manager)
         threading.Thread(
             target=self._wait_for_end, args=(self._manager, loop), name="engine-watch", daemon=True
@@ -126,13 +133,7 @@ class TransformersEngine:
         has_gpu = torch.cuda.is_available()
         if not has_gpu and self._config.threads is not None:
             torch.set_num_threads(self._config.threads)
-        transformers.utils.logging.disable_progress_bar()
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            self._checkpoint,
-            dtype=getattr(torch, self._config.dtype),
-            attn_implementation="paged|eager",
-            device_map="cuda" if has_gpu else None,
-        )
+        model = self._load_model(self._config, self._checkpoint)
         # The weights of a quantised model are not all parameters, so they would be copied.
         self._scorer = None if getattr(model, "hf_quantizer", None) is not None else PromptScorer(model)
         manager = model.init_continuous_batching(
@@ -165,7 +166,7 @@ class TransformersEngine:
 
     async def _create_chooser(self, request: GenerationRequest) -> TokenChooser | None:
         """The request's chooser; None for plain greedy requests, for which transformers takes the most likely token."""
-        if request.sampling.temperature == 0 and not request.requested_options() - {"seed", "prompt_logprobs"}:
+        if request.sampling.temperature == 0 and not request.requested_options() - {"prompt_logprobs"}:
             return None
         grammar = await self._grammars.compile(request.grammar) if request.grammar is not None else None
         return TokenChooser(request, grammar)
@@ -235,6 +236,17 @@ class TransformersEngine:
             with router._lock:
                 router.result_handlers.pop(key, None)
             drain_queue(router.output_queue)
+
+
+def load_paged_model(config: EngineConfig, checkpoint: Path) -> Any:
+    """The checkpoint as a transformers model whose attention reads a paged cache, on a GPU if there is one."""
+    transformers.utils.logging.disable_progress_bar()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        checkpoint,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation=PAGED_ATTENTION,
+        device_map="cuda" if torch.cuda.is_available() else None,
+    )
 
 
 def _failure_cause(manager: Any) -> str:

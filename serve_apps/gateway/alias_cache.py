@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from serve_apps.processes.garbage_collection import freeze_loaded_objects
 from tuneyard.checkpoints.registry import ModelRegistry
 from tuneyard.core.errors import RegistryError, RequestError
 
@@ -113,7 +114,9 @@ class _RegistryReader:
 
     def open(self) -> ModelRegistry:
         """The registry."""
-        self._registry = self._registry or ModelRegistry()
+        if self._registry is None:
+            self._registry = ModelRegistry()
+            freeze_loaded_objects()
         return self._registry
 
     def __call__(self, alias: str) -> str | None:

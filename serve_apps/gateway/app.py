@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve import Application
 
@@ -20,10 +22,12 @@ from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
 from serve_apps.http_front.access import Access
 from serve_apps.http_front.admission import authorization_header
 from serve_apps.http_front.base_api import create_base_api
-from serve_apps.http_front.key_gate import KeyGate, hidden_model_error, may_use
+from serve_apps.keys.key_gate import KeyGate
+from serve_apps.keys.model_scope import hidden_model_error, is_restricted, may_use
 from serve_apps.metrics.exposition import metrics_page
 from serve_apps.metrics.replica_metrics import SharedMetrics
 from serve_apps.request_queue import request_queue_options
+from serve_apps.tracing.tracing import NO_TRACING, Tracing, open_tracing
 from tuneyard import __version__
 from tuneyard.api.wire.model_list import ModelCard, ModelList
 from tuneyard.configs.serve import GatewayConfig, HttpConfig
@@ -39,14 +43,22 @@ class Gateway:
         context = serve.get_replica_context()
         replica = context.replica_id.unique_id
         self._own_metrics = GatewayMetrics(replica)
-        self._metrics = SharedMetrics(context.app_name, replica, self._own_metrics.collect, shows_all_applications=True)
+        self._gate = access.open_gate(replica)
+        self._tracing = open_tracing(access.tracing, replica)
+        self._metrics = SharedMetrics(context.app_name, replica, self._collect_metrics, shows_all_applications=True)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve after the constructor."""
-        gate = self._access.open_gate()
-        api = create_gateway_api(self._directory, gate, self._access.http, self._own_metrics, self._metrics)
-        add_stored_response_routes(api, StoredResponses(ResponseStore.open(self._access.responses)), gate)
+        access, gate = self._access, self._gate
+        stored = StoredResponses(ResponseStore.open(access.responses, access.database))
+        api = create_gateway_api(
+            self._directory, gate, access.http, self._own_metrics, self._metrics, self._tracing, stored.close
+        )
+        add_stored_response_routes(api, stored, gate)
         return api
+
+    async def _collect_metrics(self) -> list[Metric]:
+        return [*await self._own_metrics.collect(), *self._gate.collect()]
 
 
 def build_gateway(config: GatewayConfig, access: Access) -> Application:
@@ -66,15 +78,19 @@ def create_gateway_api(
     http: HttpConfig,
     own_metrics: GatewayMetrics,
     shared_metrics: SharedMetrics,
+    tracing: Tracing = NO_TRACING,
+    on_close: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The FastAPI application with the routes of a model's API, for all models."""
+    """The FastAPI application with the routes of a model's API, for all models. Calls `on_close` at its end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with shared_metrics.publishing():
+        async with gate.running(), shared_metrics.publishing():
             yield
+        on_close()
+        await asyncio.to_thread(tracing.close)
 
-    api = create_base_api({}, lifespan, http=http, sets_request_ids=False)
+    api = create_base_api({}, lifespan, http=http, sets_request_ids=False, tracing=tracing)
     _add_model_list(api, directory, gate)
     forwarder = Forwarder(directory, gate, http.limits)
     for path in PATHS:
@@ -97,7 +113,7 @@ def _add_model_list(api: FastAPI, directory: ModelDirectory, gate: KeyGate) -> N
             model = await directory.find(name)
         except ModelNotFoundError as e:
             # Its message lists all models that run.
-            raise (e if key is None or not key.models else hidden_model_error(name)) from e
+            raise (hidden_model_error(name) if is_restricted(key) else e) from e
         if not may_use(key, model.description.model_id):
             raise hidden_model_error(name)
         return JSONResponse(_card(model).model_dump())

@@ -11,13 +11,17 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from ray.serve.exceptions import BackPressureError
 
+from serve_apps.api.call_origin import CallOrigin
 from serve_apps.api.model_calls import CallAnswer
 from serve_apps.gateway.metrics import RequestMeasurement
 from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
 from serve_apps.http_front.admission import authorization_header, reserve_tokens
 from serve_apps.http_front.bodies import read_json
 from serve_apps.http_front.events import EventStreamResponse, ends_stream, error_event, response_error_event
-from serve_apps.http_front.key_gate import Grant, KeyGate, hidden_model_error
+from serve_apps.keys.grant import Grant
+from serve_apps.keys.key_gate import KeyGate
+from serve_apps.keys.model_scope import hidden_model_error
+from serve_apps.tracing.span import NO_SPAN, TraceSpan, current_span
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import EngineError, ModelNotFoundError, OverloadedError, RequestError
 
@@ -34,29 +38,38 @@ class Forwarder:
 
     async def answer(self, path: str, request: Request, measurement: RequestMeasurement) -> Response:
         """The response of the model that the request's body names. Raises RequestError, as the model's own API does."""
-        grant = self.gate.admit(authorization_header(request))
+        grant = await self.gate.admit(authorization_header(request))
+        trace = current_span()
+        trace.set("tuneyard.key.name", grant.key_name)
+        forwarding = NO_SPAN
         try:
             body = await read_json(request, self.limits)
             model = await self._find_model(body, grant)
+            grant.check_model(model.description.model_id, body["model"])
             # The replica knows its model by id only; the client may have used a version or an alias.
             body["model"] = measurement.model = model.description.model_id
-            reserve_tokens(grant, request, model.description.model_id, *_answer_size(path, body))
+            await reserve_tokens(grant, request, model.description.model_id, *_answer_size(path, body))
             calls = model.handle.options(stream=True)
             is_stream = body.get("stream") is True and path.startswith("/v1/")
-            items = (calls.stream if is_stream else calls.complete).remote(path, body, grant.owner)
-            answer = await _first_answer(model, items, grant)
+            trace.set("gen_ai.request.model", measurement.model)
+            forwarding = trace.start("forward")
+            origin = CallOrigin.of_current_request(forwarding)
+            items = (calls.stream if is_stream else calls.complete).remote(path, body, grant.owner, origin)
+            answer = await _first_answer(model, items, grant, trace)
         except BaseException:
-            grant.close()
+            grant.release()
+            forwarding.end()
             raise
         headers = model.description.headers | grant.headers()
         if answer.content is None:
-            on_close = [grant.close, lambda: measurement.close("cut"), items.cancel]
-            events = _events(model, grant, items, measurement)
+            on_close = [grant.close, lambda: measurement.close("cut"), items.cancel, forwarding.end]
+            events = _events(model, grant, items, measurement, trace)
             return EventStreamResponse(events, on_close, headers, request.app.state.heartbeat_s)
         if answer.status == 200:
             measurement.record_begin()
         measurement.close(str(answer.status))
-        grant.close()
+        forwarding.end()
+        await grant.close()
         return JSONResponse(answer.content, status_code=answer.status, headers=headers)
 
     async def _find_model(self, body: Any, grant: Grant) -> RunningModel:
@@ -86,14 +99,15 @@ def _answer_size(path: str, body: dict[str, Any]) -> tuple[int | None, int]:
     return max_tokens, choices
 
 
-async def _first_answer(model: RunningModel, items: Any, grant: Grant) -> CallAnswer:
+async def _first_answer(model: RunningModel, items: Any, grant: Grant, trace: TraceSpan) -> CallAnswer:
     """The whole answer, or that the replica has started a stream. Charges the tokens that are reported before it.
 
     Cancels the call if the client disconnects meanwhile.
     """
     try:
         async for item in items:
-            grant.charge(item.tokens)
+            grant.charge(item.used)
+            trace.add_tokens(item.used.prompt_tokens, item.used.completion_tokens)
             if isinstance(item, CallAnswer):
                 return item
         raise EngineError("The replica ended without an answer.")
@@ -105,7 +119,7 @@ async def _first_answer(model: RunningModel, items: Any, grant: Grant) -> CallAn
 
 
 async def _events(
-    model: RunningModel, grant: Grant, items: Any, measurement: RequestMeasurement
+    model: RunningModel, grant: Grant, items: Any, measurement: RequestMeasurement, trace: TraceSpan
 ) -> AsyncGenerator[str, None]:
     """The stream's events. If the replica dies, the last one is an error event, and there is no DONE_EVENT.
 
@@ -118,7 +132,8 @@ async def _events(
             if not has_begun:
                 has_begun = True
                 measurement.record_begin()
-            grant.charge(item.tokens)
+            grant.charge(item.used)
+            trace.add_tokens(item.used.prompt_tokens, item.used.completion_tokens)
             named_events += item.text.startswith("event: ") + item.text.count("\nevent: ")
             if ends_stream(item.text):
                 # Before it is sent: many clients disconnect when they have read it, which must not count as "cut".

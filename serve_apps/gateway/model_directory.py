@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.api.model_calls import MODEL_DEPLOYMENT, ModelDescription
-from serve_apps.gateway.alias_cache import AliasCache
+from serve_apps.gateway.alias_cache import MAX_ALIASES, AliasCache, RegistryDownError
 from tuneyard.core.errors import ModelNotFoundError
 
 REFRESH_INTERVAL_S = 1.0
@@ -36,7 +38,7 @@ class ModelDirectory:
     It reads them in the background: requests are answered from the last reading, and only the first request waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aliases: AliasCache | None = None) -> None:
         self._models: dict[str, RunningModel] = {}
         """By application name."""
         self._described_deployments: dict[str, float] = {}
@@ -45,7 +47,9 @@ class ModelDirectory:
         """
         self._refreshed_at: float | None = None
         self._refreshing: asyncio.Task[None] | None = None
-        self._aliases = AliasCache()
+        self._aliases = aliases or AliasCache()
+        self._served_versions: OrderedDict[str, str] = OrderedDict()
+        """By alias: the version with which it was answered last."""
 
     async def models(self) -> list[RunningModel]:
         """All running models, sorted by application name."""
@@ -64,10 +68,9 @@ class ModelDirectory:
                 return model
         explanation = ""
         if "@" in name:
-            version = await self._aliases.version_of(name)
-            for model in models:
-                if version is not None and model.description.version == version:
-                    return model
+            version, found = await self._resolve(name, models)
+            if found is not None:
+                return found
             explanation = f" It refers to {version}, which is not running." if version is not None else ""
         served = ", ".join(model.description.model_id for model in models) or "nothing"
         raise ModelNotFoundError(
@@ -75,6 +78,32 @@ class ModelDirectory:
             param="model",
             code="model_not_found",
         )
+
+    async def _resolve(self, alias: str, models: Sequence[RunningModel]) -> tuple[str | None, RunningModel | None]:
+        """The version that the registry has for an alias, None if it has none; and the running model to answer with.
+
+        An alias means what is deployed: a version that was registered a moment ago does not run yet. So if the
+        registry's version does not run, the model that was deployed by this alias answers; or else the version that
+        this alias was answered with before. Raises RegistryDownError if the alias is unknown for want of a registry.
+        """
+        running = {model.description.version: model for model in models}
+        deployed = next((model for model in models if model.description.reference == alias), None)
+        try:
+            version = await self._aliases.version_of(alias)
+        except RegistryDownError:
+            if deployed is None:
+                raise
+            return None, deployed
+        if version is None:  # the alias was deleted, or never set
+            self._served_versions.pop(alias, None)
+            return None, deployed
+        found = running.get(version) or deployed or running.get(self._served_versions.get(alias, ""))
+        if found is not None:
+            self._served_versions[alias] = found.description.version
+            self._served_versions.move_to_end(alias)
+            if len(self._served_versions) > MAX_ALIASES:
+                self._served_versions.popitem(last=False)
+        return version, found
 
     async def _refresh(self) -> None:
         """Reads Serve's applications. On an error the models stay as they were."""

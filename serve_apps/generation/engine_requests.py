@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.generation.request_limits import fit_to_context
 from serve_apps.generation.served_model import ServedModel
+from serve_apps.tracing.request_id import new_engine_request_id
 from tuneyard.api.wire.sampling import SamplingRequest
 
 
@@ -30,7 +30,7 @@ def build_engine_requests(
     sampling = _sampling_params(request, max_tokens)
     return [
         GenerationRequest(
-            uuid.uuid4().hex,
+            new_engine_request_id(),
             tuple(prompt),
             _with_seed_of_choice(sampling, index),
             model.codec.stop_token_ids,

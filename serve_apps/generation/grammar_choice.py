@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 from serve_apps.generation.schema_relaxation import enforceable_part, find_unenforceable
@@ -10,9 +11,10 @@ from tuneyard.api.wire.chat_request import ChatCompletionRequest
 from tuneyard.api.wire.tools import RequestTool
 from tuneyard.chats.messages import ChatTool
 from tuneyard.core.errors import RequestError
-from tuneyard.harmony.answer_grammar import answer_grammar
+from tuneyard.harmony.answer_grammar import TOOL_RULE, answer_grammar
 
 logger = logging.getLogger(__name__)
+_PLACE_IN_GRAMMAR = re.compile(r"at (?P<line>\d+)\(\d+\): (?:failed to compile JSON schema: )?")
 
 
 def choose_grammar(request: ChatCompletionRequest) -> str | None:
@@ -35,30 +37,49 @@ def _enforceable_tools(tools: Sequence[RequestTool], request: ChatCompletionRequ
     for tool in tools:
         function = tool.function
         found = list(find_unenforceable(function.parameters or {}))
-        if not found:
+        if function.strict or request.requires_call:
+            if found:
+                demand = "strict: true" if function.strict else "a tool_choice that requires a call"
+                path, what = found[0]
+                param = _schema_param(tool, request)
+                reason = f"{what} at {path} of {param} is not supported. Remove it"
+                raise _tool_error(function.name, param, f"{reason}; without {demand} it would be left to the model.")
             enforceable.append(tool)
             continue
-        if function.strict or request.requires_call:
-            path, what = found[0]
-            param = f"tools.{request.tools.index(tool)}.function.parameters"
-            demand = "strict: true" if function.strict else "a tool_choice that requires a call"
-            raise RequestError(
-                f"The schema of the tool {function.name!r} cannot be enforced: {what} at {path} of {param} is not "
-                f"supported. Remove it; without {demand} it would be left to the model.",
-                param=param,
-                code="invalid_schema",
-            )
-        logger.info("a tool's schema is enforced without: %s", ", ".join(sorted({what for _, what in found})))
-        relaxed = function.model_copy(update={"parameters": enforceable_part(function.parameters or {})})
-        enforceable.append(tool.model_copy(update={"function": relaxed}))
+        if found:
+            logger.info("a tool's schema is enforced without: %s", ", ".join(sorted({what for _, what in found})))
+        relaxed = enforceable_part(function.parameters) if function.parameters else function.parameters
+        enforceable.append(tool.model_copy(update={"function": function.model_copy(update={"parameters": relaxed})}))
     return enforceable
 
 
-def blame_tools(error: RequestError, request: ChatCompletionRequest) -> RequestError:
-    """The engine's error, with `tools` named as the field at fault where only the tools asked for a grammar.
+def _schema_param(tool: RequestTool, request: ChatCompletionRequest) -> str:
+    """The request's field that holds the tool's schema."""
+    return f"tools.{request.tools.index(tool)}.function.parameters"
 
-    Engines know a grammar by the name `response_format`, whatever the request used it for.
+
+def _tool_error(name: str, param: str, reason: str) -> RequestError:
+    return RequestError(
+        f"The schema of the tool {name!r} cannot be enforced: {reason}", param=param, code="invalid_schema"
+    )
+
+
+def blame_tools(error: RequestError, request: ChatCompletionRequest, grammar: str | None) -> RequestError:
+    """The engine's error about the grammar with the tool at fault, or `tools`, as its `param`.
+
+    Engines know a grammar by the name `response_format`, whatever the request used it for. llguidance names the line
+    of the grammar.
     """
-    if error.param != "response_format" or request.response_format is not None:
+    if error.param != "response_format" or grammar is None:
+        return error
+    place = _PLACE_IN_GRAMMAR.search(error.message)
+    if place is not None:
+        rule = TOOL_RULE.match(grammar.splitlines()[int(place["line"]) - 1])
+        reason = error.message[place.end() :]
+        if rule is not None:
+            tool = request.callable_tools[int(rule[1])]
+            return _tool_error(tool.function.name, _schema_param(tool, request), reason)
+        error = RequestError(error.message[: place.start()] + reason, param=error.param, code=error.code)
+    if request.response_format is not None:
         return error
     return RequestError(error.message.replace("'response_format'", "'tools'"), param="tools", code=error.code)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from serve_apps.generation.prompt_jobs import DecodeTokens, EncodeText, RenderChat
 from serve_apps.generation.served_model import ServedModel
+from serve_apps.tracing.span import current_span
 from tuneyard.api.wire.messages import RequestMessage
 from tuneyard.chats.messages import ChatTool
 from tuneyard.core.errors import RequestError
@@ -26,13 +27,17 @@ async def render_prompt(
     Raises RequestError for text beyond the limits and whatever harmony cannot render.
     """
     chat = tuple(message.to_chat_message() for message in messages)
-    ids: list[int] = await model.prompts.run(RenderChat(chat, tuple(tools), effort, today))
+    with current_span().start("render prompt") as span:
+        ids: list[int] = await model.prompts.run(RenderChat(chat, tuple(tools), effort, today))
+        span.add_tokens(len(ids), 0)
     return ids
 
 
 async def encode_text(model: ServedModel, text: str) -> list[int]:
     """The ids of plain text, which never become special tokens. Raises RequestError for text beyond the limits."""
-    ids: list[int] = await model.prompts.run(EncodeText(text))
+    with current_span().start("render prompt") as span:
+        ids: list[int] = await model.prompts.run(EncodeText(text))
+        span.add_tokens(len(ids), 0)
     return ids
 
 

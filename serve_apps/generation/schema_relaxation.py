@@ -50,7 +50,11 @@ def find_unenforceable(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def enforceable_part(schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the schema without the parts that cannot be enforced. It allows all that the schema allows."""
+    """A copy of the schema without the parts that cannot be enforced. It allows all that the schema allows.
+
+    `oneOf` becomes `anyOf`: llguidance takes a `oneOf` only where it sees that at most one branch can match, and there
+    the two are equal.
+    """
     relaxed: dict[str, Any] = {}
     for keyword, value in schema.items():
         if _is_unenforceable(keyword, value, schema):
@@ -63,6 +67,10 @@ def enforceable_part(schema: dict[str, Any]) -> dict[str, Any]:
             relaxed[keyword] = [_part(inner) for inner in value] if isinstance(value, list) else _part(value)
         else:
             relaxed[keyword] = value
+    if "oneOf" in relaxed:
+        branches = {"anyOf": relaxed.pop("oneOf")}
+        others = relaxed.get("allOf")
+        relaxed["allOf"] = [*(others if isinstance(others, list) else ()), branches]
     return relaxed
 
 

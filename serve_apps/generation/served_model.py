@@ -9,6 +9,7 @@ from serve_apps.engines.engine import EngineStats, InferenceEngine
 from serve_apps.generation.prompt_encoder import PromptEncoder
 from serve_apps.generation.prompt_preparation import PromptPreparation
 from tuneyard.api.wire.model_list import ModelCard
+from tuneyard.chats.messages import ChatMessage
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import ModelNotFoundError
 from tuneyard.harmony.codec import HarmonyCodec
@@ -42,6 +43,10 @@ class ServedModel:
     def create_encoder(self) -> PromptEncoder:
         """Makes prompts of requests at once, in this process."""
         return PromptEncoder(self.codec, self.max_model_len, self.limits)
+
+    def warm_up(self) -> None:
+        """Does what would hold the event loop for 0.1 s in the first request. Call it once the engine runs."""
+        self.create_encoder().render((ChatMessage(role="user", content="Hi"),))
 
     @property
     def max_model_len(self) -> int:

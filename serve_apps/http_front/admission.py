@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
@@ -13,8 +13,12 @@ from pydantic import BaseModel
 from serve_apps.engine_wrappers.token_charge import charge_tokens_to
 from serve_apps.http_front.bodies import read_json
 from serve_apps.http_front.events import ClosableStream, EventStreamResponse, server_sent_events
-from serve_apps.http_front.key_gate import Grant, KeyGate
+from serve_apps.keys.grant import Grant
+from serve_apps.keys.key_gate import KeyGate
+from serve_apps.keys.model_scope import hidden_model_error
+from serve_apps.tracing.span import current_span
 from tuneyard.configs.http_limits import HttpLimits
+from tuneyard.core.errors import ModelNotFoundError
 
 DEFAULT_ANSWER_TOKENS = 1024
 """Tokens that are reserved for an answer whose request has no limit of its own."""
@@ -23,20 +27,25 @@ BYTES_PER_TOKEN = 4
 """Bytes of a request's body that are reserved as one token of its prompt: about what English text has."""
 
 
-@contextlib.contextmanager
-def admit_request(gate: KeyGate, request: Request, limits: HttpLimits) -> Iterator[Admission]:
+@contextlib.asynccontextmanager
+async def admit_request(gate: KeyGate, request: Request, limits: HttpLimits) -> AsyncIterator[Admission]:
     """Admits a request for the time of its answering, before its body is read; raises what KeyGate.admit raises.
 
     Inside the context, the engine's tokens are charged to the request's key. At its end the request no longer counts
     as running; a streamed answer counts until its stream ends.
     """
-    admission = Admission(gate.admit(authorization_header(request)), request, limits)
+    admission = Admission(await gate.admit(authorization_header(request)), request, limits)
+    current_span().set("tuneyard.key.name", admission.grant.key_name)
     with charge_tokens_to(admission.grant.charge):
         try:
             yield admission
+        except ModelNotFoundError as e:
+            if admission.grant.is_restricted:  # e names the model that is served here
+                raise hidden_model_error(admission.model) from e
+            raise
         finally:
             if not admission.is_streaming:
-                admission.grant.close()
+                await admission.grant.close()
 
 
 class Admission:
@@ -45,6 +54,8 @@ class Admission:
     def __init__(self, grant: Grant, request: Request, limits: HttpLimits) -> None:
         self.grant = grant
         self.is_streaming = False
+        self.model = ""
+        """The model that the request names, once `reserve` was called."""
         self._request = request
         self._limits = limits
 
@@ -52,13 +63,15 @@ class Admission:
         """The decoded body. Raises what bodies.read_json raises."""
         return await read_json(self._request, self._limits)
 
-    def reserve(self, model: str, max_tokens: int | None = 0, choices: int = 1) -> None:
+    async def reserve(self, model: str, max_tokens: int | None = 0, choices: int = 1) -> None:
         """Checks that the key may use the model, and reserves the tokens of the body and of the answers.
 
         `max_tokens` is the limit of each answer; None if the request has none, 0 if there is no answer to generate.
-        Raises PermissionDeniedError and RateLimitError.
+        Raises ModelNotFoundError and RateLimitError.
         """
-        reserve_tokens(self.grant, self._request, model, max_tokens, choices)
+        self.model = model
+        self.grant.check_model(model)
+        await reserve_tokens(self.grant, self._request, model, max_tokens, choices)
 
     def respond(self, content: BaseModel) -> Response:
         """The response with a whole answer."""
@@ -75,11 +88,10 @@ class Admission:
         )
 
 
-def reserve_tokens(grant: Grant, request: Request, model: str, max_tokens: int | None, choices: int) -> None:
-    """See Admission.reserve; for a request whose body was read by bodies.read_json."""
-    grant.check_model(model)
+async def reserve_tokens(grant: Grant, request: Request, model: str, max_tokens: int | None, choices: int) -> None:
+    """See Admission.reserve; for a request whose body was read by bodies.read_json, and whose model is checked."""
     answer = DEFAULT_ANSWER_TOKENS if max_tokens is None else max_tokens
-    grant.reserve(request.state.body_bytes // BYTES_PER_TOKEN + choices * answer, choices)
+    await grant.reserve(model, request.state.body_bytes // BYTES_PER_TOKEN + choices * answer, choices)
 
 
 def authorization_header(request: Request) -> str:

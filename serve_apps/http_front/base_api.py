@@ -9,13 +9,21 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from serve_apps.http_front.browser_guard import BrowserGuard
 from serve_apps.http_front.errors import add_error_handlers
+from serve_apps.http_front.loop_turns import LoopTurns
 from serve_apps.http_front.middleware import HeadersMiddleware
+from serve_apps.http_front.request_tracing import TracingMiddleware
+from serve_apps.tracing.tracing import NO_TRACING, Tracing
 from tuneyard import __version__
 from tuneyard.configs.serve import HttpConfig
 
 
 def create_base_api(
-    headers: dict[str, str], lifespan: Any = None, *, http: HttpConfig, sets_request_ids: bool = True
+    headers: dict[str, str],
+    lifespan: Any = None,
+    *,
+    http: HttpConfig,
+    sets_request_ids: bool = True,
+    tracing: Tracing = NO_TRACING,
 ) -> FastAPI:
     """An application with OpenAI's error format and with `headers` on every answer.
 
@@ -27,6 +35,7 @@ def create_base_api(
     api = FastAPI(title="Tuneyard", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     add_error_handlers(api)
     api.state.heartbeat_s = http.heartbeat_s
+    api.state.large_bodies = LoopTurns()
     if http.cors_origins:
         api.add_middleware(
             CORSMiddleware,
@@ -37,5 +46,7 @@ def create_base_api(
         )
     # Around CORSMiddleware: a page of another site gets an error in OpenAI's form, to its preflight requests too.
     api.add_middleware(BrowserGuard, hosts=http.served_hosts, origins=http.cors_origins)
+    if tracing is not NO_TRACING:
+        api.add_middleware(TracingMiddleware, tracing=tracing)
     api.add_middleware(HeadersMiddleware, headers=headers, sets_request_ids=sets_request_ids)
     return api

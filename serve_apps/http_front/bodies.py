@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Request
 
 from serve_apps.http_front.body_limits import check_content
+from serve_apps.tracing.span import current_span
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import BodyTimeoutError, BodyTooLargeError, RequestError
 
@@ -30,11 +31,14 @@ async def read_json(request: Request, limits: HttpLimits) -> Any:
     Raises BodyTooLargeError as soon as `limits.body_bytes` are exceeded, BodyTimeoutError if the body is not complete
     in time, RequestError for other content than JSON or for content beyond the limits.
     """
-    data = await _read_body(request, limits)
+    with current_span().start("read body"):
+        data = await _read_body(request, limits)
     request.state.body_bytes = len(data)
     if len(data) <= INLINE_BYTES:
         return decode_body(data, limits)
-    return await asyncio.get_running_loop().run_in_executor(_DECODER, decode_body, data, limits)
+    content = await asyncio.get_running_loop().run_in_executor(_DECODER, decode_body, data, limits)
+    await request.app.state.large_bodies.wait()
+    return content
 
 
 def decode_body(data: bytes, limits: HttpLimits) -> Any:

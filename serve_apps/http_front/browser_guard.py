@@ -6,6 +6,7 @@ asking, and under a host name of its own (DNS rebinding) it can also read the an
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ ANY_HOST = "*"
 
 PROBE_PATHS = frozenset(("/healthz", "/readyz"))
 """Routes that load balancers and Kubernetes ask by a node's address; they tell nothing but the engine's load."""
+
+SCRAPED_PATHS = frozenset(("/metrics", "/version"))
+"""Routes that Prometheus reads by the address of a pod or node, which no configuration can list. Under an address they
+are answered: a page reaches this server under a name of its own by DNS rebinding, and an address is no such name."""
 
 
 class BrowserGuard:
@@ -33,18 +38,19 @@ class BrowserGuard:
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not (scope["method"] == "GET" and scope["path"] in PROBE_PATHS):
+        if scope["type"] == "http" and not (scope["method"] == "GET" and _route_path(scope) in PROBE_PATHS):
             try:
-                self._check(scope["method"], _header_values(scope))
+                self._check(scope, _header_values(scope))
             except RequestError as e:
                 await JSONResponse(error_body(e), status_code=e.status_code)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, method: str, headers: dict[str, list[str]]) -> None:
+    def _check(self, scope: Any, headers: dict[str, list[str]]) -> None:
         """Raises OriginError or MediaTypeError."""
-        hosts = headers.get("host", [])
-        if ANY_HOST not in self._hosts and (len(hosts) != 1 or host_name(hosts[0]) not in self._hosts):
+        method, hosts = scope["method"], headers.get("host", [])
+        may_be_address = method == "GET" and _route_path(scope) in SCRAPED_PATHS
+        if not self._is_served(hosts, may_be_address=may_be_address):
             raise OriginError(
                 f"The request is addressed to the host {', '.join(hosts) or '(none)'!r}; this server is "
                 f"{', '.join(sorted(self._hosts))}. Use one of these names, or add the name to http.allowed_hosts.",
@@ -65,6 +71,13 @@ class BrowserGuard:
                     code="unsupported_media_type",
                 )
 
+    def _is_served(self, hosts: Sequence[str], *, may_be_address: bool) -> bool:
+        """Whether the request's Host is one of this server's names, or an IP address where that is enough."""
+        if ANY_HOST in self._hosts:
+            return True
+        name = host_name(hosts[0]) if len(hosts) == 1 else ""
+        return name in self._hosts or (may_be_address and _is_address(name))
+
     def _is_allowed(self, origin: str, hosts: Sequence[str]) -> bool:
         """Whether the origin is this server's own, by the request's Host, or a configured one."""
         scheme, _, host = origin.partition("://")
@@ -78,6 +91,20 @@ def host_name(host: str) -> str:
     if not colon or not port.isdigit():
         name = host.strip().lower()
     return name.strip("[]").rstrip(".")
+
+
+def _route_path(scope: Any) -> str:
+    """The path below the application's own: Ray Serve leaves a model's `route_prefix` in it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _may_have_body(headers: dict[str, list[str]]) -> bool:

@@ -9,7 +9,14 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from tuneyard.api.wire.errors import error_body
-from tuneyard.core.errors import EngineError, OverloadedError, RateLimitError, RequestError
+from tuneyard.core.errors import (
+    EngineError,
+    OverloadedError,
+    QuotaError,
+    RateLimitError,
+    RequestError,
+    StoreUnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +34,13 @@ async def _on_request_error(_: Request, error: Exception) -> Response:
 
 
 def _retry_after(error: RequestError) -> dict[str, str]:
-    """The header Retry-After, in seconds, for errors that say when to retry."""
-    if isinstance(error, RateLimitError | OverloadedError):
+    """The header Retry-After, in seconds, for errors that say when to retry.
+
+    OpenAI's clients retry every status 429; x-should-retry tells them that a budget does not renew so soon.
+    """
+    if isinstance(error, QuotaError):
+        return {"Retry-After": str(error.retry_after_s), "x-should-retry": "false"}
+    if isinstance(error, RateLimitError | OverloadedError | StoreUnavailableError):
         return {"Retry-After": str(error.retry_after_s)}
     return {}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-HEARTBEAT = ": keep-alive\n\n"
-"""A comment: clients of server-sent events skip it."""
+HEARTBEAT = ": keep-alive\n"
+"""A comment, which clients of server-sent events skip. No empty line follows it: openai-go before its pull request 621
+took the empty line for the end of an event, and failed because that event had no data."""
 
 
 async def with_heartbeats(texts: AsyncGenerator[str, None], interval_s: float) -> AsyncGenerator[str, None]:

@@ -6,6 +6,8 @@ import re
 import uuid
 from typing import Any
 
+from serve_apps.tracing.request_id import working_for
+
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """Request ids that are taken over from clients: printable ASCII without spaces."""
 
@@ -13,7 +15,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 class HeadersMiddleware:
     """ASGI middleware that adds `headers` to every answer, and X-Request-Id if `sets_request_ids`.
 
-    The id is the request's own X-Request-Id, or a new one if the request has none or an unusable one.
+    The id is also that of current_request_id. It is the request's own X-Request-Id, or a new one if the request has
+    none or an unusable one.
     """
 
     def __init__(self, app: Any, headers: dict[str, str], sets_request_ids: bool) -> None:
@@ -34,4 +37,5 @@ class HeadersMiddleware:
                 message = {**message, "headers": [*message.get("headers", []), *id_header, *self._headers]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        with working_for(request_id):
+            await self._app(scope, receive, send_with_headers)

@@ -10,7 +10,8 @@ from ray.serve import Application
 from serve_apps.api.model_calls import MODEL_DEPLOYMENT
 from serve_apps.http_front.access import Access
 from serve_apps.model_app.replica import ModelReplica
-from serve_apps.request_queue import request_queue_options
+from serve_apps.request_queue import replica_queue_options
+from tuneyard.checkpoints.safety.hub_access import OFFLINE
 from tuneyard.configs.serve import ModelAppConfig
 from tuneyard.harmony.settings import CodecSettings
 
@@ -30,7 +31,7 @@ def build_app(
         graceful_shutdown_timeout_s=replicas.graceful_shutdown_timeout_s,
         health_check_period_s=replicas.health_check_period_s,
         health_check_timeout_s=replicas.health_check_timeout_s,
-        **request_queue_options(replicas.max_ongoing_requests, replicas.max_queued_requests),
+        **replica_queue_options(replicas.max_ongoing_requests, replicas.max_queued_requests),
         **_placement_options(config),
     )
     return deployment.bind(config, checkpoint, version, codec_settings, access or Access())
@@ -48,8 +49,8 @@ def _placement_options(config: ModelAppConfig) -> dict[str, Any]:
         actor_options["resources"] = config.replicas.resources
     if engine is None:
         return {"ray_actor_options": actor_options}
-    if engine.env:
-        actor_options["runtime_env"] = {"env_vars": engine.env}
+    # TensorRT-LLM's own processes and actors inherit the replica's runtime environment.
+    actor_options["runtime_env"] = {"env_vars": {**OFFLINE, **engine.env}}
     if engine.orchestrator == "mpi":
         return {"ray_actor_options": actor_options}
     actor_options["num_gpus"] = 0

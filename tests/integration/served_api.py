@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import uvicorn
@@ -21,8 +21,15 @@ from ui.listening import open_socket
 class ServedApi:
     """A running server of the model API, with the model id `tiny`; `root` is its URL."""
 
-    def __init__(self, engine: InferenceEngine, codec: HarmonyCodec, **options: Any) -> None:
-        """`options` are further ones of ApiOptions."""
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        codec: HarmonyCodec,
+        *,
+        middleware: Callable[[Any], Any] = lambda app: app,
+        **options: Any,
+    ) -> None:
+        """`middleware` wraps the ASGI application; `options` are further ones of ApiOptions."""
         measured = MeasuredEngine(engine, "tiny", "tiny/1")
         model = ServedModel(measured, codec, "tiny", "0123456789abcdef")
 
@@ -34,7 +41,7 @@ class ServedApi:
         api = create_api(model, ApiOptions(collect_metrics=measured.metrics, lifespan=lifespan, **options))
         socket = open_socket("127.0.0.1", 0)
         self.root = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
+        self._server = uvicorn.Server(uvicorn.Config(middleware(api), log_level="warning"))
         self._ready = threading.Event()
 
         async def serve() -> None:

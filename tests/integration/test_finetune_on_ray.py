@@ -110,6 +110,17 @@ def last_step(state: Path) -> int:
     return max(steps, default=0)
 
 
+def test_a_loss_that_is_not_finite_is_not_tried_again(tiny_oss: Path, tmp_path: Path) -> None:
+    """A thousand failures are allowed; the run would not end within the test's time."""
+    config = write_finetune_config(tmp_path, tiny_oss)
+    settings = ("training.method=full", "training.learning_rate=1e30", "training.max_grad_norm=1e30")
+    options = [word for each in (*settings, "workers.max_failures=1000") for word in ("--set", each)]
+    code, output = run(tmp_path, tmp_path / "home", *finetune_command(config, *options))
+    assert code == 1
+    assert "Lower training.learning_rate (now 1e+30)" in output
+    assert "Traceback" not in output
+
+
 def test_workers_that_can_never_be_placed_are_refused_at_once(tiny_oss: Path, tmp_path: Path) -> None:
     config = write_finetune_config(tmp_path, tiny_oss)
     command = finetune_command(config, "--set", "workers.num_workers=4000")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.harmony_text import encode_spelled_out
 from tests.integration.conftest import Finetuned
 from tests.integration.processes import Command, free_port, running
+from tests.integration.slow_client import send_headers_slowly
+from tests.otlp_collector import Collector
 from tuneyard.api.api_keys import KeyStore
+from tuneyard.api.usage_ledger import UsageLedger
+from tuneyard.storage.audit_log import AuditLog
+from tuneyard.storage.sql.location import SqlLocation
 
 pytestmark = pytest.mark.integration
 QUESTION: Any = [{"role": "user", "content": "What does error E47 mean?"}]
@@ -37,6 +43,8 @@ class Gateway:
     """Limited to 120 tokens per minute."""
     disconnecting_key: str
     """Limited to 60 tokens per minute."""
+    collector: Collector
+    """Receives the traces of the gateway and the replicas."""
     endless_pid: int
     """Process id of the endless model's replica, read while it is idle: a busy replica changes its process title."""
 
@@ -49,7 +57,13 @@ class Gateway:
 
 
 @pytest.fixture(scope="module")
-def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(finetuned: Finetuned, tiny_oss: Any, collector: Collector) -> Iterator[Gateway]:
     """A finetuned model and a scripted one whose answers are endless, behind HAProxy, with API keys required."""
     port = free_port()
     store = KeyStore(finetuned.home / "api_keys.json")
@@ -58,9 +72,10 @@ def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
     _, disconnecting_key = store.create("disconnecting", tokens_per_minute=60)
     script = [encode_spelled_out(tiny_oss, "<|channel|>final<|message|>on and on ")]
     config = {
-        "http": {"port": port, "require_keys": True, "proxy": "haproxy"},
+        "http": {"port": port, "require_keys": True, "proxy": "haproxy", "header_limits": {"timeout_s": 3}},
         "gateway": {"num_cpus": 0.2},
         "responses": {"store": True},
+        "telemetry": {"otlp_endpoint": collector.url},
         "models": [
             {"model_id": "tuned", "checkpoint": "tiny-support@newest", "replicas": {"num_cpus": 0.5}},
             {
@@ -79,7 +94,7 @@ def gateway(finetuned: Finetuned, tiny_oss: Any) -> Iterator[Gateway]:
         command.wait_for(lambda: "Ctrl-C stops it" in command.output, "deployment")
         (replica,) = command.descendants("ServeReplica:endless")
         root = f"http://127.0.0.1:{port}"
-        yield Gateway(command, root, key, limited_key, disconnecting_key, replica.pid)
+        yield Gateway(command, root, key, limited_key, disconnecting_key, collector, replica.pid)
 
 
 def test_a_model_answers_to_its_id_version_and_alias(gateway: Gateway) -> None:
@@ -129,6 +144,37 @@ def test_responses_are_answered_stored_and_cancelled(gateway: Gateway) -> None:
         *_, last = stream
         assert last.type == "response.incomplete"
         assert last.response.status == "cancelled"
+
+
+def test_slow_headers_end_a_connection_to_haproxy(gateway: Gateway) -> None:
+    assert send_headers_slowly(gateway.root).startswith(b"HTTP/1.1 408")
+
+
+def test_a_request_is_one_trace_through_gateway_and_replica(gateway: Gateway) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01", "X-Request-Id": "traced-1"}
+    stream = gateway.client().chat.completions.create(
+        model="tuned", messages=QUESTION, max_tokens=8, stream=True, extra_headers=headers
+    )
+    assert list(stream)
+    expected = {"POST /v1/chat/completions", "forward", "queue", "/v1/chat/completions", "render prompt", "engine"}
+    deadline = time.monotonic() + 60
+    while True:
+        spans = {span.name: span for span in gateway.collector.spans() if span.trace_id.hex() == trace_id}
+        if spans.keys() >= expected:
+            break
+        assert time.monotonic() < deadline, spans.keys()
+        time.sleep(0.2)
+    names = {span.span_id: name for name, span in spans.items()}
+    parents = {name: names.get(span.parent_span_id) for name, span in spans.items()}
+    assert parents["forward"] == "POST /v1/chat/completions"
+    assert parents["queue"] == parents["/v1/chat/completions"] == "forward"
+    assert parents["engine"] == "/v1/chat/completions"
+    about = {item.key: item.value for item in spans["POST /v1/chat/completions"].attributes}
+    assert about["tuneyard.request_id"].string_value == "traced-1"
+    assert about["tuneyard.key.name"].string_value == "unlimited"
+    assert about["gen_ai.usage.output_tokens"].int_value == 8
+    assert "E47" not in "".join(map(str, spans.values()))
 
 
 def test_headers_name_the_version_run_and_dataset(gateway: Gateway, finetuned: Finetuned) -> None:
@@ -230,3 +276,41 @@ def test_a_replica_killed_during_a_stream_gives_an_error_event(gateway: Gateway)
             except openai.APIError:
                 assert time.monotonic() < deadline, "no new replica answered within 60 s"
                 time.sleep(0.5)
+
+
+def test_the_usage_of_a_key_and_the_deployment_are_recorded(gateway: Gateway, finetuned: Finetuned) -> None:
+    """Through the gateway and at the model's own path; a key made while the deployment runs is held to its budget."""
+    key, secret = KeyStore(finetuned.home / "api_keys.json").create("measured", requests_per_month=2)
+    ledger = UsageLedger(SqlLocation(file=finetuned.home / "usage.db"))
+    request: Any = {"messages": QUESTION, "max_tokens": 4, "temperature": 0}
+    with gateway.client(secret) as client, contextlib.closing(ledger):
+        used = client.chat.completions.create(model="tuned", **request).usage
+        with openai.OpenAI(base_url=f"{gateway.root}/endless/v1", api_key=secret, max_retries=0) as direct:
+            direct.chat.completions.create(model="endless", **request)
+        deadline = time.monotonic() + 120
+        while len(rows := {row.model: row.counts for row in ledger.rows(key=key.id)}) < 2:
+            assert time.monotonic() < deadline, rows
+            time.sleep(0.2)
+        assert used is not None
+        assert rows["tuned"].requests == rows["endless"].requests == 1
+        assert (rows["tuned"].prompt_tokens, rows["tuned"].completion_tokens) == (
+            used.prompt_tokens,
+            used.completion_tokens,
+        )
+        while True:
+            try:
+                client.chat.completions.create(model="tuned", **request)
+            except openai.RateLimitError as e:
+                assert e.code == "insufficient_quota"
+                break
+            assert time.monotonic() < deadline, "the gateway does not see what the replica counted"
+            time.sleep(0.5)
+    admin_key = (finetuned.home / "admin_key").read_text().strip()
+    body = {"model": "endless", "messages": QUESTION}
+    headers = {"Authorization": f"Bearer {admin_key}"}
+    url = f"{gateway.root}/endless/v1/chat/completions/render"
+    assert httpx.post(url, json=body, headers=headers, timeout=60).status_code == 200
+    events = list(AuditLog(finetuned.home / "audit.jsonl").events())
+    assert any(event.action == "deployment.start" and "tuned" in event.target for event in events)
+    assert any(event.action == "alias.move" and event.target == "tiny-support@newest" for event in events)
+    assert any(event.action == "prompt.render" and event.actor == "admin key" for event in events)

@@ -6,9 +6,10 @@ import asyncio
 import json
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -19,6 +20,7 @@ import yaml
 from tests.harmony_text import encode_spelled_out
 from tests.integration.conftest import Finetuned
 from tests.integration.processes import Command, free_port, run, running
+from tests.integration.slow_client import send_headers_slowly
 
 pytestmark = pytest.mark.integration
 ENDLESS = "<|channel|>final<|message|>on and on "
@@ -44,7 +46,7 @@ def served(finetuned: Finetuned, tiny_oss: Path) -> Iterator[Served]:
     port = free_port()
     scripted = {"engine": "scripted", "script": [encode_spelled_out(tiny_oss, ENDLESS)], "token_interval_s": 0.05}
     config = {
-        "http": {"port": port},
+        "http": {"port": port, "header_limits": {"timeout_s": 3}},
         "models": [
             {"model_id": "tuned", "checkpoint": "tiny-support@newest", "replicas": {"num_cpus": 0.5}},
             {
@@ -116,19 +118,29 @@ def test_a_client_that_disconnects_aborts_its_request(served: Served, stream: bo
     served.command.wait_for(lambda: httpx.get(health).json()["requests"] == 0, "abort in the engine")
 
 
+def test_slow_headers_end_a_connection_to_serves_proxy(served: Served) -> None:
+    assert send_headers_slowly(served.root).startswith(b"HTTP/1.1 408")
+
+
 def test_a_full_queue_is_refused_with_retry_after(served: Served) -> None:
+    """Three requests run and one waits, all with open streams; one more waits in Serve's queue."""
     body = {"model": "endless", "messages": [{"role": "user", "content": "x"}], "stream": True}
 
     async def refused_answers() -> list[httpx.Response]:
-        """Sends 8 requests at once, returns the answers that are not 200, and closes the other streams."""
+        """Opens 4 streams, sends 6 more requests at once, returns the answers that are not 200, and closes all."""
         async with httpx.AsyncClient(base_url=f"{served.root}/endless", timeout=60) as client:
-            requests = [client.build_request("POST", "/v1/chat/completions", json=body) for _ in range(8)]
-            sent = [asyncio.create_task(client.send(request, stream=True)) for request in requests]
+
+            def send() -> Coroutine[Any, Any, httpx.Response]:
+                return client.send(client.build_request("POST", "/v1/chat/completions", json=body), stream=True)
+
+            opened = [await send() for _ in range(4)]
+            assert [answer.status_code for answer in opened] == [200] * 4
+            sent = [asyncio.create_task(send()) for _ in range(6)]
             await asyncio.wait(sent, timeout=5)
             answers = [task.result() for task in sent if task.done()]
             for task in sent:
                 task.cancel()
-            for answer in answers:
+            for answer in (*opened, *answers):
                 await answer.aclose()
         return [answer for answer in answers if answer.status_code != 200]
 

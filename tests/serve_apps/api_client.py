@@ -54,5 +54,5 @@ async def stream_chat(client: httpx.AsyncClient, body: dict[str, Any]) -> list[A
 
 def decode_events(text: str) -> list[Any]:
     """The events of a stream, decoded, without comments; "[DONE]" stays as it is."""
-    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line and not line.startswith(":")]
+    lines = [line.removeprefix("data: ") for line in text.split("\n") if line and not line.startswith(":")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]

@@ -18,7 +18,7 @@ def load_admin_key() -> str:
     The file is created on first use, readable by its owner only. Raises ConfigError if the file is empty, as a full
     disk may leave one: an empty key would open the routes to everyone.
     """
-    if key := os.environ.get(VARIABLE):
+    if key := os.environ.get(VARIABLE, "").strip():
         return key
     path = tuneyard_home() / "admin_key"
     path.parent.mkdir(parents=True, exist_ok=True)

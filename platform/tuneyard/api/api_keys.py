@@ -1,4 +1,4 @@
-"""API keys: hashed at rest, with model scopes, expiry and limits, in a file that deployments re-read."""
+"""API keys: hashed at rest, with model scopes, expiry, limits and budgets, in a file that deployments re-read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,6 +17,7 @@ from tuneyard.core.atomic_files import write_atomically
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import tuneyard_home
 from tuneyard.core.strict_model import FrozenModel
+from tuneyard.storage.audit_log import AuditLog, digest_of
 
 PREFIX = "ty-"
 
@@ -33,13 +34,26 @@ class ApiKey(FrozenModel):
     """Ids of the models that the key may use; empty means all models."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Limit per replica; null means no limit. The same holds for the two fields below."""
+    """Limit per replica, or of all replicas with `http.keys.rate_limits_store`; null: no limit. The same holds for
+    the next field."""
 
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Prompt and completion tokens together."""
 
     max_streams: int | None = Field(default=None, ge=1)
-    """Requests that may run at the same time."""
+    """Answers that may be made at the same time; a request with `n` choices counts as n."""
+
+    tokens_per_month: int | None = Field(default=None, ge=1)
+    """Budget of prompt and completion tokens together, of all replicas, per calendar month in UTC; null: none. The same
+    holds for the next field."""
+
+    requests_per_month: int | None = Field(default=None, ge=1)
+    """Budget of requests, invalid ones included."""
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the key has a budget per month."""
+        return self.tokens_per_month is not None or self.requests_per_month is not None
 
     def is_expired(self, now: datetime.datetime) -> bool:
         """Whether the key is no longer valid at `now`, which has a time zone."""
@@ -49,7 +63,8 @@ class ApiKey(FrozenModel):
 class KeyStore:
     """The keys in a file, `$TUNEYARD_HOME/api_keys.json` by default.
 
-    Every call sees what other processes changed before it. All methods raise ConfigError when the file is broken.
+    Every call sees what other processes changed before it. All methods raise ConfigError when the file is broken. Each
+    change is recorded in the audit log, `audit.jsonl` in the same folder.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -81,6 +96,8 @@ class KeyStore:
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         max_streams: int | None = None,
+        requests_per_month: int | None = None,
+        tokens_per_month: int | None = None,
     ) -> tuple[ApiKey, str]:
         """Creates a key. Returns its record and its secret, which cannot be read back later.
 
@@ -98,19 +115,53 @@ class KeyStore:
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             max_streams=max_streams,
+            requests_per_month=requests_per_month,
+            tokens_per_month=tokens_per_month,
         )
         with self._locked_keys() as keys:
             keys[key.sha256] = key
+        self._record("key.create", None, key)
         return key, secret
+
+    def update(self, key_id: str, changes: Mapping[str, int | None]) -> ApiKey:
+        """Changes limits and budgets, by the names of ApiKey's fields; None removes one. Returns the new record.
+
+        Raises ConfigError for an unknown id.
+        """
+        with self._locked_keys() as keys:
+            before = self._find_id(keys, key_id)
+            after = ApiKey.model_validate(before.model_dump() | dict(changes))
+            keys[before.sha256] = after
+        self._record("key.update", before, after, sorted(changes))
+        return after
 
     def revoke(self, key_id: str) -> ApiKey:
         """Removes a key and returns its record. Raises ConfigError for an unknown id."""
         with self._locked_keys() as keys:
-            for digest, key in keys.items():
-                if key.id == key_id:
-                    return keys.pop(digest)
+            key = keys.pop(self._find_id(keys, key_id).sha256)
+        self._record("key.revoke", key, None)
+        return key
+
+    def _find_id(self, keys: Mapping[str, ApiKey], key_id: str) -> ApiKey:
+        found = next((key for key in keys.values() if key.id == key_id), None)
+        if found is None:
             known = ", ".join(f"{key.id} ({key.name})" for key in keys.values()) or "none"
             raise ConfigError(f"There is no key {key_id!r} in {self._path}. Known keys: {known}.")
+        return found
+
+    def _record(
+        self, action: str, before: ApiKey | None, after: ApiKey | None, changed_fields: Sequence[str] = ()
+    ) -> None:
+        """Appends a line to the audit log beside the file of keys."""
+        key = after or before
+        assert key is not None
+        AuditLog(self._path.with_name("audit.jsonl")).append(
+            action,
+            f"key {key.id} ({key.name})",
+            before=_record_digest(before),
+            after=_record_digest(after),
+            details={"changed": {name: getattr(after, name) for name in changed_fields}} if changed_fields else None,
+        )
 
     @contextlib.contextmanager
     def _locked_keys(self) -> Iterator[dict[str, ApiKey]]:
@@ -145,6 +196,11 @@ class KeyStore:
             ) from e
         self._keys = {key.sha256: key for key in keys}
         self._file_version = (status.st_mtime_ns, status.st_ino)
+
+
+def _record_digest(key: ApiKey | None) -> str | None:
+    """Digest of a key's record, with which the audit log tells that it changed."""
+    return digest_of(key.model_dump(mode="json", exclude={"sha256"})) if key is not None else None
 
 
 def _digest(secret: str) -> str:

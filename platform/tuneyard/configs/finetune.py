@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tuneyard.chats.formats import DatasetFormat
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.configs.training import NemoConfig, TrainingConfig
 from tuneyard.configs.workers import WorkersConfig
 from tuneyard.core.errors import ConfigError
@@ -29,25 +29,31 @@ class ModelConfig(StrictConfig):
     """How transformers computes the experts. null: `eager` on a CPU, where it is fastest, and transformers' default on
     a GPU."""
 
+    attention_implementation: Literal["eager", "flex_attention"] | None = None
+    """How transformers computes attention in training. `eager` holds a score for every pair of tokens of a row.
+    `flex_attention` (a GPU only) holds none, and skips what the sliding window or a pack rules out. null:
+    `flex_attention` on a GPU, otherwise `eager`."""
+
     @property
     def folder(self) -> Path:
         """The base as a folder. Raises ConfigError if it is in an object store: call `with_local_base` first."""
         return _require_folder(self.base, "model.base")
 
 
-class DataConfig(StrictConfig):
-    """The chats to train on, and how they become batches."""
+class DataFiles(StrictConfig):
+    """Where the chats are."""
 
     train: DataLocation
-    """Chats to train on: a file (JSONL, JSON, CSV or Parquet, also as .gz or .zst), a folder of such files, a URI, or
-    `hf:owner/name[:split]` for a dataset on the Hugging Face Hub."""
+    """Chats to train on: a file (JSONL, JSON, CSV or Parquet, also as .gz or .zst), a folder of such files, a pattern
+    (`data/train-*`), a URI, or `hf:owner/name[#config][:split]` for a dataset on the Hugging Face Hub."""
 
     heldout: DataLocation | None = None
     """Chats that are never trained on, given like `train`. They measure the evaluation loss during training and verify
     the exported checkpoint. null: no evaluation."""
 
-    format: DatasetFormat | None = None
-    """Format of the rows in both files. null: detected from the keys of the first row."""
+
+class DataConfig(RowSettings, DataFiles):
+    """The chats to train on, how rows become chats, and how chats become batches."""
 
     batching: Literal["padded", "grouped", "packed"] = "grouped"
     """How training rows become batches. `padded`: random rows, padded to the longest of the batch. `grouped`: rows of
@@ -63,6 +69,14 @@ class DataConfig(StrictConfig):
     too_long: Literal["error", "drop"] = "error"
     """What happens to rows with more than max_length tokens. `error` refuses the run. `drop` leaves them out and lists
     the first of them. Rows are never truncated."""
+
+
+class ParityConfig(StrictConfig):
+    """The prompts that a checkpoint's manifest keeps, to prove that serving renders prompts as training did."""
+
+    rows: Literal["anonymous", "real"] = "anonymous"
+    """`anonymous`: prompts of up to 16 rows with every word, number and name replaced; roles, lengths, scripts, special
+    characters and the structure of tools stay. `real` keeps the words, so that the manifest holds chats of the data."""
 
 
 class RunConfig(StrictConfig):
@@ -104,9 +118,21 @@ class FinetuneConfig(StrictConfig):
     training: TrainingConfig = TrainingConfig()
     workers: WorkersConfig = WorkersConfig()
     nemo: NemoConfig = NemoConfig()
+    parity: ParityConfig = ParityConfig()
     deploy: ConfigLocation | None = None
     """Config file of a deployment to start when the model is registered. One of its models must have the checkpoint
     `<run.model_name>@newest`. On a running cluster the deployment stays up after the run. null: nothing is deployed."""
+
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """`training.precision`, or what its null stands for."""
+        return self.training.precision or ("bf16" if self.workers.use_gpu else "fp32")
+
+    @property
+    def uses_gradient_checkpointing(self) -> bool:
+        """`training.gradient_checkpointing`, or what its null stands for."""
+        chosen = self.training.gradient_checkpointing
+        return self.workers.use_gpu if chosen is None else chosen
 
     def accumulation_at(self, workers: int) -> int:
         """The gradient accumulation with which `workers` workers take as many rows per step as num_workers do."""
@@ -139,6 +165,25 @@ class FinetuneConfig(StrictConfig):
         return self
 
     @model_validator(mode="after")
+    def _check_adapters(self) -> Self:
+        lora = self.training.lora
+        if self.training.method == "lora" and lora.experts and lora.dropout > 0:
+            raise ValueError(
+                f"training.lora.dropout={lora.dropout} cannot be combined with training.lora.experts: the adapters of "
+                "experts are added to the weights, before there is an input to drop. Set one of them only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_attention(self) -> Self:
+        if self.model.attention_implementation == "flex_attention" and not self.workers.use_gpu:
+            raise ValueError(
+                "model.attention_implementation=flex_attention needs workers.use_gpu: true. On CPUs PyTorch has no "
+                "backward pass for it. Leave the field out, or set it to eager"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_nemo_support(self) -> Self:
         if self.training.backend != "nemo":
             return self
@@ -148,7 +193,9 @@ class FinetuneConfig(StrictConfig):
             "training.lora.experts": training.method == "lora" and training.lora.experts,
             "training.early_stopping_patience": training.early_stopping_patience is not None,
             "training.router_aux_loss_coef over 0": training.router_aux_loss_coef > 0,
+            "training.gradient_checkpointing": training.gradient_checkpointing is not None,
             "model.experts_implementation": self.model.experts_implementation is not None,
+            "model.attention_implementation": self.model.attention_implementation is not None,
             "workers.min_workers": self.workers.min_workers is not None,
         }
         for field, location in (("run.storage", self.run.storage), ("model.base", self.model.base)):

@@ -41,10 +41,12 @@ class ReplicaConfig(StrictConfig):
     """Custom Ray resources that a replica reserves, by the names that nodes were started with, such as {serve: 1}."""
 
     max_ongoing_requests: int = Field(default=64, ge=1)
-    """Requests that a replica processes at the same time. Further requests wait in Ray Serve's queue."""
+    """The largest batch of a replica's engine. A replica takes so many requests and `max_queued_requests` more, which
+    wait until the engine runs them."""
 
     max_queued_requests: int = Field(default=256, ge=-1)
-    """Requests that may wait in Ray Serve's queue. Further requests are answered with status 503. -1: no limit."""
+    """Requests that may wait in each replica, where a stream is open while it waits; and as many in Ray Serve's queue,
+    while no replica has room or none runs. Further requests are answered with status 503. -1: no limit."""
 
     answer_timeout_s: float | None = Field(default=600.0, gt=0)
     """Seconds that a request may take in a replica, including the time it waits for the engine. Then it is aborted and

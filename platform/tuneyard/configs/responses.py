@@ -18,8 +18,8 @@ class ResponsesConfig(StrictConfig):
     `previous_response_id`, item references and the routes of a stored response work. false: nothing is ever stored."""
 
     path: AbsolutePath = Field(default=Path("$TUNEYARD_HOME/responses.db"), validate_default=True)
-    """The SQLite database of stored responses. All replicas and the gateway share it, so responses can be stored only
-    on a cluster of one node."""
+    """The SQLite file of stored responses, if the deployment has no `database`. All replicas and the gateway share it,
+    so it is for a cluster of one node."""
 
     max_age_days: float = Field(default=30.0, gt=0)
     """Days after which a stored response is not found any more. It is deleted when the next one is stored, or when the

@@ -6,10 +6,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tuneyard.configs.database import DatabaseConfig
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.http_limits import HttpLimits
+from tuneyard.configs.limits.header_limits import HeaderLimits
+from tuneyard.configs.limits.key_counting import KeyCountingConfig
 from tuneyard.configs.replicas import ReplicaConfig
 from tuneyard.configs.responses import ResponsesConfig
+from tuneyard.configs.telemetry import TelemetryConfig
 from tuneyard.core.strict_model import StrictConfig
 from tuneyard.harmony.settings import CodecSettings
 
@@ -46,6 +50,12 @@ class HttpConfig(StrictConfig):
 
     limits: HttpLimits = HttpLimits()
     """What one request may hold."""
+
+    keys: KeyCountingConfig = KeyCountingConfig()
+    """What is counted for each API key, and where."""
+
+    header_limits: HeaderLimits = HeaderLimits()
+    """How long a connection may go without a complete request."""
 
     @property
     def served_hosts(self) -> tuple[str, ...]:
@@ -141,6 +151,12 @@ class ServeConfig(StrictConfig):
 
     responses: ResponsesConfig = Field(default_factory=ResponsesConfig)
     """What /v1/responses stores, and which built-in tools it leaves out of requests."""
+
+    database: DatabaseConfig | None = None
+    """The PostgreSQL database of what is stored. null: SQLite files, which only the processes of one node can share."""
+
+    telemetry: TelemetryConfig = TelemetryConfig()
+    """Where traces of requests are sent; by default nowhere."""
 
     wait_for_nodes: bool = False
     """If the cluster cannot hold the replicas now, waits until its autoscaler adds nodes. false: refuses the deployment

@@ -19,7 +19,7 @@ class LoraConfig(StrictConfig):
     """Scale of the adapters: their output is multiplied by alpha / rank."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the adapters' inputs that is set to zero in training, to reduce overfitting."""
+    """Share of the adapters' inputs that is set to zero in training, to reduce overfitting. 0 with `experts`."""
 
     experts: bool = False
     """Trains adapters on the experts' projections too. Attention q, k, v and o always have adapters."""
@@ -73,11 +73,17 @@ class TrainingConfig(StrictConfig):
     """Forward and backward passes of a worker per optimizer step."""
 
     router_aux_loss_coef: float = Field(default=0.0, ge=0)
-    """Weight of the load-balancing loss of the expert router. GPT-OSS's own config says 0.9, with which the loss
-    diverges in finetuning."""
+    """Weight of the load-balancing loss of the expert router, taken over each conversation. GPT-OSS's own config says
+    0.9, with which the loss diverges in finetuning."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the forward and backward pass. Adapters and optimizer state stay fp32."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Precision of the forward and backward pass. Trained weights and optimizer state stay fp32. null: `bf16` with
+    `workers.use_gpu`, otherwise `fp32`."""
+
+    gradient_checkpointing: bool | None = None
+    """Keeps only the input of each layer for the backward pass and computes the rest again, which takes less memory and
+    more time: on an H100 1.2 to 2.1 times as much. null: true with `workers.use_gpu`, otherwise false. The NeMo backend
+    keeps the recipe's value and takes only null."""
 
     seed: int = 17
     """Seed of the row order, the initial adapter weights and dropout."""

@@ -51,7 +51,8 @@ class WorkersConfig(StrictConfig):
     once."""
 
     max_failures: int = Field(default=2, ge=0)
-    """Number of worker failures after which the run is resumed from its last checkpoint. One more failure ends it."""
+    """Number of worker failures after which the run is resumed from its last checkpoint. One more failure ends it. An
+    error that another try would repeat, such as a loss that is not finite, ends the run at once."""
 
     @property
     def resource_request(self) -> ResourceRequest:

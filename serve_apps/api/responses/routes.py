@@ -13,7 +13,9 @@ from serve_apps.api.openapi_document import ERRORS, STREAMED, request_body
 from serve_apps.api.responses.service import ResponsesService
 from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.http_front.admission import admit_request, authorization_header
-from serve_apps.http_front.key_gate import KeyGate, owner_digest
+from serve_apps.keys.key_gate import KeyGate
+from serve_apps.keys.model_scope import owner_digest
+from serve_apps.tracing.span import current_span
 from tuneyard.api.wire.responses.answer import DeletedResponse, ItemList
 from tuneyard.api.wire.responses.answer import Response as ResponseObject
 from tuneyard.api.wire.responses.queries import ItemPage, RetrieveQuery
@@ -33,9 +35,9 @@ def add_response_route(
         openapi_extra=request_body(ResponsesRequest),
     )
     async def create_response(request: Request) -> Response:
-        with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits) as admission:
             parsed = ResponsesRequest.parse(await admission.read_json(), ignored_tools)
-            admission.reserve(parsed.model, parsed.max_output_tokens)
+            await admission.reserve(parsed.model, parsed.max_output_tokens)
             if parsed.stream:
                 return admission.stream(await service.open_stream(parsed, admission.grant.owner))
             return admission.respond(await service.complete(parsed, admission.grant.owner))
@@ -48,7 +50,9 @@ def add_stored_response_routes(api: FastAPI, stored: StoredResponses, gate: KeyG
     """
 
     def owner_of(request: Request) -> str:
-        return owner_digest(gate.authenticate(authorization_header(request)))
+        key = gate.authenticate(authorization_header(request))
+        current_span().set("tuneyard.key.name", key.name if key is not None else "")
+        return owner_digest(key)
 
     @api.get("/v1/responses/{response_id}", response_model=ResponseObject, responses=ERRORS)
     async def retrieve_response(request: Request, response_id: str) -> Response:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from serve_apps.answers.async_streams import SourceClosingStream, read_first
 from serve_apps.answers.chat_answer import ChatPiece
@@ -16,7 +17,7 @@ from serve_apps.api.chat import ChatService, RunningChat
 from serve_apps.api.responses.answer_fields import begin_response, end_response, response_error
 from serve_apps.api.responses.chat_conversion import in_terms_of_response, to_chat_request
 from serve_apps.api.responses.output_events import OutputEvents
-from serve_apps.api.responses.store import Item, StoredItem
+from serve_apps.api.responses.store import Item, ResponseStore, StoredItem
 from serve_apps.api.responses.stored_items import item_fields, new_item_id, parse_items
 from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.generation.served_model import ServedModel
@@ -25,11 +26,9 @@ from tuneyard.api.wire.responses.answer import Response, ResponseStatus
 from tuneyard.api.wire.responses.events import LifecycleEvent, ResponseEvent
 from tuneyard.api.wire.responses.items import InputItem, ItemReference
 from tuneyard.api.wire.responses.request import ResponsesRequest
-from tuneyard.core.errors import EngineError, RequestError, TuneyardError
+from tuneyard.core.errors import EngineError, RequestError, StoreUnavailableError
 
-CANCEL_POLL_S = 0.5
-"""How often a stored response that is being answered looks whether it was cancelled, by any replica or the gateway."""
-
+Event = TypeVar("Event")
 _Pieces = SourceClosingStream[ChatPiece | None]
 
 logger = logging.getLogger(__name__)
@@ -80,8 +79,10 @@ class ResponsesService:
         ones end the stream with `response.failed`. Closing the returned stream aborts the request in the engine.
         """
         run = await self._prepare(request, owner)
-        pieces = await self._start(run)
-        return SourceClosingStream(self._numbered_events(run, pieces), pieces)
+        events = self._numbered_events(run, await self._start(run))
+        # Read here, so that a store that does not answer can still become an HTTP status.
+        first = await read_first(events)
+        return SourceClosingStream(_chain(first, events), events)
 
     async def _prepare(self, request: ResponsesRequest, owner: str) -> _Run:
         """Checks the request, reads its history and renders its prompt."""
@@ -164,7 +165,7 @@ class ResponsesService:
 
     @contextlib.asynccontextmanager
     async def _recorded(self, run: _Run) -> AsyncIterator[None]:
-        """Stores the response at its beginning, and looks whether it was cancelled, if it is to be stored.
+        """Stores the response at its beginning and keeps its lease, if it is to be stored.
 
         A response that is still being answered at the end, because its client has left, is stored as cancelled; one
         whose engine failed as failed.
@@ -172,50 +173,54 @@ class ResponsesService:
         if not run.response.store:
             yield
             return
-        store, loop = self._stored.store, asyncio.get_running_loop()
-        begun = loop.run_in_executor(None, store.begin, run.owner, run.response.model_dump(), run.history, run.items)
-        watching: asyncio.Task[None] | None = None
+        store = self._stored.store
+        begin = store.database.run(store.begin, run.owner, run.response.model_dump(), run.history, run.items)
+        beginning = asyncio.create_task(begin)
         try:
             # Shielded: if the client leaves meanwhile, the response is stored all the same, and then has to be ended.
-            await asyncio.shield(begun)
-            watching = asyncio.create_task(self._abort_when_cancelled(run))
-            yield
+            await asyncio.shield(beginning)
+            with self._stored.leases.keeping(run.response.id, lambda: self._abort(run)):
+                yield
+        except StoreUnavailableError:
+            raise
         except RequestError as e:
             run.end("failed")
             run.response.error = response_error(e)
             await self._finish(run)
             raise
         finally:
-            if watching is not None:
-                watching.cancel()
             if run.response.status == "in_progress":
                 run.end("cancelled")
-                response = run.response.model_dump()
-
-                def finish(begun: asyncio.Future[None]) -> None:
-                    if not begun.cancelled() and begun.exception() is None:
-                        loop.run_in_executor(None, store.finish, run.owner, response)
-
                 # Not awaited: this task may itself have been cancelled, and then cannot wait.
-                begun.add_done_callback(finish)
+                _in_background(_finish_after(beginning, store, run.owner, run.response.model_dump()))
 
     async def _finish(self, run: _Run) -> None:
         if run.response.store:
-            store, loop = self._stored.store, asyncio.get_running_loop()
-            # Shielded: a client that leaves while this waits for a thread must not leave the response unfinished.
-            await asyncio.shield(loop.run_in_executor(None, store.finish, run.owner, run.response.model_dump()))
+            store = self._stored.store
+            await store.database.run(store.finish, run.owner, run.response.model_dump())
 
-    async def _abort_when_cancelled(self, run: _Run) -> None:
-        """Aborts the response in the engine once it is cancelled or deleted. After an error it looks again."""
-        while True:
-            await asyncio.sleep(CANCEL_POLL_S)
-            try:
-                if await asyncio.to_thread(self._stored.store.is_cancelled, run.owner, run.response.id):
-                    run.is_cancelled = True
-                    for request in run.chat.engine_requests:
-                        await self._model.engine.abort(request.request_id)
-            except TuneyardError as e:  # the store raises SQLite's errors as EngineError
-                logger.warning("cannot see now whether the response %s is cancelled: %s", run.response.id, e)
+    async def _abort(self, run: _Run) -> None:
+        """Aborts the response in the engine, because it was cancelled or deleted."""
+        run.is_cancelled = True
+        for request in run.chat.engine_requests:
+            await self._model.engine.abort(request.request_id)
+
+
+_BACKGROUND: set[asyncio.Task[None]] = set()
+"""Tasks that nobody waits for; the event loop itself keeps no reference to a task."""
+
+
+def _in_background(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    _BACKGROUND.add(task)
+    task.add_done_callback(_BACKGROUND.discard)
+
+
+async def _finish_after(beginning: asyncio.Task[None], store: ResponseStore, owner: str, response: Item) -> None:
+    """Ends a stored response once it has begun. Where the store does not answer, the end of the lease ends it."""
+    with contextlib.suppress(RequestError):
+        await beginning
+        await store.database.run(store.finish, owner, response)
 
 
 def _new_items(items: Sequence[InputItem], history: Sequence[StoredItem]) -> list[Item]:
@@ -231,9 +236,7 @@ def _new_items(items: Sequence[InputItem], history: Sequence[StoredItem]) -> lis
     return stored
 
 
-async def _chain(
-    first: ChatPiece | None, rest: AsyncGenerator[ChatPiece | None, None]
-) -> AsyncGenerator[ChatPiece | None, None]:
+async def _chain(first: Event, rest: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
     yield first
-    async for piece in rest:
-        yield piece
+    async for event in rest:
+        yield event

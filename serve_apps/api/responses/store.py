@@ -1,51 +1,28 @@
-"""ResponseStore: stored responses and their items, in a SQLite database that several processes share."""
+"""ResponseStore: stored responses and their items, in a SQL database that several processes share."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 
+from serve_apps.api.responses.store_tables import ITEMS, METADATA, RESPONSES, USES, migrate
+from tuneyard.configs.database import DatabaseConfig
 from tuneyard.configs.responses import ResponsesConfig
-from tuneyard.core.errors import EngineError
+from tuneyard.core.errors import ResponseNotFoundError
+from tuneyard.storage.sql.database import SqlDatabase
+from tuneyard.storage.sql.location import SqlLocation
+from tuneyard.storage.sql.text_keys import text_key
 
-LOCK_TIMEOUT_S = 30.0
-"""How long to wait for another process that writes."""
-
-END_MARGIN_S = 60.0
-"""How long after the time limit of its answer a response without an end counts as failed: it must be stored first."""
+LEASE_S = 60.0
+"""How long a response that is being answered is believed to be so without a renewal by its process."""
 
 MAX_DELETED_AT_ONCE = 200
 """Responses that one call of `begin` deletes because of age or size; the next calls delete more."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS responses (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, created_at REAL NOT NULL, is_final INTEGER NOT NULL,
-    is_cancelled INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL, body TEXT NOT NULL,
-    ends_by REAL);
-CREATE INDEX IF NOT EXISTS responses_by_age ON responses (created_at);
-CREATE INDEX IF NOT EXISTS responses_of_owner ON responses (owner, created_at, bytes);
-CREATE TABLE IF NOT EXISTS items (
-    number INTEGER PRIMARY KEY, owner TEXT NOT NULL, id TEXT NOT NULL, bytes INTEGER NOT NULL, body TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS items_of_owner ON items (owner, id, bytes);
-CREATE TABLE IF NOT EXISTS uses (
-    response TEXT NOT NULL, position INTEGER NOT NULL, item INTEGER NOT NULL, is_output INTEGER NOT NULL,
-    PRIMARY KEY (response, position)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS uses_of_item ON uses (item);
-"""
-"""Each item is stored once; the responses of a conversation use the same items. `bytes` are of the body.
-
-`ends_by` is the Unix time by which the answer has ended or its process has; NULL without a time limit.
-"""
 
 Item = dict[str, Any]
 
@@ -67,225 +44,226 @@ class StoredResponse:
 
 
 class ResponseStore:
-    """Every method takes the `owner`, the digest of an API key, and sees only what that owner stored.
+    """The methods take the `owner`, the digest of an API key, and see only what that owner stored.
 
-    The methods read and write the disk: call them from a thread. `now` gives Unix time in seconds. Responses that begin
-    here and have no end `answer_timeout_s` later, with a margin, count as failed: their process has died.
+    They wait for the database: call them through `database.run`. All raise StoreUnavailableError. `now` gives Unix time
+    in seconds. A response that is being answered has a lease, which its process renews; without a renewal it counts as
+    failed: the process has died.
     """
 
     def __init__(
         self,
-        path: Path,
+        location: SqlLocation,
         *,
         max_age_s: float,
         max_bytes_per_owner: float,
-        answer_timeout_s: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._answer_timeout_s = answer_timeout_s
         self._max_age_s = max_age_s
         self._max_bytes_per_owner = max_bytes_per_owner
         self._now = now
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes that open a new database at once could both find it locked.
-        with FileLock(f"{path}.lock", mode=0o600):
-            self._database = self._open_database(path)
-        with self._writing() as database:
-            self._delete_expired(database)
-
-    @staticmethod
-    def _open_database(path: Path) -> sqlite3.Connection:
-        # Created before SQLite opens it, so that nobody else can ever read it: it holds prompts and answers.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        database = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, check_same_thread=False, isolation_level=None)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA secure_delete=ON")
-        database.executescript(_SCHEMA)
-        if "ends_by" not in [column[1] for column in database.execute("PRAGMA table_info(responses)")]:
-            database.execute("ALTER TABLE responses ADD COLUMN ends_by REAL")
-        return database
+        self.database = SqlDatabase(
+            location,
+            METADATA,
+            what="Stored responses",
+            migrate=lambda connection: migrate(connection, now() + LEASE_S),
+        )
 
     @classmethod
-    def open(cls, config: ResponsesConfig, answer_timeout_s: float | None = None) -> Self | None:
-        """The store of a deployment; None if it stores nothing."""
+    def open(cls, config: ResponsesConfig, database: DatabaseConfig | None) -> Self | None:
+        """The store of a deployment; None if it stores nothing. It connects with its first use."""
         if not config.store:
             return None
         return cls(
-            config.path,
+            database.location if database is not None else SqlLocation(file=config.path),
             max_age_s=config.max_age_days * 86400,
             max_bytes_per_owner=config.max_mib_per_key * 2**20,
-            answer_timeout_s=answer_timeout_s,
         )
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        """Closes the connections to the database."""
+        self.database.close()
 
     def begin(self, owner: str, response: dict[str, Any], history: Sequence[StoredItem], items: Sequence[Item]) -> None:
         """Stores a response that is being answered: its input is `history`, stored items, then new `items`.
 
-        Deletes responses that are too old, and the owner's oldest ones beyond its limit.
+        Deletes responses that are too old, and the owner's oldest ones beyond its limit. Raises ResponseNotFoundError
+        if an item of the history was deleted meanwhile.
         """
-        with self._writing() as database:
-            self._delete_expired(database)
+        self.delete_expired()
+        with self.database.writing(owner) as connection:
+            _check_items(connection, history)
             body, now = json.dumps(response), self._now()
-            ends_by = now + self._answer_timeout_s + END_MARGIN_S if self._answer_timeout_s is not None else None
-            database.execute(
-                "INSERT INTO responses (id, owner, created_at, is_final, bytes, body, ends_by) "
-                "VALUES (?, ?, ?, 0, ?, ?, ?)",
-                (response["id"], owner, now, len(body), body, ends_by),
+            connection.execute(
+                insert(RESPONSES).values(
+                    id=response["id"],
+                    owner=owner,
+                    created_at=now,
+                    is_final=False,
+                    bytes=len(body),
+                    body=body,
+                    ends_by=now + LEASE_S,
+                )
             )
-            numbers = [item.number for item in history] + [_insert_item(database, owner, item) for item in items]
-            _use_items(database, response["id"], numbers, 0, is_output=False)
-            self._delete_beyond_limit(database, owner, response["id"])
+            numbers = [item.number for item in history] + _insert_items(connection, owner, items)
+            _use_items(connection, response["id"], numbers, 0, is_output=False)
+            self._delete_beyond_limit(connection, owner, response["id"])
 
     def finish(self, owner: str, response: dict[str, Any]) -> None:
         """Stores the answer of a response; does nothing if it was deleted meanwhile."""
-        with self._writing() as database:
+        with self.database.writing(owner) as connection:
             body = json.dumps(response)
-            done = database.execute(
-                "UPDATE responses SET is_final = 1, bytes = ?, body = ? WHERE id = ? AND owner = ?",
-                (len(body), body, response["id"], owner),
+            done = connection.execute(
+                update(RESPONSES)
+                .where(RESPONSES.c.id == response["id"], RESPONSES.c.owner == owner)
+                .values(is_final=True, bytes=len(body), body=body)
             )
             if done.rowcount:
-                (count,) = database.execute(
-                    "SELECT count(*) FROM uses WHERE response = ?", (response["id"],)
-                ).fetchone()
-                numbers = [_insert_item(database, owner, item) for item in response["output"]]
-                _use_items(database, response["id"], numbers, count, is_output=True)
+                used = select(func.count()).select_from(USES).where(USES.c.response == response["id"])
+                count = connection.execute(used).scalar_one()
+                numbers = _insert_items(connection, owner, response["output"])
+                _use_items(connection, response["id"], numbers, count, is_output=True)
 
     def find(self, owner: str, response_id: str) -> StoredResponse | None:
-        """The response; None if it is unknown or too old. One without an end in its time is failed."""
-        with self._reading() as database:
-            row = database.execute(
-                "SELECT body, is_final, ends_by FROM responses WHERE id = ? AND owner = ? AND created_at >= ?",
-                (response_id, owner, self._now() - self._max_age_s),
-            ).fetchone()
+        """The response; None if it is unknown or too old. One whose lease has ended is failed."""
+        oldest = self._now() - self._max_age_s
+        query = select(RESPONSES.c.body, RESPONSES.c.is_final, RESPONSES.c.ends_by).where(
+            _is_response(owner, response_id), RESPONSES.c.created_at >= oldest
+        )
+        with self.database.reading() as connection:
+            row = connection.execute(query).first()
         if row is None:
             return None
-        content, is_final, ends_by = json.loads(row[0]), bool(row[1]), row[2]
-        if is_final or ends_by is None or self._now() <= ends_by:
-            return StoredResponse(content, is_final)
+        content = json.loads(row.body)
+        if row.is_final or row.ends_by is None or self._now() <= row.ends_by:
+            return StoredResponse(content, row.is_final)
         error = {"code": "server_error", "message": "The server stopped before the answer was complete."}
         return StoredResponse(content | {"status": "failed", "error": error}, is_final=True)
 
     def items_of(self, owner: str, response_id: str, *, with_output: bool) -> list[StoredItem]:
         """The input items of a response, in order; `with_output` adds its output items."""
-        with self._reading() as database:
-            rows = database.execute(
-                "SELECT items.number, items.body FROM uses JOIN items ON items.number = uses.item "
-                "WHERE uses.response = ? AND items.owner = ? AND uses.is_output <= ? ORDER BY uses.position",
-                (response_id, owner, int(with_output)),
-            ).fetchall()
-        return [StoredItem(number, json.loads(body)) for number, body in rows]
+        query = (
+            select(ITEMS.c.number, ITEMS.c.body)
+            .join(USES, ITEMS.c.number == USES.c.item)
+            .where(USES.c.response == text_key(response_id), ITEMS.c.owner == owner)
+            .order_by(USES.c.position)
+        )
+        if not with_output:
+            query = query.where(USES.c.is_output.is_(False))
+        with self.database.reading() as connection:
+            return [StoredItem(row.number, json.loads(row.body)) for row in connection.execute(query)]
 
     def find_item(self, owner: str, item_id: str) -> StoredItem | None:
         """The newest item with an id; None if there is none."""
-        with self._reading() as database:
-            row = database.execute(
-                "SELECT number, body FROM items WHERE owner = ? AND id = ? ORDER BY number DESC LIMIT 1",
-                (owner, item_id),
-            ).fetchone()
-        return StoredItem(row[0], json.loads(row[1])) if row is not None else None
+        query = (
+            select(ITEMS.c.number, ITEMS.c.body)
+            .where(ITEMS.c.owner == owner, ITEMS.c.id == text_key(item_id))
+            .order_by(ITEMS.c.number.desc())
+            .limit(1)
+        )
+        with self.database.reading() as connection:
+            row = connection.execute(query).first()
+        return StoredItem(row.number, json.loads(row.body)) if row is not None else None
 
     def cancel(self, owner: str, response_id: str) -> None:
         """Asks the process that answers the response to stop."""
-        with self._writing() as database:
-            database.execute(
-                "UPDATE responses SET is_cancelled = 1 WHERE id = ? AND owner = ? AND is_final = 0",
-                (response_id, owner),
-            )
-
-    def is_cancelled(self, owner: str, response_id: str) -> bool:
-        """Whether `cancel` was called, or the response was deleted, since `begin`."""
-        with self._reading() as database:
-            row = database.execute(
-                "SELECT is_cancelled FROM responses WHERE id = ? AND owner = ?", (response_id, owner)
-            ).fetchone()
-        return row is None or bool(row[0])
+        running = update(RESPONSES).where(_is_response(owner, response_id), RESPONSES.c.is_final.is_(False))
+        with self.database.writing(owner) as connection:
+            connection.execute(running.values(is_cancelled=True))
 
     def delete(self, owner: str, response_id: str) -> bool:
         """Deletes a response, and its items that no other response uses. Returns whether it was there."""
-        with self._writing() as database:
-            known = database.execute(
-                "SELECT 1 FROM responses WHERE id = ? AND owner = ?", (response_id, owner)
-            ).fetchone()
+        with self.database.writing(owner) as connection:
+            known = connection.execute(select(RESPONSES.c.id).where(_is_response(owner, response_id))).scalar()
             if known is not None:
-                _delete_response(database, response_id)
+                _delete_response(connection, known)
         return known is not None
 
-    def _delete_expired(self, database: sqlite3.Connection) -> None:
-        expired = database.execute(
-            "SELECT id FROM responses WHERE created_at < ? ORDER BY created_at LIMIT ?",
-            (self._now() - self._max_age_s, MAX_DELETED_AT_ONCE),
-        ).fetchall()
-        for (response_id,) in expired:
-            _delete_response(database, response_id)
+    def renew_leases(self, response_ids: Collection[str]) -> None:
+        """Renews the leases of responses that this process is answering."""
+        running = select(RESPONSES.c.id).where(RESPONSES.c.id.in_(response_ids), RESPONSES.c.is_final.is_(False))
+        # A row that is locked is skipped until the next renewal: to wait for several rows could end in a deadlock.
+        free = running.with_for_update(skip_locked=True)
+        with self.database.writing() as connection:
+            renewing = update(RESPONSES).where(RESPONSES.c.id.in_(free.scalar_subquery()))
+            connection.execute(renewing.values(ends_by=self._now() + LEASE_S))
 
-    def _delete_beyond_limit(self, database: sqlite3.Connection, owner: str, keep: str) -> None:
+    def wanted(self, response_ids: Collection[str]) -> set[str]:
+        """Of these responses, those that were neither cancelled nor deleted since `begin`."""
+        query = select(RESPONSES.c.id).where(RESPONSES.c.id.in_(response_ids), RESPONSES.c.is_cancelled.is_(False))
+        with self.database.reading() as connection:
+            return set(connection.execute(query).scalars())
+
+    def delete_expired(self) -> None:
+        """Deletes the oldest responses that are too old, of all owners, at most MAX_DELETED_AT_ONCE."""
+        query = select(RESPONSES.c.owner, RESPONSES.c.id).where(RESPONSES.c.created_at < self._now() - self._max_age_s)
+        with self.database.reading() as connection:
+            rows = connection.execute(query.order_by(RESPONSES.c.created_at).limit(MAX_DELETED_AT_ONCE)).all()
+        for owner in {row.owner for row in rows}:
+            with self.database.writing(owner) as connection:
+                for row in rows:
+                    if row.owner == owner:
+                        _delete_response(connection, row.id)
+
+    def _delete_beyond_limit(self, connection: Connection, owner: str, keep: str) -> None:
+        oldest = select(RESPONSES.c.id).where(RESPONSES.c.owner == owner, RESPONSES.c.id != keep)
+        oldest = oldest.order_by(RESPONSES.c.created_at).limit(1)
         for _ in range(MAX_DELETED_AT_ONCE):
-            (size,) = database.execute(
-                "SELECT (SELECT total(bytes) FROM items WHERE owner = ?1) "
-                "+ (SELECT total(bytes) FROM responses WHERE owner = ?1)",
-                (owner,),
-            ).fetchone()
-            oldest = database.execute(
-                "SELECT id FROM responses WHERE owner = ? AND id != ? ORDER BY created_at LIMIT 1", (owner, keep)
-            ).fetchone()
-            if size <= self._max_bytes_per_owner or oldest is None:
+            size = sum(
+                connection.execute(
+                    select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.owner == owner)
+                ).scalar_one()
+                for table in (ITEMS, RESPONSES)
+            )
+            if size <= self._max_bytes_per_owner or (found := connection.execute(oldest).scalar()) is None:
                 return
-            _delete_response(database, oldest[0])
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction, which is undone if the context raises."""
-        with self._lock, _named_errors():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _named_errors():
-            yield self._database
+            _delete_response(connection, found)
 
 
-@contextlib.contextmanager
-def _named_errors() -> Iterator[None]:
-    """Raises SQLite's errors, such as for a full disk, as the error of the request that needs the database."""
-    try:
-        yield
-    except sqlite3.Error as e:
-        raise EngineError(f"Stored responses cannot be read or written now: {e}.") from e
+def _is_response(owner: str, response_id: str) -> ColumnElement[bool]:
+    return (RESPONSES.c.id == text_key(response_id)) & (RESPONSES.c.owner == owner)
 
 
-def _insert_item(database: sqlite3.Connection, owner: str, item: Item) -> int:
-    body = json.dumps(item)
-    inserted = database.execute(
-        "INSERT INTO items (owner, id, bytes, body) VALUES (?, ?, ?, ?)", (owner, item["id"], len(body), body)
-    )
-    assert inserted.lastrowid is not None
-    return inserted.lastrowid
+def _check_items(connection: Connection, items: Sequence[StoredItem]) -> None:
+    """Raises ResponseNotFoundError unless all items are there. The id is compared too: SQLite may reuse a number."""
+    wanted = {(item.number, text_key(item.content["id"])) for item in items}
+    query = select(ITEMS.c.number, ITEMS.c.id).where(ITEMS.c.number.in_([item.number for item in items]))
+    if not wanted <= {(row.number, row.id) for row in connection.execute(query)}:
+        raise ResponseNotFoundError(
+            "The previous response was deleted while this request was prepared.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+
+
+def _insert_items(connection: Connection, owner: str, items: Sequence[Item]) -> list[int]:
+    """The numbers of the new items, in order."""
+    if not items:
+        return []
+    bodies = [json.dumps(item) for item in items]
+    rows = [
+        {"owner": owner, "id": text_key(item["id"]), "bytes": len(body), "body": body}
+        for item, body in zip(items, bodies, strict=True)
+    ]
+    inserting = insert(ITEMS).returning(ITEMS.c.number, sort_by_parameter_order=True)
+    return list(connection.execute(inserting, rows).scalars())
 
 
 def _use_items(
-    database: sqlite3.Connection, response_id: str, numbers: Sequence[int], first_position: int, *, is_output: bool
+    connection: Connection, response_id: str, numbers: Sequence[int], first_position: int, *, is_output: bool
 ) -> None:
-    database.executemany(
-        "INSERT INTO uses (response, position, item, is_output) VALUES (?, ?, ?, ?)",
-        [(response_id, position, number, int(is_output)) for position, number in enumerate(numbers, first_position)],
-    )
+    rows = [
+        {"response": response_id, "position": position, "item": number, "is_output": is_output}
+        for position, number in enumerate(numbers, first_position)
+    ]
+    if rows:
+        connection.execute(insert(USES), rows)
 
 
-def _delete_response(database: sqlite3.Connection, response_id: str) -> None:
-    numbers = database.execute("SELECT DISTINCT item FROM uses WHERE response = ?", (response_id,)).fetchall()
-    database.execute("DELETE FROM uses WHERE response = ?", (response_id,))
-    database.execute("DELETE FROM responses WHERE id = ?", (response_id,))
-    database.executemany(
-        "DELETE FROM items WHERE number = ? AND NOT EXISTS (SELECT 1 FROM uses WHERE item = items.number)", numbers
-    )
+def _delete_response(connection: Connection, response_id: str) -> None:
+    """Deletes a response, and its items that no other response uses."""
+    used = connection.execute(select(USES.c.item).distinct().where(USES.c.response == response_id)).scalars().all()
+    connection.execute(delete(USES).where(USES.c.response == response_id))
+    connection.execute(delete(RESPONSES).where(RESPONSES.c.id == response_id))
+    is_used = exists().where(USES.c.item == ITEMS.c.number)
+    connection.execute(delete(ITEMS).where(ITEMS.c.number.in_(used), ~is_used))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from serve_apps.api.responses.lease_keeper import LeaseKeeper
 from serve_apps.api.responses.store import ResponseStore, StoredItem, StoredResponse
 from serve_apps.api.responses.stored_items import parse_items
 from serve_apps.http_front.body_limits import check_item_count, check_total_characters, text_length
@@ -14,7 +15,7 @@ from tuneyard.api.wire.responses.items import InputItem, ItemReference
 from tuneyard.api.wire.responses.queries import ItemPage
 from tuneyard.api.wire.responses.request import ResponsesRequest
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import RequestError, ResponseNotFoundError
+from tuneyard.core.errors import RequestError, ResponseNotFoundError, StoreUnavailableError
 
 
 class StoredResponses:
@@ -25,6 +26,7 @@ class StoredResponses:
 
     def __init__(self, store: ResponseStore | None) -> None:
         self._store = store
+        self._leases = LeaseKeeper(store) if store is not None else None
 
     def keeps(self, request: ResponsesRequest) -> bool:
         """Whether the response to the request is stored. Raises RequestError if it must be and cannot."""
@@ -38,6 +40,24 @@ class StoredResponses:
         if self._store is None:
             raise _no_storage("A stored response", None)
         return self._store
+
+    @property
+    def leases(self) -> LeaseKeeper:
+        """Keeps the leases of this process. Raises RequestError if there is no store."""
+        if self._leases is None:
+            raise _no_storage("A stored response", None)
+        return self._leases
+
+    async def prepare(self) -> None:
+        """Connects to the store and deletes what is too old. A store that does not answer now is used later."""
+        if self._store is not None:
+            with contextlib.suppress(StoreUnavailableError):  # the log has the reason
+                await self._store.database.run(self._store.delete_expired)
+
+    def close(self) -> None:
+        """Closes the store's connections."""
+        if self._store is not None:
+            self._store.close()
 
     async def history_of(self, owner: str, request: ResponsesRequest) -> list[StoredItem]:
         """The items before the request's input: input and output of its previous response.
@@ -54,7 +74,7 @@ class StoredResponses:
                 f"The response {previous!r} is still being answered. Continue it when it has ended.",
                 param="previous_response_id",
             )
-        return await asyncio.to_thread(self._store.items_of, owner, previous, with_output=True)
+        return await self._store.database.run(self._store.items_of, owner, previous, with_output=True)
 
     async def resolve_references(self, owner: str, items: Sequence[InputItem], limits: HttpLimits) -> list[InputItem]:
         """The items, with each reference replaced by the stored item, which is read once for all its references.
@@ -71,7 +91,7 @@ class StoredResponses:
             if self._store is None:
                 raise _no_storage("An item_reference", f"input.{index}")
             if item.id not in known:
-                found = await asyncio.to_thread(self._store.find_item, owner, item.id)
+                found = await self._store.database.run(self._store.find_item, owner, item.id)
                 if found is None:
                     raise ResponseNotFoundError(
                         f"No item with the id {item.id!r} is stored.", param=f"input.{index}.id"
@@ -90,7 +110,7 @@ class StoredResponses:
 
     async def delete(self, owner: str, response_id: str) -> DeletedResponse:
         """Deletes the response. Raises ResponseNotFoundError."""
-        if not await asyncio.to_thread(self.store.delete, owner, response_id):
+        if not await self.store.database.run(self.store.delete, owner, response_id):
             raise _not_found(response_id, None)
         return DeletedResponse(id=response_id)
 
@@ -102,13 +122,13 @@ class StoredResponses:
         found = await self._find(owner, response_id)
         if found.is_final:
             return found.content
-        await asyncio.to_thread(self.store.cancel, owner, response_id)
+        await self.store.database.run(self.store.cancel, owner, response_id)
         return found.content | {"status": "cancelled"}
 
     async def list_input(self, owner: str, response_id: str, page: ItemPage) -> ItemList:
         """A page of the response's input items. Raises ResponseNotFoundError, RequestError for an unknown `after`."""
         await self._find(owner, response_id)
-        stored = await asyncio.to_thread(self.store.items_of, owner, response_id, with_output=False)
+        stored = await self.store.database.run(self.store.items_of, owner, response_id, with_output=False)
         items = [item.content for item in (stored if page.order == "asc" else reversed(stored))]
         if page.after is not None:
             ids = [item["id"] for item in items]
@@ -124,7 +144,7 @@ class StoredResponses:
         )
 
     async def _find(self, owner: str, response_id: str, param: str | None = None) -> StoredResponse:
-        found = await asyncio.to_thread(self.store.find, owner, response_id)
+        found = await self.store.database.run(self.store.find, owner, response_id)
         if found is None:
             raise _not_found(response_id, param)
         return found

@@ -18,8 +18,8 @@ from tuneyard.core.errors import RequestError
 class GrammarCompiler:
     """Compiles grammars for a checkpoint's tokenizer. Use it from one event loop.
 
-    The first grammar starts the worker process and loads the tokenizer, both outside of the event loop. A grammar that
-    was compiled, or refused, before takes no time.
+    The first grammar starts the worker process, outside of the event loop. A grammar that was compiled, or refused,
+    before takes no time. Call `load_tokenizer` before requests come, if `compile` is to be used.
     """
 
     def __init__(self, checkpoint: Path, vocabulary_size: int, limits: GrammarLimits) -> None:
@@ -36,6 +36,10 @@ class GrammarCompiler:
         """By digest; the result is why the grammar is refused."""
         self._matchers: OrderedDict[str, Any] = OrderedDict()
         """By digest: matchers at the start of an answer, which are only copied."""
+
+    def load_tokenizer(self) -> None:
+        """Loads the tokenizer for `compile`. It holds the interpreter lock: for GPT-OSS's 200,000 tokens, seconds."""
+        self._tokenizer = self._tokenizer or load_tokenizer(self._checkpoint, self._vocabulary_size)
 
     async def compile(self, grammar: str) -> TokenGrammar:
         """The grammar, in llguidance's syntax, at the start of an answer.
@@ -92,7 +96,7 @@ class GrammarCompiler:
             del self._proofs[digest]
 
     def _compile(self, grammar: str) -> Any:
-        self._tokenizer = self._tokenizer or load_tokenizer(self._checkpoint, self._vocabulary_size)
+        self.load_tokenizer()
         return compile_matcher(grammar, self._tokenizer, self._vocabulary_size)
 
 

@@ -55,6 +55,14 @@ def schema_error(reason: str) -> RequestError:
     return RequestError(f"The schema cannot be enforced: {reason}", param="response_format", code=SCHEMA_CODE)
 
 
+_OVERLAPPING_ONE_OF = "oneOf constraints are not supported"
+"""llguidance's words for a `oneOf` with branches that it does not see to exclude each other."""
+
+
 def first_line(text: str) -> str:
     """llguidance's message without its details."""
-    return text.strip().splitlines()[0]
+    line = text.strip().splitlines()[0]
+    place, found, _ = line.partition(_OVERLAPPING_ONE_OF)
+    return (
+        f"{place}a 'oneOf' whose branches may match at the same time is not supported. Use 'anyOf'." if found else line
+    )

@@ -49,6 +49,20 @@ TAKEN: dict[str, dict[str, Any]] = {
         "tools": [{"type": "function", "function": {"name": "now", "strict": None, "description": None}}]
     },
     "the SDK's own message": {"messages": [USER, OWN_ANSWER, USER]},
+    "a structured answer": {"messages": [USER, OWN_ANSWER | {"parsed": {"sunny": True}}, USER]},
+    "an answer's fields in its part": {
+        "messages": [
+            USER,
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "Hello.", "role": "assistant", "refusal": None}],
+            },
+            USER,
+        ]
+    },
+    "prompt_cache_breakpoint": {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "a", "prompt_cache_breakpoint": {}}]}]
+    },
     "empty audio and function_call": {"messages": [USER, OWN_ANSWER | {"audio": {}, "function_call": {}}, USER]},
     "a refusal as text": {"messages": [USER, {"role": "assistant", "content": None, "refusal": "No."}, USER]},
     "refusal parts": {
@@ -221,6 +235,38 @@ async def test_tool_schemas_are_enforced_as_far_as_possible(tiny_client: httpx.A
         assert (refused.status_code, error["param"]) == (400, "tools.1.function.parameters")
         assert "'store'" in error["message"]
         assert f"{keyword!r} at /properties/x" in error["message"]
+
+
+OVERLAPPING = {"oneOf": [{"enum": ["all"]}, {"type": "string", "pattern": "^[1-9][0-9]*$"}]}
+"""Of Qwen Code's tool `agent`: the branches exclude each other, which llguidance does not see."""
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [(OVERLAPPING, "a 'oneOf' whose branches may match at the same time is not supported"), ({"type": "file"}, "file")],
+)
+async def test_a_tool_whose_schema_has_no_grammar_is_named(
+    tiny_client: httpx.AsyncClient, schema: dict[str, Any], reason: str
+) -> None:
+    ok = {"type": "function", "function": {"name": "ok"}}
+    parameters = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    tools = [ok, {"type": "function", "function": {"name": "agent", "parameters": parameters}}]
+    body = CHAT | {"max_tokens": 3, "tools": tools}
+    form = {"type": "json_schema", "json_schema": {"name": "v", "schema": {"type": "object"}}}
+    if schema is OVERLAPPING:
+        await post(tiny_client, "/v1/chat/completions", body)
+    for more in ({"tool_choice": "required"}, {"tool_choice": "required", "response_format": form}):
+        refused = await tiny_client.post("/v1/chat/completions", json=body | more)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"]) == (400, "tools.1.function.parameters")
+        assert error["message"].startswith("The schema of the tool 'agent' cannot be enforced: ")
+        assert reason in error["message"]
+    form["json_schema"]["schema"] = parameters
+    refused = await tiny_client.post("/v1/chat/completions", json=CHAT | {"response_format": form, "tools": [ok]})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "response_format")
+    assert error["message"].startswith("The schema cannot be enforced: ")
+    assert " at " not in error["message"].partition(reason)[0]
 
 
 async def test_allowed_tools_are_the_only_ones_that_can_be_called(make_model: ModelFactory) -> None:

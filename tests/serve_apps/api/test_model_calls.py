@@ -27,7 +27,7 @@ async def test_a_whole_answer_and_its_tokens(make_model: ModelFactory) -> None:
     assert isinstance(answered, CallAnswer)
     assert answered.status == 200
     assert answered.content is not None
-    assert answered.tokens == answered.content["usage"]["total_tokens"]
+    assert answered.used.tokens == answered.content["usage"]["total_tokens"]
 
 
 async def test_a_long_answer_reports_its_tokens_early_and_is_aborted_when_closed(
@@ -40,9 +40,9 @@ async def test_a_long_answer_reports_its_tokens_early_and_is_aborted_when_closed
     assert isinstance(answered, CallAnswer)
     assert answered.content is not None
     assert len(before) > 2
-    assert sum(item.tokens for item in [*before, answered]) == answered.content["usage"]["total_tokens"]
+    assert sum(item.used.tokens for item in [*before, answered]) == answered.content["usage"]["total_tokens"]
     closed = calls.complete("/v1/chat/completions", CHAT)
-    while not (item := await anext(closed)).tokens:
+    while not (item := await anext(closed)).used.tokens:
         pass
     assert isinstance(item, CallEvents)
     assert item.text == ""
@@ -56,14 +56,14 @@ async def test_responses_whole_and_streamed(make_model: ModelFactory) -> None:
     (answered,) = [item async for item in calls.complete("/v1/responses", body, "owner")]
     assert isinstance(answered, CallAnswer)
     assert answered.content is not None
-    assert answered.tokens == answered.content["usage"]["total_tokens"]
+    assert answered.used.tokens == answered.content["usage"]["total_tokens"]
     first, *rest = [item async for item in calls.stream("/v1/responses", body | {"stream": True}, "owner")]
     assert first == CallAnswer(200, None)
     text = "".join(item.text for item in rest if isinstance(item, CallEvents))
     assert text.startswith("event: response.created\n")
     assert ends_stream(text)
     assert "[DONE]" not in text
-    assert sum(item.tokens for item in rest) == answered.tokens
+    assert sum(item.used.tokens for item in rest) == answered.used.tokens
 
 
 async def test_a_stream_and_its_tokens(make_model: ModelFactory) -> None:
@@ -75,7 +75,7 @@ async def test_a_stream_and_its_tokens(make_model: ModelFactory) -> None:
     events = "".join(item.text for item in rest if isinstance(item, CallEvents)).split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     usage = json.loads(events[-3].removeprefix("data: "))["usage"]
-    assert sum(item.tokens for item in rest if isinstance(item, CallEvents)) == usage["total_tokens"]
+    assert sum(item.used.tokens for item in rest if isinstance(item, CallEvents)) == usage["total_tokens"]
 
 
 @pytest.mark.parametrize("change", [{"model": "other"}, {"max_tokens": 0}, {"n": 99}])

@@ -108,7 +108,7 @@ async def test_models_and_health(client: httpx.AsyncClient) -> None:
         ({"response_format": {"type": "xml"}}, 400, "response_format", "json_schema"),
         ({"logprobs": True}, 400, "logprobs", "not supported by this engine"),
         ({"top_logprobs": 3}, 400, "top_logprobs", "only allowed with logprobs=true"),
-        ({"seed": 0}, 400, "seed", "not supported by this engine"),
+        ({"seed": 0, "temperature": 1}, 400, "seed", "not supported by this engine"),
         ({"logit_bias": {"5": 200}}, 400, "logit_bias", "must be at most 100"),
         ({"logit_bias": {"five": 1}}, 400, "logit_bias.five", "must be an integer"),
         ({"tool_choice": "required"}, 400, "tool_choice", "declares no tools"),

@@ -60,6 +60,15 @@ async def test_a_stream_opens_before_the_first_token(
     assert model.engine.stats().requests == 0
 
 
+async def test_every_empty_line_ends_an_event_with_data(make_model: ModelFactory) -> None:
+    """openai-go before its pull request 621 fails at any other."""
+    async with client_of(make_model(ANSWER)) as client:
+        for path, body in (("/v1/chat/completions", CHAT), ("/v1/responses", {"model": "tiny", "input": "hi"})):
+            text = (await client.post(path, json=body | {"stream": True})).text
+            assert text.startswith(HEARTBEAT)
+            assert all("data: " in block for block in text.removesuffix("\n\n").split("\n\n"))
+
+
 async def test_chunks_have_the_nulls_of_openais(make_model: ModelFactory) -> None:
     async with client_of(make_model(ANSWER)) as client:
         *chunks, usage, _ = await stream_chat(client, CHAT | {"stream_options": {"include_usage": True}})

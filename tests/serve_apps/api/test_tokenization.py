@@ -8,6 +8,7 @@ from serve_apps.api.tokenization import TokenizationService
 from serve_apps.engine_wrappers.token_charge import charge_tokens_to
 from tests.serve_apps.api_client import ANSWER, CHAT, post
 from tests.serve_apps.conftest import ModelFactory
+from tuneyard.api.usage_counts import UsageCounts
 from tuneyard.api.wire.tokenization import DetokenizeRequest, TokenizeRequest
 
 
@@ -31,8 +32,8 @@ async def test_tokenize_and_detokenize_round_trip(tiny_client: httpx.AsyncClient
 
 async def test_the_tokens_are_charged(make_model: ModelFactory) -> None:
     service = TokenizationService(make_model(ANSWER))
-    charged: list[int] = []
+    charged: list[UsageCounts] = []
     with charge_tokens_to(charged.append):
         ids = (await service.tokenize(TokenizeRequest.parse({"model": "tiny", "prompt": "What is E47?"}))).tokens
         await service.detokenize(DetokenizeRequest.parse({"model": "tiny", "tokens": ids * 3}))
-    assert charged == [len(ids), 3 * len(ids)]
+    assert charged == [UsageCounts(prompt_tokens=len(ids)), UsageCounts(prompt_tokens=3 * len(ids))]

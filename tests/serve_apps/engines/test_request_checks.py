@@ -39,5 +39,12 @@ async def test_an_engine_refuses_options_that_it_would_ignore(tiny_oss: Path) ->
     scripted = create_engine(EngineConfig(engine="scripted", script=((5,),)), tiny_oss)
     for name, value in (("seed", 1), ("min_p", 0.1), ("presence_penalty", 1.0), ("repetition_penalty", 1.1)):
         with pytest.raises(RequestError, match=f"'{name}' is not supported by this engine") as refused:
-            await collect(scripted, request("r", 4, **{name: value}))
+            await collect(scripted, request("r", 4, **({"temperature": 1.0} | {name: value})))
         assert (refused.value.param, refused.value.code) == (name, "unsupported")
+
+
+async def test_every_engine_takes_options_that_change_nothing(tiny_oss: Path) -> None:
+    """lm-eval always sends a seed, with temperature 0."""
+    scripted = create_engine(EngineConfig(engine="scripted", script=((5, 6, 7),)), tiny_oss)
+    plain, _ = await collect(scripted, request("r", 2))
+    assert (await collect(scripted, request("r", 2, seed=1234, min_p=0.5)))[0] == plain

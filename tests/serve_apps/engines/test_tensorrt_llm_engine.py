@@ -19,9 +19,11 @@ import pytest
 import torch
 import transformers
 
+from serve_apps.engine_wrappers.token_charge import ChargedEngine, charge_tokens_to
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
 from tests.serve_apps.engines.test_engine import PROMPT, collect, greedy_tokens, request, wait_until_idle
+from tuneyard.api.usage_counts import UsageCounts
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
@@ -125,6 +127,19 @@ async def test_greedy_tokens_are_those_of_generate(
     answers = await asyncio.gather(*(collect(engine, r) for r in requests))
     assert [tokens for tokens, _ in answers] == greedy_tokens(tiny_oss, prompts, 24)
     assert {max(len(chunk.token_ids) for chunk in chunks) for _, chunks in answers} == {stream_interval}
+
+
+async def test_prompt_tokens_from_the_cache_are_charged_as_such_once(make_engine: EngineFactory) -> None:
+    engine = await make_engine()
+    engine._llm.worker.cached_tokens = 4
+    prompt = tuple(range(20, 30))
+    used = []
+    for shares_prompt in (False, True):
+        request = GenerationRequest("r", prompt, SamplingParams(3, temperature=0.0), (), shares_prompt=shares_prompt)
+        with charge_tokens_to(used.append):
+            _, chunks = await collect(ChargedEngine(engine), request)
+    assert {chunk.cached_prompt_tokens for chunk in chunks if chunk.token_ids} == {4}
+    assert sum(used, UsageCounts()) == UsageCounts(0, 10, 4, 6, 0)
 
 
 async def test_any_of_several_stop_tokens_ends_the_answer_and_is_included(make_engine: EngineFactory) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from serve_apps.gateway.metrics import GatewayMetrics
-from serve_apps.http_front.key_gate import KeyGate
+from serve_apps.keys.key_gate import KeyGate
 from tuneyard.api.api_keys import KeyStore
 from tuneyard.configs.serve import HttpConfig
 

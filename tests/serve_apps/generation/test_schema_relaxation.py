@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import llguidance
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve_apps.generation.schema_relaxation import UNENFORCEABLE_KEYWORDS, enforceable_part, find_unenforceable
 
@@ -41,6 +44,32 @@ def test_the_rest_can_be_enforced(schema: dict[str, Any]) -> None:
     assert refusal(relaxed) == ""
     assert list(find_unenforceable(relaxed)) == []
     assert json.dumps(schema) == before
+
+
+LEAVES = st.sampled_from(
+    ({"type": "string"}, {"type": "integer"}, {"type": "number"}, {"enum": ["a", 1]}, {"const": "a"})
+)
+SCHEMAS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(lambda branches: {"oneOf": branches}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda one, other: {"oneOf": [one], "anyOf": [other]}, inner, inner),
+        st.builds(lambda one, other: {"oneOf": [one], "allOf": [other]}, inner, inner),
+        st.builds(lambda items: {"type": "array", "items": items}, inner),
+        st.builds(lambda value: {"type": "object", "properties": {"a": value}}, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@given(schema=SCHEMAS, value=st.sampled_from(("a", 1, 1.5, "b", ["a"], [1, "a"], {"a": "a"}, {"a": [1]}, {})))
+def test_one_of_is_enforced_and_everything_valid_stays_valid(schema: dict[str, Any], value: Any) -> None:
+    relaxed = enforceable_part(schema)
+    # A schema that nothing satisfies, such as a string that is an integer, has no grammar either.
+    assert "oneOf" not in refusal(relaxed)
+    if jsonschema.Draft202012Validator(schema).is_valid(value):
+        assert jsonschema.Draft202012Validator(relaxed).is_valid(value)
+        assert refusal(relaxed) == ""
 
 
 def test_names_and_values_that_look_like_keywords_stay() -> None:

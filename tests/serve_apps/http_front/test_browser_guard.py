@@ -107,6 +107,30 @@ async def test_an_origin_that_is_no_address_is_refused(make_model: ModelFactory,
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
 
 
+async def test_metrics_are_scraped_by_address_and_not_under_another_name(make_model: ModelFactory) -> None:
+    """Prometheus asks pods by their addresses. A page that rebinds its name sends that name as Host."""
+    async with client_for(make_model, HttpConfig(allowed_hosts=("api.example.com",))) as client:
+        for path in ("/metrics", "/version"):
+            for host, status in (("10.0.0.7:8000", 200), ("[fd00::7]:8000", 200), ("evil.example", 403), ("", 403)):
+                assert (await client.get(path, headers={"Host": host})).status_code == status
+            page = {"Host": "10.0.0.7:8000", "Origin": "http://evil.example"}
+            assert (await client.get(path, headers=page)).status_code == 403
+        assert (await client.post("/tokenize", json={}, headers={"Host": "10.0.0.7"})).status_code == 403
+
+
+async def test_routes_are_known_below_a_models_own_path() -> None:
+    """Ray Serve leaves a model's route_prefix in the path, and names it as root_path."""
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    transport = httpx.ASGITransport(BrowserGuard(app, hosts=["api.example.com"]), root_path="/base")
+    async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.7") as client:
+        for path, status in (("healthz", 204), ("metrics", 204), ("v1/models", 403)):
+            assert (await client.get(f"/base/{path}")).status_code == status
+
+
 async def test_probes_may_use_any_host(make_model: ModelFactory) -> None:
     async with client_for(make_model, HttpConfig(allowed_hosts=("api.example.com",))) as client:
         for path in ("/healthz", "/readyz"):

@@ -28,6 +28,7 @@ def test_the_admin_key_is_created_once_and_only_its_owner_can_read_it(
 def test_an_empty_key_file_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEYARD_HOME", str(tmp_path))
     (tmp_path / "admin_key").write_text("\n", encoding="ascii")
+    monkeypatch.setenv("TUNEYARD_ADMIN_KEY", " ")
     with pytest.raises(ConfigError, match=r"admin_key is empty, so there is no admin key\. Delete the file"):
         load_admin_key()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Tag, field_validator, model_validator
 
 from tuneyard.api.wire.base import Items, RequestModel
 from tuneyard.chats.call_pairing import find_pairing_problem
@@ -14,21 +14,47 @@ from tuneyard.chats.validation import find_field_problems
 from tuneyard.core.errors import RequestError
 
 
-class TextPart(RequestModel):
-    """A part of a message's content that is text."""
+class ContentPart(RequestModel):
+    """A part of a message's content: `text`, or the `refusal` of an earlier answer, which is rendered as text.
 
-    type: Literal["text"]
-    text: str
+    The Agents SDK for JavaScript repeats the other fields of an answer in its part: they are taken, and of them only
+    the reasoning counts, where the message itself has none.
+    """
+
+    type: Literal["text", "refusal"]
+    text: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+    """A label: how a prompt's beginning is cached changes no answer."""
+    role: Role | None = None
+    annotations: list[Any] | None = None
+    tool_calls: list[Any] | None = None
+    audio: Any = None
+    function_call: Any = None
+    parsed: Any = None
+
+    @model_validator(mode="after")
+    def _has_its_text(self) -> Self:
+        if (self.text if self.type == "text" else self.refusal) is None:
+            raise ValueError(f"must have a field {self.type!r}")
+        return self
+
+    def rendered_text(self) -> str:
+        """What the part adds to the message."""
+        return (self.text if self.type == "text" else self.refusal) or ""
 
 
-class RefusalPart(RequestModel):
-    """A part of an earlier answer that refused; rendered as text."""
-
-    type: Literal["refusal"]
-    refusal: str
+def _tag_of_content(value: Any) -> str:
+    """The tag of a content's shape; no identifier, so that `request_error` leaves it out of the parameter's path."""
+    return "array-shape" if isinstance(value, list) else "text-shape"
 
 
-ContentPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+Content = Annotated[
+    Annotated[str, Tag("text-shape")] | Annotated[list[ContentPart], Tag("array-shape")], Discriminator(_tag_of_content)
+]
+"""Text, or a list of parts."""
 
 
 class RequestFunctionCall(RequestModel):
@@ -56,12 +82,12 @@ class RequestToolCall(RequestModel):
 class RequestMessage(RequestModel):
     """One message of a request; `content` is text or a list of parts.
 
-    What OpenAI's SDKs add to an answer that is sent back is taken: `refusal` as text, `annotations` as a label, and
-    `audio` and `function_call` if they are empty. `name` is a label.
+    What OpenAI's SDKs add to an answer that is sent back is taken: `refusal` as text, `annotations` and `parsed` as
+    labels, and `audio` and `function_call` if they are empty. `name` is a label.
     """
 
     role: Role
-    content: str | list[ContentPart] | None = None
+    content: Content | None = None
     reasoning_content: str | None = None
     """Not OpenAI's: DeepSeek, vLLM and SGLang established it for reasoning beside `content`."""
     reasoning: str | None = None
@@ -71,6 +97,8 @@ class RequestMessage(RequestModel):
     name: str | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
+    parsed: Any = None
+    """Added by OpenAI's SDKs to a structured answer; ignored, because it repeats `content`."""
     audio: None = None
     function_call: None = None
 
@@ -84,7 +112,7 @@ class RequestMessage(RequestModel):
         return ChatMessage(
             role=self.role,
             content=self._text(),
-            reasoning_content=self.reasoning_content or self.reasoning,
+            reasoning_content=self._reasoning(),
             tool_calls=tuple(call.to_tool_call() for call in self.tool_calls),
             tool_call_id=self.tool_call_id,
         )
@@ -92,9 +120,13 @@ class RequestMessage(RequestModel):
     def _text(self) -> str:
         """The content as text; the refusal if there is no content."""
         content = self.content or self.refusal or ""
-        if isinstance(content, str):
-            return content
-        return "".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
+        return content if isinstance(content, str) else "".join(part.rendered_text() for part in content)
+
+    def _reasoning(self) -> str | None:
+        """The message's reasoning, or else that of its parts."""
+        parts = self.content if isinstance(self.content, list) else ()
+        of_parts = "".join(part.reasoning_content or part.reasoning or "" for part in parts)
+        return self.reasoning_content or self.reasoning or of_parts or None
 
 
 def check_messages(messages: Sequence[RequestMessage]) -> None:

@@ -41,6 +41,15 @@ def test_the_items_of_one_answer_are_one_message() -> None:
     assert messages[1]["tool_calls"][0]["id"] == messages[2]["tool_call_id"] == "c1"
 
 
+def test_what_the_sdks_add_to_a_parsed_answer_changes_nothing() -> None:
+    parsed_text = said("Sunny.")
+    parsed_text["content"][0]["parsed"] = {"sunny": True}
+    parsed_call = call(1) | {"parsed_arguments": {"city": "Oslo"}}
+    assert converted(USER, parsed_call, result(1), parsed_text, USER) == converted(
+        USER, call(1), result(1), said("Sunny."), USER
+    )
+
+
 def test_parallel_calls_are_one_message_with_two_calls() -> None:
     messages = converted(USER, THINK, call(1), call(2), result(2), result(1))
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engines.engine import OPTIONS
+from serve_apps.http_front.heartbeat import HEARTBEAT
 from tests.serve_apps.answers.test_chat_answer import WithLogprobs
 from tests.serve_apps.api.responses.event_replay import replay
 from tests.serve_apps.api_client import ANSWER, THOUGHT, client_of, post
@@ -34,9 +35,7 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[s
     response = await client.post("/v1/responses", json=body | {"stream": True})
     assert response.status_code == 200, response.text
     events = []
-    for text in response.text.split("\n\n")[:-1]:
-        if text.startswith(":"):
-            continue
+    for text in response.text.replace(HEARTBEAT, "").split("\n\n")[:-1]:
         name, data = text.split("\n")
         events.append(json.loads(data.removeprefix("data: ")))
         assert name == f"event: {events[-1]['type']}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engines.engine import OPTIONS
 from serve_apps.generation.served_model import ServedModel
-from serve_apps.http_front.key_gate import KeyGate
+from serve_apps.keys.key_gate import KeyGate
+from tests.postgresql_server import PostgresqlServer
 from tests.serve_apps.api.responses.test_routes import CALL, REQUEST, TOOL, stream
 from tests.serve_apps.api_client import ANSWER, THOUGHT, post
 from tests.serve_apps.conftest import ModelFactory
@@ -25,17 +28,34 @@ from tuneyard.api.api_keys import KeyStore
 from tuneyard.api.wire.responses.events import LifecycleEvent
 from tuneyard.api.wire.responses.request import ResponsesRequest
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import EngineError
+from tuneyard.core.errors import StoreUnavailableError
+from tuneyard.core.ports import free_port
+from tuneyard.storage.sql.location import SqlLocation
+
+StoreOpener = Callable[..., ResponseStore]
 
 
-def storing_client(model: ServedModel, folder: Path) -> httpx.AsyncClient:
-    store = ResponseStore(folder / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20)
+@pytest.fixture
+def open_store(sql_location: SqlLocation) -> Iterator[StoreOpener]:
+    """Opens a store in a new database, in SQLite and in PostgreSQL; the class may be given."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(kind: type[ResponseStore] = ResponseStore) -> ResponseStore:
+            store = kind(sql_location, max_age_s=3600, max_bytes_per_owner=2**20)
+            return stack.enter_context(contextlib.closing(store))
+
+        yield open_one
+
+
+def storing_client(model: ServedModel, store: ResponseStore) -> httpx.AsyncClient:
     api = create_api(model, ApiOptions(stored_responses=StoredResponses(store)))
     return httpx.AsyncClient(transport=httpx.ASGITransport(api, raise_app_exceptions=False), base_url="http://test")
 
 
-async def test_a_stored_response_is_continued_read_and_deleted(make_model: ModelFactory, tmp_path: Path) -> None:
-    async with storing_client(make_model(CALL, ANSWER, options=OPTIONS), tmp_path) as client:
+async def test_a_stored_response_is_continued_read_and_deleted(
+    make_model: ModelFactory, open_store: StoreOpener
+) -> None:
+    async with storing_client(make_model(CALL, ANSWER, options=OPTIONS), open_store()) as client:
         first = await post(client, "/v1/responses", REQUEST | {"tools": [TOOL]})
         assert first["store"]
         call = first["output"][1]
@@ -69,9 +89,9 @@ async def test_a_stored_response_is_continued_read_and_deleted(make_model: Model
         ]
 
 
-async def test_cancel_ends_a_response_that_is_being_answered(make_model: ModelFactory, tmp_path: Path) -> None:
+async def test_cancel_ends_a_response_that_is_being_answered(make_model: ModelFactory, open_store: StoreOpener) -> None:
     model = make_model(THOUGHT + "<|channel|>final<|message|>" + "long " * 400, token_interval_s=0.05)
-    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
+    store = StoredResponses(open_store())
     service = ResponsesService(model, ChatService(model), store)
     events = await service.open_stream(ResponsesRequest.parse(REQUEST))
     seen = [await anext(events)]
@@ -87,9 +107,9 @@ async def test_cancel_ends_a_response_that_is_being_answered(make_model: ModelFa
     assert (await store.cancel("", response_id))["status"] == "cancelled"
 
 
-async def test_a_client_that_leaves_is_stored_as_cancelled(make_model: ModelFactory, tmp_path: Path) -> None:
+async def test_a_client_that_leaves_is_stored_as_cancelled(make_model: ModelFactory, open_store: StoreOpener) -> None:
     model = make_model(ANSWER, token_interval_s=0.05)
-    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
+    store = StoredResponses(open_store())
     events = await ResponsesService(model, ChatService(model), store).open_stream(ResponsesRequest.parse(REQUEST))
     first = await anext(events)
     await events.aclose()
@@ -103,7 +123,7 @@ async def test_a_client_that_leaves_is_stored_as_cancelled(make_model: ModelFact
 
 
 async def test_a_client_that_leaves_while_the_response_is_stored_leaves_it_cancelled(
-    make_model: ModelFactory, tmp_path: Path
+    make_model: ModelFactory, open_store: StoreOpener
 ) -> None:
     entered, may_go_on = threading.Event(), threading.Event()
 
@@ -117,7 +137,7 @@ async def test_a_client_that_leaves_while_the_response_is_stored_leaves_it_cance
             super().begin(owner, response, *rest)
 
     model = make_model(ANSWER)
-    store = SlowStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20)
+    store = open_store(SlowStore)
     service = ResponsesService(model, ChatService(model), StoredResponses(store))
     answering = asyncio.create_task(service.complete(ResponsesRequest.parse(REQUEST)))
     assert await asyncio.to_thread(entered.wait, 60)
@@ -135,19 +155,19 @@ async def test_a_client_that_leaves_while_the_response_is_stored_leaves_it_cance
 
 
 async def test_an_error_of_the_store_does_not_end_the_watch_for_cancelling(
-    make_model: ModelFactory, tmp_path: Path
+    make_model: ModelFactory, open_store: StoreOpener
 ) -> None:
     class FailingStore(ResponseStore):
         failures = 0
 
-        def is_cancelled(self, owner: str, response_id: str) -> bool:
+        def wanted(self, response_ids: Collection[str]) -> set[str]:
             if not self.failures:
                 self.failures += 1
-                raise EngineError("The disk is busy.")
-            return super().is_cancelled(owner, response_id)
+                raise StoreUnavailableError("The disk is busy.")
+            return super().wanted(response_ids)
 
     model = make_model(THOUGHT + "<|channel|>final<|message|>" + "long " * 400, token_interval_s=0.05)
-    failing = FailingStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20)
+    failing = open_store(FailingStore)
     store = StoredResponses(failing)
     events = await ResponsesService(model, ChatService(model), store).open_stream(ResponsesRequest.parse(REQUEST))
     first = await anext(events)
@@ -158,7 +178,9 @@ async def test_an_error_of_the_store_does_not_end_the_watch_for_cancelling(
     assert (last.response.status, failing.failures) == ("cancelled", 1)
 
 
-async def test_references_count_against_the_limits_and_are_read_once(make_model: ModelFactory, tmp_path: Path) -> None:
+async def test_references_count_against_the_limits_and_are_read_once(
+    make_model: ModelFactory, open_store: StoreOpener
+) -> None:
     class CountingStore(ResponseStore):
         reads = 0
 
@@ -168,7 +190,7 @@ async def test_references_count_against_the_limits_and_are_read_once(make_model:
 
     model = make_model(ANSWER)
     model.limits = HttpLimits(characters=10_000)
-    store = CountingStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20)
+    store = open_store(CountingStore)
     api = create_api(model, ApiOptions(stored_responses=StoredResponses(store)))
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     item = {"type": "message", "id": "msg_1", "role": "user", "status": "completed"}
@@ -188,10 +210,12 @@ async def test_references_count_against_the_limits_and_are_read_once(make_model:
         assert "http.limits.characters" in answer.json()["error"]["message"]
 
 
-async def test_each_key_sees_only_its_own_responses(make_model: ModelFactory, tmp_path: Path) -> None:
+async def test_each_key_sees_only_its_own_responses(
+    make_model: ModelFactory, open_store: StoreOpener, tmp_path: Path
+) -> None:
     keys = KeyStore(tmp_path / "keys.json")
     secrets = [keys.create(name)[1] for name in ("a", "b")]
-    store = StoredResponses(ResponseStore(tmp_path / "responses.db", max_age_s=3600, max_bytes_per_owner=2**20))
+    store = StoredResponses(open_store())
     api = create_api(make_model(ANSWER), ApiOptions(gate=KeyGate(keys), stored_responses=store))
     own, other = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
@@ -210,3 +234,28 @@ async def test_each_key_sees_only_its_own_responses(make_model: ModelFactory, tm
         assert (await client.post("/v1/responses", json=follow, headers=other)).status_code == 404
         assert (await client.get(path)).status_code == 401
         assert (await client.get(path, headers=own)).status_code == 200
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_database_that_does_not_answer_is_named(
+    make_model: ModelFactory, postgresql: PostgresqlServer, is_stream: bool
+) -> None:
+    """Requests that do not need it are answered."""
+    location = SqlLocation(
+        url=f"postgresql://u@127.0.0.1:{free_port()}/responses", password_file=postgresql.password_file
+    )
+    with contextlib.closing(ResponseStore(location, max_age_s=3600, max_bytes_per_owner=2**20)) as store:
+        model = make_model(ANSWER)
+        async with storing_client(model, store) as client:
+            body = REQUEST | {"stream": is_stream}
+            for answer in (
+                await client.post("/v1/responses", json=body),
+                await client.post("/v1/responses", json=body | {"previous_response_id": "resp_1"}),
+                await client.get("/v1/responses/resp_1"),
+            ):
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+                error = answer.json()["error"]
+                assert (error["type"], error["code"]) == ("server_error", "store_unavailable")
+                assert "the PostgreSQL database 'responses' does not answer" in error["message"]
+            assert (await client.post("/v1/responses", json=body | {"store": False})).status_code == 200
+        assert model.engine.stats().requests == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
+from serve_apps.engines.grammars.grammar_proof import load_tokenizer
+from serve_apps.engines.transformers_engine import TransformersEngine
+from tests.serve_apps.hostile.loop_watchdog import LoopWatchdog
+from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.grammar_limits import GrammarLimits
 from tuneyard.core.errors import EngineError, RequestError
 from tuneyard.harmony.answer_grammar import answer_grammar
@@ -42,6 +47,33 @@ async def test_a_grammar_beyond_the_limits_is_refused_and_the_next_one_compiles(
             await compiler.compile(grammar_of(schema))
         assert (caught.value.param, caught.value.code) == ("response_format", "invalid_schema")
     assert (await compiler.compile(grammar_of(EASY))).error is None
+
+
+async def test_the_tokenizer_is_loaded_once_and_before_requests(
+    tiny_oss: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For GPT-OSS it takes seconds, in which no other thread runs."""
+    loaded: list[Path] = []
+    monkeypatch.setattr(
+        "serve_apps.engines.grammars.grammar_compiler.load_tokenizer",
+        lambda checkpoint, size: loaded.append(checkpoint) or load_tokenizer(checkpoint, size),
+    )
+    engine = TransformersEngine(EngineConfig(kv_cache_tokens=256), tiny_oss)
+    await engine.start()
+    try:
+        assert loaded == [tiny_oss]
+        await engine._grammars.compile(grammar_of(EASY))
+        assert loaded == [tiny_oss]
+    finally:
+        await engine.shutdown()
+
+
+async def test_the_first_schema_and_an_endless_one_do_not_hold_the_loop(compiler: GrammarCompiler) -> None:
+    for schema in (EASY, ENDLESS):
+        async with LoopWatchdog() as watchdog:
+            with contextlib.suppress(RequestError):
+                await compiler.compile(grammar_of(schema))
+        assert watchdog.own_pause_s < 0.25
 
 
 async def test_a_grammar_is_compiled_once_and_answers_do_not_share_its_state(compiler: GrammarCompiler) -> None:

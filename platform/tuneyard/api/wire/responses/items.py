@@ -32,6 +32,8 @@ class OutputTextPart(RequestModel):
     text: str
     annotations: list[dict[str, Any]] = Field(default_factory=list)
     logprobs: list[dict[str, Any]] = Field(default_factory=list)
+    parsed: Any = Field(default=None, exclude=True)
+    """Added by OpenAI's SDKs to a structured answer; ignored, because it repeats `text`."""
 
 
 class RefusalPart(RequestModel):
@@ -86,6 +88,8 @@ class FunctionCallItem(RequestModel):
     status: ItemStatus | None = None
     caller: DirectCaller | None = None
     async_: Literal[False] | None = Field(default=None, alias="async", exclude=True)
+    parsed_arguments: Any = Field(default=None, exclude=True)
+    """Added by OpenAI's SDKs; ignored, because it repeats `arguments`."""
 
 
 class FunctionCallOutputItem(RequestModel):

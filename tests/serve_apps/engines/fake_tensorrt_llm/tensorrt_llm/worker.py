@@ -61,6 +61,8 @@ class Worker:
         self._statistics: deque[dict[str, Any]] = deque(maxlen=1000)
         self._tokens_left = int(os.environ.get("FAKE_TRTLLM_CRASH_AFTER_TOKENS", "0")) or None
         self._stopping = self._hanging = self.paused = False
+        self.cached_tokens = 0
+        """What each request reports as found in the KV cache; set by a test."""
         self.fatal: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fake-tensorrt-llm", daemon=True)
         self._thread.start()
@@ -116,6 +118,7 @@ class Worker:
             if taken + self._waiting[0].blocks > self._blocks:
                 return
             running = self._waiting.popleft()
+            running.output.cached_tokens = self.cached_tokens
             self._active[running.output.request_id] = (running, running.blocks)
 
     def _end_aborted(self) -> None:

@@ -67,6 +67,7 @@ class RequestOutput:
         self._llm = llm
         self.request_id = request_id
         self.outputs = [CompletionOutput()]
+        self.cached_tokens = 0
         self._done = False
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Response] = asyncio.Queue()

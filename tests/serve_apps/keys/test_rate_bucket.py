@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve_apps.http_front.rate_bucket import RateBucket
+from serve_apps.keys.rate_bucket import RateBucket
 
 
 def test_more_than_available_is_taken_and_refilled_first() -> None:

@@ -1,0 +1,1 @@
+"""Limits that hold for the requests of one API key."""
