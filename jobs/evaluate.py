@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from tuneyard.cli.data.row_options import add_row_options, load_row_settings
 from tuneyard.core.command import run_command
 
 MAX_TOKENS = 1024
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--model", action="append", required=True, metavar="MODEL=BASE_URL", help="a served model; repeatable"
     )
+    add_row_options(parser)
     parser.add_argument("--limit", type=int, help="largest number of rows to ask, spread evenly over the file")
     parser.add_argument(
         "--max-tokens",
@@ -58,6 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
     compare_models(
         str(arguments.data),
         arguments.model,
+        load_row_settings(arguments),
         limit=arguments.limit,
         max_tokens=arguments.max_tokens,
         shown_rows=arguments.show,

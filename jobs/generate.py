@@ -12,7 +12,8 @@ from pathlib import Path
 from tuneyard.core.command import add_config_arguments, run_command
 
 EPILOG = """\
-The checkpoint's base, codec, parallelism and workers are read from the run's config. Prompts are rendered exactly as
+The checkpoint's base, codec, parallelism and workers are read from the run's config, and how the rows of --data become
+chats (section `data`). Prompts are rendered exactly as
 for training. Without --checkpoint the run's newest checkpoint is used, or its base if the run has none yet.
 
 examples:
@@ -63,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> None:
         seed=config.training.seed,
     )
     check_sampling(settings)
-    prompts = read_prompts(arguments.prompt, arguments.data)
+    prompts = read_prompts(arguments.prompt, arguments.data, config.data)
     completions = generate_completions(
         config, arguments.checkpoint, prompts, settings, address=arguments.address, verbose=arguments.verbose
     )

@@ -13,6 +13,8 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.object_store import ObjectStore
+    from tests.postgresql_server import PostgresqlServer
+    from tuneyard.storage.sql.location import SqlLocation
 
 # Without a deadline: tests run on shared machines, where any test can be slow.
 settings.register_profile("tuneyard", deadline=None)
@@ -43,6 +45,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
         for name, value in server.environment.items():
             patch.setenv(name, value)
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server. Do not stop it: it is for all tests of the session."""
+    from tests.postgresql_server import PostgresqlServer
+
+    with PostgresqlServer(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sql_location(request: pytest.FixtureRequest, tmp_path: Path) -> SqlLocation:
+    """A new SQL database of each kind."""
+    from tuneyard.storage.sql.location import SqlLocation
+
+    if request.param == "sqlite":
+        return SqlLocation(file=tmp_path / "db")
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    return SqlLocation(url=server.create_database(), password_file=server.password_file)
 
 
 @pytest.fixture

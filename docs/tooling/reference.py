@@ -1,4 +1,4 @@
-"""The generated pages: every config field and every command."""
+"""The generated pages: every config field, every command, and what is said about data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from docs.tooling.command_reference import render_commands_page
 from docs.tooling.config_reference import render_config_page
+from docs.tooling.data_reference import render_data_page
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.serve import ServeConfig
 
@@ -34,6 +35,7 @@ REFERENCE_PAGES: dict[str, Callable[[], str]] = {
     "finetune-config.md": finetune_config_page,
     "serve-config.md": serve_config_page,
     "commands.md": render_commands_page,
+    "data.md": render_data_page,
 }
 """File name and text of each page in docs/reference/."""
 

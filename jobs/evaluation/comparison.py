@@ -10,12 +10,14 @@ from pathlib import Path
 from jobs.evaluation.score_tables import answers_table, score_table
 from jobs.evaluation.served_model import Endpoint, evaluate
 from tuneyard.chats.dataset import load_chat_dataset
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.core.errors import ConfigError, DatasetError
 
 
 def compare_models(
     data: str,
     models: Sequence[str],
+    settings: RowSettings | None = None,
     *,
     limit: int | None,
     max_tokens: int,
@@ -24,11 +26,12 @@ def compare_models(
 ) -> None:
     """Asks every model (`MODEL=BASE_URL`) the questions of the chat file `data`, and prints how each scores.
 
-    `limit` is the largest number of rows, spread evenly over the file; None asks all. `shown_rows` questions are
-    printed with all answers. Raises ConfigError, DatasetError, and EngineError when a model does not answer.
+    `settings` say how its rows become chats. `limit` is the largest number of rows, spread evenly over the file; None
+    asks all. `shown_rows` questions are printed with all answers. Raises ConfigError, DatasetError, and EngineError
+    when a model does not answer.
     """
     endpoints = [Endpoint.parse(text) for text in models]
-    examples = load_chat_dataset(data).examples
+    examples = load_chat_dataset(data, settings).examples
     if limit is not None and limit < 1:
         raise DatasetError(f"--limit {limit}: must be at least 1.")
     if limit is not None and limit < len(examples):

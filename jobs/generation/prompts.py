@@ -8,6 +8,7 @@ from typing import Any
 
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.chats.messages import ChatMessage
+from tuneyard.chats.row_settings import RowSettings
 from tuneyard.core.errors import ConfigError
 
 
@@ -24,14 +25,15 @@ class Prompt:
         return self.messages[-1].content
 
 
-def read_prompts(texts: Sequence[str], data: str | None) -> list[Prompt]:
-    """One prompt per text, then one per chat of the dataset `data`.
+def read_prompts(texts: Sequence[str], data: str | None, settings: RowSettings | None = None) -> list[Prompt]:
+    """One prompt per text, then one per chat of the dataset `data`; `settings` say how its rows become chats.
 
     Raises ConfigError when there is none, DatasetError for broken chats.
     """
     prompts = [Prompt((ChatMessage(role="user", content=text),)) for text in texts]
     if data is not None:
-        prompts += [Prompt(example.last_prompt, example.tools) for example in load_chat_dataset(data).examples]
+        examples = load_chat_dataset(data, settings).examples
+        prompts += [Prompt(example.last_prompt, example.tools) for example in examples]
     if not prompts:
         raise ConfigError("There is no prompt to complete: give --prompt TEXT or --data FILE.")
     return prompts

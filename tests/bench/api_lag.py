@@ -1,7 +1,8 @@
 """Latency that the API adds to an engine, and requests/s: on a model's route, through the gateway, and without Ray.
 
 A scripted engine generates a token every 20 ms in each of 64 streams. The lag of a token is how much later than that
-the client receives it.
+the client receives it. `waiting` is a model whose engine runs 4 requests at a time and gets 36: the time to the first
+byte of each, which a client needs to see that it is served, and to the first token.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tuneyard.core.config_loading import load_config
 STREAMS, TOKENS, INTERVAL_S = 64, 200, 0.02
 SCRIPT = "<|channel|>final<|message|>" + "on and " * 400
 REQUESTS, CLIENTS = 4096, 64
+BATCH, WAITING = 4, 32
 
 
 def run() -> dict[str, Any]:
@@ -45,7 +47,14 @@ def run() -> dict[str, Any]:
         "engine": {"engine": "scripted", "script": script, "token_interval_s": INTERVAL_S},
         "replicas": {"num_cpus": 0.4, "max_ongoing_requests": 256},
     }
-    config = {"http": {"port": 18431}, "gateway": {"num_cpus": 0.4}, "models": [model]}
+    full = {
+        "model_id": "full",
+        "checkpoint": str(tiny),
+        "route_prefix": "/full",
+        "engine": {"max_concurrent_requests": BATCH},
+        "replicas": {"num_cpus": 0.4, "max_ongoing_requests": BATCH},
+    }
+    config = {"http": {"port": 18431}, "gateway": {"num_cpus": 0.4}, "models": [model, full]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "serve.yaml"
         path.write_text(json.dumps(config), encoding="utf-8")
@@ -54,6 +63,8 @@ def run() -> dict[str, Any]:
             result = {
                 name: asyncio.run(_measure(url)) for name, url in (("one_hop", f"{root}/direct"), ("gateway", root))
             }
+            result["waiting"] = asyncio.run(_measure_waiting(f"{root}/full"))
+            result["waiting_at_gateway"] = asyncio.run(_measure_waiting(root))
     with _plain(tiny) as url:
         result["plain_uvicorn"] = asyncio.run(_measure(url))
     alone = asyncio.run(_engine_alone(script))
@@ -100,6 +111,35 @@ async def _measure(url: str) -> dict[str, float]:
         "first_token_p50_ms": 1000 * statistics.median(first for first, _ in streams),
         "requests_per_s": rate,
     }
+
+
+async def _measure_waiting(url: str) -> dict[str, float]:
+    connector = aiohttp.TCPConnector(limit=BATCH + WAITING)
+    url = f"{url}/v1/chat/completions"
+    async with aiohttp.ClientSession(connector=connector, raise_for_status=True) as client:
+        await _begin(client, url)
+        times = sorted(await asyncio.gather(*(_begin(client, url) for _ in range(BATCH + WAITING))))
+    first_bytes, first_tokens = zip(*times, strict=True)
+    return {
+        "first_byte_p50_ms": 1000 * statistics.median(first_bytes),
+        "first_byte_max_ms": 1000 * max(first_bytes),
+        "first_token_p50_ms": 1000 * statistics.median(first_tokens),
+        "first_token_max_ms": 1000 * max(first_tokens),
+    }
+
+
+async def _begin(client: aiohttp.ClientSession, url: str) -> tuple[float, float]:
+    """Streams an answer to its end. The time to the first byte, and to the first token, in seconds."""
+    body = {"model": "full", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": TOKENS}
+    started = time.monotonic()
+    arrivals: list[float] = []
+    async with client.post(url, json=body) as response:
+        await response.content.readany()
+        first_byte = time.monotonic() - started
+        async for line in response.content:
+            if line.startswith(b"data: ") and not arrivals:
+                arrivals.append(time.monotonic() - started)
+    return first_byte, arrivals[0]
 
 
 async def _engine_alone(script: list[list[int]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import statistics
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,18 +85,24 @@ async def _measure(
     cold = time.monotonic() - started
     rows = []
     try:
-        await _batch(engine, 1, "warm-up")
+        await measure_streams(engine, 1, "warm-up")
         for count in streams:
-            rows.append(await _batch(engine, count, f"s{count}"))
+            rows.append(await measure_streams(engine, count, f"s{count}"))
     finally:
         await engine.shutdown()
     return cold, rows
 
 
-async def _batch(engine: InferenceEngine, count: int, name: str) -> dict[str, Any]:
-    """Sends `count` requests at once. Their prompts differ from the first token, so that no prefix is shared."""
+async def measure_streams(
+    engine: InferenceEngine, count: int, name: str, prompt: int = PROMPT_TOKENS, answer: int = ANSWER_TOKENS
+) -> dict[str, Any]:
+    """Sends `count` requests of `prompt` tokens at once, for `answer` tokens each.
+
+    The prompts of all names differ from the first token, so that no prefix is shared.
+    """
     started = time.monotonic()
-    measurements = await asyncio.gather(*(_one(engine, f"{name}-{index}", index) for index in range(count)))
+    requests = (_one(engine, f"{name}-{index}", prompt, answer) for index in range(count))
+    measurements = await asyncio.gather(*requests)
     took = time.monotonic() - started
     firsts = sorted(each.first_token_s for each in measurements)
     return {
@@ -106,9 +113,10 @@ async def _batch(engine: InferenceEngine, count: int, name: str) -> dict[str, An
     }
 
 
-async def _one(engine: InferenceEngine, name: str, index: int) -> _Measurement:
-    prompt = tuple(100 + (7919 * (index + 1) + 31 * position) % 10_000 for position in range(PROMPT_TOKENS))
-    request = GenerationRequest(name, prompt, SamplingParams(ANSWER_TOKENS, temperature=0.0), ())
+async def _one(engine: InferenceEngine, name: str, length: int, answer: int) -> _Measurement:
+    first_token = zlib.crc32(name.encode())
+    prompt = tuple(100 + (first_token + 31 * position) % 10_000 for position in range(length))
+    request = GenerationRequest(name, prompt, SamplingParams(answer, temperature=0.0), ())
     started = time.monotonic()
     first, tokens = None, 0
     async for chunk in engine.generate(request):

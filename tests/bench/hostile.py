@@ -2,14 +2,17 @@
 
 In one process without a network; the engine is scripted. `cpu_pause_ms` is the CPU time between two turns of the loop,
 `wall_pause_ms` also has the time in which other processes of the machine ran. `health_ms` is how long GET /healthz
-takes while ten of these requests are prepared.
+takes while ten of these requests are prepared. `full_collection_ms` is what Python's garbage collector takes for all
+objects of a process that has imported what a replica has: before they are frozen, as a replica does, and after.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -18,11 +21,12 @@ from serve_apps.api.routes import create_api
 from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
 from serve_apps.engines.scripted_engine import ScriptedEngine
 from serve_apps.generation.served_model import ServedModel
+from serve_apps.processes.garbage_collection import freeze_loaded_objects
 from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
 from tests.serve_apps.api_client import ANSWER
-from tests.serve_apps.hostile_requests import refused_requests, worst_requests
-from tests.serve_apps.loop_watchdog import LoopWatchdog
+from tests.serve_apps.hostile.hostile_requests import refused_requests, worst_requests
+from tests.serve_apps.hostile.loop_watchdog import LoopWatchdog
 from tuneyard.configs.grammar_limits import GrammarLimits
 from tuneyard.core.errors import RequestError
 from tuneyard.harmony.answer_grammar import answer_grammar
@@ -38,7 +42,23 @@ GRAMMARS: dict[str, dict[str, Any]] = {
 
 def run() -> dict[str, Any]:
     """A row per request: status, seconds, longest pause of the event loop in milliseconds."""
-    return asyncio.run(_measure())
+    return {"full_collection_ms": _collect_garbage()} | asyncio.run(_measure())
+
+
+def _collect_garbage() -> dict[str, float]:
+    import ray.serve  # noqa: F401
+    import transformers.models.gpt_oss.modeling_gpt_oss  # noqa: F401
+
+    gc.collect()
+    figures = {"before": _timed(gc.collect)}
+    freeze_loaded_objects()
+    return figures | {"frozen": _timed(gc.collect)}
+
+
+def _timed(action: Callable[[], Any]) -> float:
+    started = time.thread_time()
+    action()
+    return round(1000 * (time.thread_time() - started), 1)
 
 
 async def _measure() -> dict[str, Any]:
@@ -51,6 +71,8 @@ async def _measure() -> dict[str, Any]:
     async with httpx.AsyncClient(transport=transport, base_url="http://bench", timeout=300) as client:
         worst, refused = worst_requests(), refused_requests()
         await _row(client, *worst[0])  # starts the worker process
+        model.warm_up()  # both as a replica does
+        freeze_loaded_objects()
         rows = [await _row(client, *request) for request in worst]
         refusals = [await _row(client, *request) for request in refused]
         health = await _health(client, [(path, json.dumps(body).encode()) for _, path, body in worst[:10]])

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.command_blocks import DOCS, CommandBlock, command_blocks, documentation_blocks
-from tuneyard.chats.formats import detect_format
-from tuneyard.chats.messages import ChatExample
-from tuneyard.chats.row_reader import parse_chat_row
+from tuneyard.chats.row_formats.registry import detect_format
+from tuneyard.chats.row_reader import DEFAULT_SETTINGS, parse_chat_row
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.yaml_files import parse_yaml
@@ -48,8 +47,8 @@ def test_a_row_of_chats_can_be_trained_on(block: CommandBlock) -> None:
     row = json.loads(block.text)
     found_format = detect_format(row)
     assert found_format is not None
-    found = parse_chat_row(row, block.place, found_format)
-    assert isinstance(found, ChatExample), found
+    found = parse_chat_row(row, block.place, found_format, DEFAULT_SETTINGS)
+    assert found.example is not None, found
 
 
 def test_there_is_something_to_check() -> None:

@@ -55,11 +55,13 @@ examples:
   tuneyard cluster doctor --address http://head:8265 --path /mnt/tuneyard --path s3://bucket/tuneyard
 """
 VALIDATE_EPILOG = """\
-Needs no cluster and no credentials. Reports misspelled and duplicate keys, and settings that let others in. Exit code 1
-when there is a problem.
+Needs no cluster and no credentials. Reports misspelled and duplicate keys, settings that let others in, and what would
+stop nodes, pods or work: no mounted folder, no registry login, pods that can be evicted, work beyond the autoscaler's
+maxima, a memory limit below what an export takes. Exit code 1 when there is a problem.
 
 examples:
   tuneyard cluster validate cluster.yaml
+  tuneyard cluster validate cluster.yaml --config jobs/configs/gpt_oss_120b_full.yaml
   tuneyard cluster validate platform/kuberay/*.yaml --crds kuberay/ray-operator/config/crd/bases
 """
 
@@ -101,6 +103,16 @@ def add_cluster_command(commands: Commands) -> None:
         metavar="FOLDER",
         help="KubeRay's ray-operator/config/crd/bases, to check manifests against its schemas (default: not checked)",
     )
+    validate.add_argument(
+        "--config",
+        dest="configs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CONFIG",
+        help="a finetuning or deployment config that the cluster must be able to hold; repeatable (default: what a "
+        "RayJob or a RayService names)",
+    )
     validate.set_defaults(action=_validate)
 
 
@@ -141,7 +153,18 @@ def _join(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _exec_ray_start(options: list[str]) -> NoReturn:
-    """Replaces this process with `ray start --block`, so that Ctrl-C stops the node."""
+    """Replaces this process with `ray start --block`, so that Ctrl-C stops the node.
+
+    The proxies of its Ray Serve limit request headers. HAProxy leaves answers the default of answer_timeout_s.
+    """
+    from tuneyard.api.header_limits import proxy_environment
+    from tuneyard.cluster.haproxy import HARD_STOP_VARIABLE, required_hard_stop_s
+    from tuneyard.configs.limits.header_limits import HeaderLimits
+    from tuneyard.configs.replicas import ReplicaConfig
+
+    for name, value in proxy_environment(HeaderLimits()).items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault(HARD_STOP_VARIABLE, str(required_hard_stop_s([ReplicaConfig().answer_timeout_s])))
     beside_python = Path(sys.executable).with_name("ray")
     executable = str(beside_python) if beside_python.is_file() else shutil.which("ray")
     if executable is None:
@@ -176,17 +199,19 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from tuneyard.doctor.cluster_file import validate_cluster_file
-    from tuneyard.doctor.kuberay_file import load_crds, validate_kuberay_file
-    from tuneyard.doctor.yaml_documents import lines_to_fill_in, read_documents
+    from tuneyard.doctor.cluster_files.cluster_file import validate_cluster_file
+    from tuneyard.doctor.cluster_files.kuberay_file import load_crds, validate_kuberay_file
+    from tuneyard.doctor.cluster_files.planned_work import load_work
+    from tuneyard.doctor.cluster_files.yaml_documents import lines_to_fill_in, read_documents
 
     crds = load_crds(arguments.crds) if arguments.crds is not None else None
+    work = [load_work(config) for config in arguments.configs]
     has_problems = False
     for file in arguments.files:
         is_kubernetes = any("apiVersion" in document for document in read_documents(file))
         if not is_kubernetes and arguments.crds is not None and len(arguments.files) == 1:
             raise ConfigError(f"{file}: a launcher file; --crds applies to KubeRay manifests only.")
-        problems = validate_kuberay_file(file, crds) if is_kubernetes else validate_cluster_file(file)
+        problems = validate_kuberay_file(file, crds, work) if is_kubernetes else validate_cluster_file(file, work)
         has_problems |= bool(problems)
         print(f"{file}: {count_of(len(problems), 'problem') if problems else 'OK'}")
         for problem in problems:

@@ -16,13 +16,15 @@ from tuneyard.cluster.job_client import (
     run_name,
     submit_job,
 )
-from tuneyard.cluster.job_entrypoint import finetune_command
-from tuneyard.cluster.job_environment import hide_secrets, job_environment
+from tuneyard.cluster.job_entrypoint import CONFIG_VARIABLE, finetune_command
+from tuneyard.cluster.job_environment import job_environment
 from tuneyard.cluster.job_logs import follow
+from tuneyard.cluster.job_secrets import hide_secrets
 from tuneyard.cluster.placement import WORKER_FIELDS, WORKER_WAIT_FIELD, placement_error
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ClusterError
+from tuneyard.core.path_fields import ENV_PREFIX
 from tuneyard.core.resources import describe_shortages
 from tuneyard.core.room_commands import FINETUNE
 from tuneyard.core.wording import count_of
@@ -72,6 +74,11 @@ def resume_run(arguments: argparse.Namespace) -> int:
         # TUNEYARD_ variables hold the run's storage and config. Credentials are taken from this shell instead.
         earlier = (job.runtime_env or {}).get("env_vars", {})
         variables = {name: value for name, value in earlier.items() if name.startswith("TUNEYARD_")}
+        if f"{ENV_PREFIX}{CONFIG_VARIABLE}" in shlex.split(job.entrypoint) and CONFIG_VARIABLE not in variables:
+            raise ClusterError(
+                f"{job.submission_id} was submitted with a config that holds a secret, which Ray does not keep. Submit "
+                "the config again: the run continues from its checkpoints."
+            )
         environment = job_environment(job_server(arguments.address), variables)
         return _submit(client, job.entrypoint, environment, run_name(job), wait=arguments.wait)
 

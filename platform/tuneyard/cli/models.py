@@ -17,6 +17,7 @@ examples:
   tuneyard models check acme-support@newest --engine tensorrt_llm
   tuneyard models adopt /models/gpt-oss-20b
   tuneyard models copy support@newest s3://bucket/models/support/1
+  tuneyard models trust /mnt/shared/nemo/runs/support/checkpoints/step=100
 """
 CHECK_EPILOG = """\
 Compares every byte with the manifest, and names, shapes and dtypes of all tensors with those of GPT-OSS. For a
@@ -41,6 +42,14 @@ when it is complete.
 examples:
   tuneyard models copy support@newest s3://bucket/models/support/1
   tuneyard models copy s3://bucket/models/support/1 /models/support
+"""
+TRUST_EPILOG = """\
+NeMo reads its own checkpoints with pickle and imports the classes that they name, so a foreign one can run code.
+Tuneyard therefore reads only those that it wrote and whose files have not changed. Run this for a checkpoint that your
+own NeMo-Run job wrote, or that you moved. Never run it for one that you downloaded: import its safetensors files.
+
+example:
+  tuneyard models trust /mnt/shared/nemo/runs/support/checkpoints/step=100
 """
 MODEL_HELP = "name@alias, name/version or a checkpoint's location"
 
@@ -69,6 +78,11 @@ def add_models_command(commands: Commands) -> None:
     adopt.add_argument("folder", metavar="FOLDER", type=Path, help="the folder of the download")
     adopt.add_argument("--name", help="name in the manifest (default: the folder's name)")
     adopt.set_defaults(action=_adopt)
+    trust = add_command(
+        subcommands, "trust", "record a NeMo checkpoint of known origin, so that it can be read", TRUST_EPILOG
+    )
+    trust.add_argument("folder", metavar="FOLDER", type=Path, help="a checkpoint folder in NeMo 2 format")
+    trust.set_defaults(action=_trust)
     copy = add_command(subcommands, "copy", "copy a checkpoint to a folder or an object store", COPY_EPILOG)
     copy.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     copy.add_argument(
@@ -110,10 +124,23 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _adopt(arguments: argparse.Namespace) -> None:
     from tuneyard.checkpoints.adoption import adopt_checkpoint
+    from tuneyard.storage.audit_log import AuditLog
 
     folder: Path = arguments.folder.resolve()
     manifest = adopt_checkpoint(folder, arguments.name or folder.name)
+    AuditLog().append("checkpoint.adopt", str(folder), after=manifest.digest[:16])
     print(f"{manifest.name} can be served and finetuned: {folder} (weights {manifest.digest[:12]})")
+
+
+def _trust(arguments: argparse.Namespace) -> None:
+    from tuneyard.checkpoints.safety.written_folders import record_path, record_written_folder
+    from tuneyard.core.errors import CheckpointError
+
+    folder: Path = arguments.folder.resolve()
+    if not (folder / "weights").is_dir():
+        raise CheckpointError(f"{folder} is not a checkpoint in NeMo 2 format: it has no folder weights/.")
+    record_written_folder(folder)
+    print(f"recorded {folder} in {record_path(folder)}")
 
 
 def _copy(arguments: argparse.Namespace) -> None:
@@ -121,6 +148,7 @@ def _copy(arguments: argparse.Namespace) -> None:
     from tuneyard.checkpoints.publishing import publish, staged
     from tuneyard.checkpoints.references import resolve_checkpoint
     from tuneyard.checkpoints.validation import validate_hf_checkpoint
+    from tuneyard.storage.audit_log import AuditLog
     from tuneyard.storage.location import is_uri
 
     folder = local_folder(resolve_checkpoint(arguments.model))
@@ -132,4 +160,5 @@ def _copy(arguments: argparse.Namespace) -> None:
         with staged(target) as staging:
             shutil.copytree(folder, staging, dirs_exist_ok=True)
             publish(staging, target)
+    AuditLog().append("checkpoint.copy", target, after=manifest.digest[:16], details={"source": arguments.model})
     print(f"{manifest.name}/{manifest.version} is at {target} (weights {manifest.digest[:12]})")

@@ -72,12 +72,16 @@ def _deploy(arguments: argparse.Namespace) -> int:
     from tuneyard.cluster.job_logs import follow
     from tuneyard.configs.serve import ServeConfig
     from tuneyard.core.config_loading import load_config
+    from tuneyard.storage.audit_log import AuditLog, digest_of
 
     config = load_config(ServeConfig, arguments.config, arguments.overrides)
     command, variables = job_command(DEPLOY, arguments.config, config, arguments.overrides, "--detach")
     environment = job_environment(job_server(arguments.address), variables)
     with job_client(arguments.address) as client:
         job = submit_job(client, command, environment, {"deploys": str(arguments.config)})
+        digest = digest_of(config.model_dump(mode="json"))
+        models = ", ".join(model.model_id for model in config.models)
+        AuditLog().append("deployment.submit", models, after=digest, details={"job": str(job)})
         return follow(client, job)
 
 
@@ -109,9 +113,12 @@ def summarize(message: str) -> str:
 
 
 def _stop(arguments: argparse.Namespace) -> None:
+    from tuneyard.storage.audit_log import AuditLog
+
     with serve_client(arguments.address) as client:
         names = ", ".join(_applications(client))
         client.delete_applications()
+    AuditLog().append("deployment.stop", names or "nothing")
     print(f"[serve] stopping: {names or 'nothing was served'}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tuneyard.core.errors import TuneyardError
+from tuneyard.core.job_secrets import load_job_secrets
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The return type of `ArgumentParser.add_subparsers`."""
@@ -63,6 +64,7 @@ def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted."
     # Set explicitly: a shell starts background commands with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    load_job_secrets()
     try:
         result = action()
     except TuneyardError as e:

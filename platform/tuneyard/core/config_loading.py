@@ -19,21 +19,26 @@ from tuneyard.core.yaml_files import parse_yaml
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 
 
-def load_config(cls: type[ConfigT], path: Path, overrides: Sequence[str] = ()) -> ConfigT:
+def load_config(cls: type[ConfigT], path: Path | None, overrides: Sequence[str] = ()) -> ConfigT:
     """The validated config of a YAML file or of `env:NAME`, after the overrides, each `a.b=value`.
 
-    Raises ConfigError with the file, every wrong field and the fix.
+    None for `path` is an empty file. Raises ConfigError with the file, every wrong field and the fix.
     """
+    if path is None:
+        return _validated(cls, {}, Path("--set"), Path.cwd(), overrides)
     path = Path(expand_path(str(path)))
-    text = _config_text(path)
-    data = parse_yaml(text, str(path))
-    data = {} if data is None else data
+    data = parse_yaml(_config_text(path), str(path))
+    return _validated(cls, {} if data is None else data, path, path.resolve().parent, overrides)
+
+
+def _validated(cls: type[ConfigT], data: Any, path: Path, base_dir: Path, overrides: Sequence[str]) -> ConfigT:
+    """The config of parsed YAML; `path` names it in messages, and its relative paths begin at `base_dir`."""
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the top level must be a mapping of fields; found a {type(data).__name__}.")
     for override in overrides:
         _apply_override(data, override)
     try:
-        return cls.model_validate(data, context={"base_dir": path.resolve().parent})
+        return cls.model_validate(data, context={"base_dir": base_dir})
     except ValidationError as e:
         raise ConfigError(f"{path}: {_explain(e, cls)}") from e
 

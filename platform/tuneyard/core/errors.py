@@ -19,7 +19,9 @@
         ├── PermissionDeniedError the API key lacks the permission
         │   └── AdminKeyError     the route requires the admin key
         ├── RateLimitError        the API key is over a limit (has retry_after_s)
+        │   └── QuotaError        the API key has used its budget of the month
         ├── OverloadedError       the queue is full (has retry_after_s)
+        ├── StoreUnavailableError a database does not answer (has retry_after_s)
         ├── BodyTooLargeError     the request's body is over the size limit
         ├── BodyTimeoutError      the request's body did not arrive in time
         ├── MediaTypeError        the request's body is not declared as JSON
@@ -143,12 +145,26 @@ class RateLimitError(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaError(RateLimitError):
+    """The request's API key has used its budget. `retry_after_s`: seconds until the budget renews."""
+
+    error_type = "insufficient_quota"
+
+
 class OverloadedError(RequestError):
     """The model's queue is full. `retry_after_s`: seconds to wait before the next try."""
 
     status_code = 503
     error_type = "server_error"
     retry_after_s = 1
+
+
+class StoreUnavailableError(RequestError):
+    """A database that the request needs does not answer, or fails. `retry_after_s`: seconds until the next try."""
+
+    status_code = 503
+    error_type = "server_error"
+    retry_after_s = 5
 
 
 class BodyTooLargeError(RequestError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BeforeValidator, ValidationInfo
 
@@ -32,13 +32,18 @@ A path that `--set` gives and that starts with `./` or `../` is relative to the 
 """
 
 
+SECRET_PARAMETERS = ("access_key", "secret_key", "session_token", "sas_token", "sig", "password", "token")
+"""Query parameters of a URI that hold a secret."""
+
+
 def reject_password(uri: str) -> str:
-    """The URI unchanged. Raises ValueError if it holds a password, because configs are copied into runs and logs."""
+    """The URI unchanged. Raises ValueError if it holds a password or a key, because configs are copied into logs."""
     parts = urlsplit(uri)
-    if parts.password is not None:
+    is_key = parts.scheme == "s3" and parts.username is not None
+    if parts.password is not None or is_key or set(parse_qs(parts.query)) & set(SECRET_PARAMETERS):
         raise ValueError(
-            f"the URI of {parts.scheme}://{parts.hostname} holds a password, which would be copied into runs, "
-            "manifests and logs. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment instead"
+            f"the URI of {parts.scheme}://{parts.hostname} holds a password or an access key, which would be copied "
+            "into runs, manifests and logs. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment instead"
         )
     return uri
 
@@ -51,7 +56,7 @@ def _resolve_data_location(value: object, info: ValidationInfo) -> object:
 
 
 DataLocation = Annotated[str, BeforeValidator(_resolve_data_location)]
-"""A file or folder (see AbsolutePath), a URI that pyarrow.fs supports, or `hf:owner/name[:split]`."""
+"""A file, folder or pattern (see AbsolutePath), a URI that pyarrow.fs supports, or `hf:owner/name[#config][:split]`."""
 
 
 def _resolve_config_location(value: object, info: ValidationInfo) -> object:

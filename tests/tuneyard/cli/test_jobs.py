@@ -30,7 +30,7 @@ def test_a_dry_run_prints_recipe_resources_and_runtime_env(
     found = dry_run(capsys, str(CONFIGS / "gpt_oss_20b_lora.yaml"), "--set", "training.epochs=1")
     assert found["recipe"] == "nemo.collections.llm.gpt_oss_20b.finetune_recipe(peft_scheme='lora')"
     assert found["recipe_values"]["data.global_batch_size"] == 16
-    assert found["resources"] == {"workers": 8, "each": {"CPU": 8.0, "GPU": 1}}
+    assert found["resources"] == {"workers": 8, "each": {"CPU": 8.0, "GPU": 1.0, "train": 1.0}}
     assert found["entrypoint"] == (
         "python -m jobs.finetune --config jobs/configs/gpt_oss_20b_lora.yaml --set training.epochs=1"
     )

@@ -1,0 +1,1 @@
+"""`tuneyard keys`: API keys, their limits and their usage."""
