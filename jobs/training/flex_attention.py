@@ -7,6 +7,7 @@ mask for packs. Importing this module registers the attention with transformers 
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ NAME = "flex_attention_with_sinks"
 
 LONGEST_UNCOMPILED_MASK = 16_384
 """Tokens of a row up to which a mask is made from all pairs of tokens, a byte each; compiling it takes seconds."""
+
+COMPILED_VARIANTS = 64
+"""Variants of flex_attention that may be compiled in a process."""
 
 
 def attention_with_sinks(
@@ -56,12 +60,24 @@ def attention_with_sinks(
 
 
 @functools.cache
-def _compiled() -> Any:
+def _compiled(backend: str = "inductor") -> Any:
     """Uncompiled, flex_attention holds all scores. PyTorch compiles it for the first length, then once for all others.
 
     On an H100's host each takes 20 to 40 s.
     """
-    return torch.compile(flex_attention)
+    # Each kind of mask, packed or not, with and without gradients, is a variant. Beyond 8, PyTorch would run the rest
+    # uncompiled.
+    options: dict[str, Any] = {}
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        # Newer releases keep the config per thread, and the backward pass of a checkpointed layer has its own thread.
+        options["recompile_limit"] = COMPILED_VARIANTS
+    else:
+        torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
+    # PyTorch's DDPOptimizer splits graphs at the buckets of gradients. This graph has no weights, and older releases
+    # refuse flex_attention there (pytorch/pytorch issue 137481).
+    torch._dynamo.config.optimize_ddp = False
+    # An error, where PyTorch would otherwise run uncompiled.
+    return torch.compile(flex_attention, fullgraph=True, backend=backend, **options)
 
 
 def packed_block_masks(segments: torch.Tensor, sliding_window: int) -> dict[str, BlockMask]:

@@ -20,7 +20,9 @@ def load_trainable_model(config: FinetuneConfig) -> Any:
     """
     frozen_in_bf16 = _on_gpu(config) and config.precision == "bf16" and config.training.method == "lora"
     dtype = torch.bfloat16 if frozen_in_bf16 else torch.float32
-    model = load_for_run(config.model.folder, config, dtype, attention=training_attention(config))
+    model = load_for_run(
+        config.model.folder, config, dtype, attention=training_attention(config), on_gpu=_on_gpu(config)
+    )
     return prepare_for_training(model, config)
 
 
@@ -35,10 +37,15 @@ def prepare_for_training(model: Any, config: FinetuneConfig) -> Any:
     return peft.get_peft_model(model, lora_config(config.training.lora, model.config.num_hidden_layers))
 
 
-def load_for_run(folder: Path, config: FinetuneConfig, dtype: torch.dtype, attention: str = "eager") -> Any:
-    """The checkpoint in `folder` as an unquantised model, with the config's experts_implementation."""
+def load_for_run(
+    folder: Path, config: FinetuneConfig, dtype: torch.dtype, attention: str = "eager", *, on_gpu: bool = False
+) -> Any:
+    """The checkpoint in `folder` as an unquantised model, with the config's experts_implementation.
+
+    `on_gpu` says that the caller will move the model to a GPU. An export computes on the CPU, on a GPU node too.
+    """
     experts = config.model.experts_implementation
-    return load_dequantised(folder, dtype, on_gpu=_on_gpu(config), attention=attention, experts=experts)
+    return load_dequantised(folder, dtype, on_gpu=on_gpu, attention=attention, experts=experts)
 
 
 def training_attention(config: FinetuneConfig) -> str:

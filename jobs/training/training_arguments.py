@@ -40,7 +40,8 @@ def training_arguments(
         adam_beta2=training.adam_beta2,
         max_grad_norm=training.max_grad_norm,
         per_device_train_batch_size=training.batch_size_per_worker,
-        per_device_eval_batch_size=2 * training.batch_size_per_worker,
+        # Not more: the logits of a larger batch could take more memory than planning.training.memory_plan allows for.
+        per_device_eval_batch_size=training.batch_size_per_worker,
         gradient_accumulation_steps=accumulation_steps,
         bf16=config.precision == "bf16",
         **_checkpointing(config),

@@ -83,7 +83,7 @@ def create_api(model: ServedModel, options: ApiOptions | None = None) -> FastAPI
     _add_model_list(api, model, options.gate)
     _add_completion_routes(api, model, options.gate, options.http.limits)
     responses = ResponsesService(model, ChatService(model), options.stored_responses)
-    add_response_route(api, responses, options.ignored_tools, options.gate, options.http.limits)
+    add_response_route(api, model, responses, options.ignored_tools, options.gate, options.http.limits)
     add_stored_response_routes(api, options.stored_responses, options.gate)
     _add_token_routes(api, model, options.gate, options.http.limits)
     add_operator_routes(api, model, options.admin_key, options.http.limits, options.collect_metrics, options.audit_log)
@@ -117,7 +117,7 @@ def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limi
         openapi_extra=request_body(ChatCompletionRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
-        async with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits, model.check_name) as admission:
             parsed = ChatCompletionRequest.parse(await admission.read_json())
             await admission.reserve(parsed.model, parsed.token_limit, parsed.n)
             if parsed.stream:
@@ -131,7 +131,7 @@ def _add_completion_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limi
         openapi_extra=request_body(CompletionRequest),
     )
     async def create_completion(request: Request) -> Response:
-        async with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits, model.check_name) as admission:
             parsed = CompletionRequest.parse(await admission.read_json())
             await admission.reserve(parsed.model, parsed.token_limit, len(parsed.prompts) * parsed.n)
             if parsed.stream:
@@ -144,7 +144,7 @@ def _add_token_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limits: H
 
     @api.post("/tokenize", response_model=Tokenized, responses=ERRORS, openapi_extra=request_body(TokenizeRequest))
     async def tokenize(request: Request) -> Response:
-        async with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits, model.check_name) as admission:
             parsed = TokenizeRequest.parse(await admission.read_json())
             await admission.reserve(parsed.model)
             return admission.respond(await tokenization.tokenize(parsed))
@@ -153,7 +153,7 @@ def _add_token_routes(api: FastAPI, model: ServedModel, gate: KeyGate, limits: H
         "/detokenize", response_model=Detokenized, responses=ERRORS, openapi_extra=request_body(DetokenizeRequest)
     )
     async def detokenize(request: Request) -> Response:
-        async with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits, model.check_name) as admission:
             parsed = DetokenizeRequest.parse(await admission.read_json())
             await admission.reserve(parsed.model)
             return admission.respond(await tokenization.detokenize(parsed))

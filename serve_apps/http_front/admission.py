@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import Request
@@ -23,18 +23,25 @@ from tuneyard.core.errors import ModelNotFoundError
 DEFAULT_ANSWER_TOKENS = 1024
 """Tokens that are reserved for an answer whose request has no limit of its own."""
 
+MAX_RESERVED = 2**31
+"""The most tokens of an answer, and the most answers, that are reserved: JSON may hold numbers of thousands of digits,
+which Python does not format in the message of an error."""
+
 BYTES_PER_TOKEN = 4
 """Bytes of a request's body that are reserved as one token of its prompt: about what English text has."""
 
 
 @contextlib.asynccontextmanager
-async def admit_request(gate: KeyGate, request: Request, limits: HttpLimits) -> AsyncIterator[Admission]:
+async def admit_request(
+    gate: KeyGate, request: Request, limits: HttpLimits, check_name: Callable[[str], None]
+) -> AsyncIterator[Admission]:
     """Admits a request for the time of its answering, before its body is read; raises what KeyGate.admit raises.
 
     Inside the context, the engine's tokens are charged to the request's key. At its end the request no longer counts
-    as running; a streamed answer counts until its stream ends.
+    as running; a streamed answer counts until its stream ends. `check_name` raises ModelNotFoundError for a model that
+    is not served here.
     """
-    admission = Admission(await gate.admit(authorization_header(request)), request, limits)
+    admission = Admission(await gate.admit(authorization_header(request)), request, limits, check_name)
     current_span().set("tuneyard.key.name", admission.grant.key_name)
     with charge_tokens_to(admission.grant.charge):
         try:
@@ -51,13 +58,14 @@ async def admit_request(gate: KeyGate, request: Request, limits: HttpLimits) -> 
 class Admission:
     """Reads the body of an admitted request and makes the response to it."""
 
-    def __init__(self, grant: Grant, request: Request, limits: HttpLimits) -> None:
+    def __init__(self, grant: Grant, request: Request, limits: HttpLimits, check_name: Callable[[str], None]) -> None:
         self.grant = grant
         self.is_streaming = False
         self.model = ""
         """The model that the request names, once `reserve` was called."""
         self._request = request
         self._limits = limits
+        self._check_name = check_name
 
     async def read_json(self) -> Any:
         """The decoded body. Raises what bodies.read_json raises."""
@@ -71,6 +79,7 @@ class Admission:
         """
         self.model = model
         self.grant.check_model(model)
+        self._check_name(model)  # before it is recorded: usage has a row for each name
         await reserve_tokens(self.grant, self._request, model, max_tokens, choices)
 
     def respond(self, content: BaseModel) -> Response:
@@ -90,8 +99,9 @@ class Admission:
 
 async def reserve_tokens(grant: Grant, request: Request, model: str, max_tokens: int | None, choices: int) -> None:
     """See Admission.reserve; for a request whose body was read by bodies.read_json, and whose model is checked."""
-    answer = DEFAULT_ANSWER_TOKENS if max_tokens is None else max_tokens
-    await grant.reserve(model, request.state.body_bytes // BYTES_PER_TOKEN + choices * answer, choices)
+    answer = DEFAULT_ANSWER_TOKENS if max_tokens is None else min(max_tokens, MAX_RESERVED)
+    streams = min(choices, MAX_RESERVED)
+    await grant.reserve(model, request.state.body_bytes // BYTES_PER_TOKEN + streams * answer, streams)
 
 
 def authorization_header(request: Request) -> str:

@@ -38,7 +38,7 @@ class BrowserGuard:
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not (scope["method"] == "GET" and _route_path(scope) in PROBE_PATHS):
+        if scope["type"] == "http" and not (scope["method"] == "GET" and route_path(scope) in PROBE_PATHS):
             try:
                 self._check(scope, _header_values(scope))
             except RequestError as e:
@@ -49,7 +49,7 @@ class BrowserGuard:
     def _check(self, scope: Any, headers: dict[str, list[str]]) -> None:
         """Raises OriginError or MediaTypeError."""
         method, hosts = scope["method"], headers.get("host", [])
-        may_be_address = method == "GET" and _route_path(scope) in SCRAPED_PATHS
+        may_be_address = method == "GET" and route_path(scope) in SCRAPED_PATHS
         if not self._is_served(hosts, may_be_address=may_be_address):
             raise OriginError(
                 f"The request is addressed to the host {', '.join(hosts) or '(none)'!r}; this server is "
@@ -93,7 +93,7 @@ def host_name(host: str) -> str:
     return name.strip("[]").rstrip(".")
 
 
-def _route_path(scope: Any) -> str:
+def route_path(scope: Any) -> str:
     """The path below the application's own: Ray Serve leaves a model's `route_prefix` in it."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_apps.http_front.browser_guard import route_path
 from serve_apps.tracing.request_id import current_request_id
 from serve_apps.tracing.span import TraceSpan, inside_span
 from serve_apps.tracing.tracing import Tracing
 
 UNTRACED_PATHS = ("/healthz", "/readyz", "/metrics", "/version", "/openapi.json")
 """Asked every few seconds by machines."""
-
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -23,7 +23,7 @@ class TracingMiddleware:
         self._tracing = tracing
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] in UNTRACED_PATHS:
+        if scope["type"] != "http" or route_path(scope) in UNTRACED_PATHS:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -108,18 +108,36 @@ class SharedLimits:
         return count
 
     async def reserve(self, key: ApiKey, tokens: int) -> TokenClaim | None:
-        """Reserves tokens. Raises RateLimitError if no token is left that is neither used nor reserved."""
+        """Reserves tokens, of each window at most its limit.
+
+        Raises RateLimitError if no token is left that is neither used nor reserved.
+        """
         if (limit := key.tokens_per_minute) is None:
             return None
         claim = TokenClaim()
+        try:
+            is_reserved = await self._reserve_windows(claim, key, limit, tokens)
+        except BaseException:  # also if the client has left
+            self.release(claim)
+            raise
+        if not is_reserved:
+            self.release(claim)
+        return claim if is_reserved else None
+
+    async def _reserve_windows(self, claim: TokenClaim, key: ApiKey, limit: int, tokens: int) -> bool:
+        """Adds the reservations to the claim. Returns False if Redis does not answer."""
         for item, unit in ((RateLimitItemPerMinute(limit), "minute"), (RateLimitItemPerHour(60 * limit), "hour")):
-            reserved = await self._attempt(lambda item=item: self._reserve(item, key, tokens))  # type: ignore[misc]
+            # A client may ask for any number of tokens. Redis would fail for one of more than 64 bits, which would
+            # count as a Redis that does not answer, for all keys.
+            amount = min(tokens, item.amount)
+            reserved = await self._attempt(
+                lambda item=item, amount=amount: self._reserve(item, key, amount)  # type: ignore[misc]
+            )
             if reserved is None:
-                self.release(claim)
-                return None
+                return False
             reservation, total = reserved
             claim.reservations.append(reservation)
-            before = total - tokens
+            before = total - amount
             if before >= item.amount:
                 self.release(claim)
                 await self.settle()
@@ -130,7 +148,7 @@ class SharedLimits:
                 )
             if unit == "minute":
                 claim.left = SharedCount(max(0, limit - total), max(0.0, reservation.ends_at - self._now()))
-        return claim
+        return True
 
     async def _reserve(self, item: RateLimitItem, key: ApiKey, tokens: int) -> tuple[Reservation, int]:
         name = item.key_for("tokens", key.id)
@@ -157,16 +175,16 @@ class SharedLimits:
 
     async def settle(self) -> None:
         """Counts in Redis what was charged and given back meanwhile. After an error it is dropped."""
-        unsettled, self._unsettled = self._unsettled, {}
 
         async def settle_one(name: str, expiry_s: int, tokens: int) -> None:
             total = await self._storage.incr(name, expiry_s, tokens)
             if total < 0:  # the window ended meanwhile
                 await self._storage.incr(name, expiry_s, -total)
 
-        for (name, expiry_s), tokens in unsettled.items():
-            if tokens:
-                await self._attempt(lambda of=(name, expiry_s, tokens): settle_one(*of))  # type: ignore[misc]
+        # One by one: if this task is cancelled, because a client has left, the others' counts stay.
+        for place in list(self._unsettled):
+            if tokens := self._unsettled.pop(place, 0):
+                await self._attempt(lambda of=(*place, tokens): settle_one(*of))  # type: ignore[misc]
 
     def _owe(self, reservation: Reservation, tokens: int) -> None:
         place = (reservation.name, reservation.expiry_s)

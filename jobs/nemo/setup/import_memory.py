@@ -7,7 +7,7 @@ both unquantised (nemo/lightning/io/connector.py, 2.7.3). Importing 120B took ab
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ CGROUP_FILES = (
 )
 """A container's limit and use in bytes, for cgroup versions 2 and 1."""
 
+STATISTICS = "memory.stat"
+"""The file beside them that says what the use consists of."""
+
 
 def import_bytes(config: Mapping[str, Any], bytes_per_parameter: int) -> int:
     """Main memory in bytes for importing a base with this config.json: 2 bytes per parameter for bf16, 4 for fp32."""
@@ -36,13 +39,24 @@ def import_bytes(config: Mapping[str, Any], bytes_per_parameter: int) -> int:
     return round(COPIES * OVERHEAD * bytes_per_parameter * parameters)
 
 
-def available_bytes() -> int:
+def available_bytes(cgroup_files: Sequence[tuple[Path, Path]] = CGROUP_FILES) -> int:
     """Main memory in bytes that this process can still take, within the limit of its container."""
     available = int(psutil.virtual_memory().available)
-    for limit, used in CGROUP_FILES:
+    for limit, used in cgroup_files:
         if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
-            available = min(available, int(text) - int(used.read_text()))
+            taken = int(used.read_text()) - _cached_file_bytes(used.with_name(STATISTICS))
+            available = min(available, int(text) - taken)
     return available
+
+
+def _cached_file_bytes(statistics: Path) -> int:
+    """Bytes of a container's use that are copies of files, which Linux drops when memory is needed."""
+    if not statistics.is_file():
+        return 0
+    values = dict(line.split() for line in statistics.read_text().splitlines())
+    # cgroup version 1 counts the groups below in fields with this prefix.
+    prefix = "total_" if "total_inactive_file" in values else ""
+    return sum(int(values.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
 
 
 def check_import_memory(config: Mapping[str, Any], bytes_per_parameter: int, available: int | None = None) -> None:

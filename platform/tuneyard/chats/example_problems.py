@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from tuneyard.chats.call_pairing import find_pairing_problem, interleave_calls
-from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool
+from tuneyard.chats.messages import ChatExample, ChatTool
 from tuneyard.chats.row_problems import RowProblem
 from tuneyard.chats.strict_json import parse_json
 from tuneyard.chats.validation import (
@@ -59,11 +59,18 @@ def find_fatal_problem(example: ChatExample) -> RowProblem | None:
     if order_problem := _order_problem(tuple(roles)):
         expected = "Expected an optional system message, then user and assistant in turn, tool results after calls."
         return RowProblem(where, "role_order", f"{order_problem}. {expected}")
+    # Plain: texts in ASCII only, and no field that only some roles may have. None of the later rules can be broken.
     is_plain = not example.tools and "tool" not in roles
     for number, message in enumerate(messages, start=1):
         if not message.content.strip() and not message.tool_calls and message.role != "tool":
             return RowProblem(where, "empty_content", f"message {number} ({message.role}) has empty content.")
-        is_plain = is_plain and _is_plain(message)
+        if is_plain:
+            reasoning = message.reasoning_content
+            is_plain = (
+                not (message.tool_calls or message.tool_call_id)
+                and message.content.isascii()
+                and (not reasoning or (message.role == "assistant" and reasoning.isascii()))
+            )
     if is_plain:
         return None
     problems = (
@@ -76,14 +83,6 @@ def find_fatal_problem(example: ChatExample) -> RowProblem | None:
     if schema_problem := find_schema_problem(example.tools):
         return RowProblem(where, "wrong_field", f"`tools`: {schema_problem} Simplify it.")
     return _find_surrogate(example)
-
-
-def _is_plain(message: ChatMessage) -> bool:
-    """Whether a message has texts in ASCII only, and no field that only some roles may have."""
-    if message.tool_calls or message.tool_call_id or not message.content.isascii():
-        return False
-    reasoning = message.reasoning_content
-    return not reasoning or (message.role == "assistant" and reasoning.isascii())
 
 
 @lru_cache(maxsize=1024)

@@ -21,15 +21,13 @@ def _strict_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _STRICT = json.JSONDecoder(object_pairs_hook=_strict_object)
 
 
-def parse_json(text: str | bytes) -> tuple[Any, list[str]]:
+def parse_json(text: str) -> tuple[Any, list[str]]:
     """The value of JSON text, and the keys that are repeated in one of its objects, in order.
 
     Raises json.JSONDecodeError, other ValueErrors (for example for an integer of over 4,300 digits) and
     RecursionError as json.loads does.
     """
     try:
-        if isinstance(text, bytes):
-            return json.loads(text, object_pairs_hook=_strict_object), []
         if text.startswith("{"):
             # raw_decode alone is faster, and reads no space before the value.
             value, end = _STRICT.raw_decode(text)
@@ -40,7 +38,7 @@ def parse_json(text: str | bytes) -> tuple[Any, list[str]]:
         return _parse_with_repetitions(text)
 
 
-def _parse_with_repetitions(text: str | bytes) -> tuple[Any, list[str]]:
+def _parse_with_repetitions(text: str) -> tuple[Any, list[str]]:
     repeated: list[str] = []
 
     def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

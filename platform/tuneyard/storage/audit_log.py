@@ -94,7 +94,8 @@ class AuditLog:
             return
         except OSError as e:
             raise ConfigError(f"The audit log {self.path} cannot be read: {e}.") from e
-        for number, line in enumerate(text.splitlines(), 1):
+        # Not splitlines: a name may hold a line separator of Unicode, which JSON does not escape.
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
             try:
                 yield AuditEvent(**json.loads(line))
             except (ValueError, TypeError) as e:

@@ -58,7 +58,11 @@ class LeaseKeeper:
             except StoreUnavailableError:  # the database has logged why
                 logger.warning("cannot see now whether %d responses were cancelled", len(ids))
                 continue
+            cancelled.intersection_update(ids)
             for response_id in set(ids) - wanted - cancelled:
                 if on_cancel := self._running.get(response_id):
                     cancelled.add(response_id)
-                    await on_cancel()
+                    try:
+                        await on_cancel()
+                    except Exception:  # the other responses' leases are still to be renewed
+                        logger.exception("cannot stop the cancelled response %s", response_id)

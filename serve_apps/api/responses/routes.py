@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from serve_apps.api.openapi_document import ERRORS, STREAMED, request_body
 from serve_apps.api.responses.service import ResponsesService
 from serve_apps.api.responses.stored_responses import StoredResponses
+from serve_apps.generation.served_model import ServedModel
 from serve_apps.http_front.admission import admit_request, authorization_header
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.keys.model_scope import owner_digest
@@ -24,7 +25,12 @@ from tuneyard.configs.http_limits import HttpLimits
 
 
 def add_response_route(
-    api: FastAPI, service: ResponsesService, ignored_tools: Collection[str], gate: KeyGate, limits: HttpLimits
+    api: FastAPI,
+    model: ServedModel,
+    service: ResponsesService,
+    ignored_tools: Collection[str],
+    gate: KeyGate,
+    limits: HttpLimits,
 ) -> None:
     """Adds the route that answers a request."""
 
@@ -35,7 +41,7 @@ def add_response_route(
         openapi_extra=request_body(ResponsesRequest),
     )
     async def create_response(request: Request) -> Response:
-        async with admit_request(gate, request, limits) as admission:
+        async with admit_request(gate, request, limits, model.check_name) as admission:
             parsed = ResponsesRequest.parse(await admission.read_json(), ignored_tools)
             await admission.reserve(parsed.model, parsed.max_output_tokens)
             if parsed.stream:

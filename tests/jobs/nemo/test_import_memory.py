@@ -31,3 +31,16 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
 def test_a_small_base_fits_here(tiny_oss: Path) -> None:
     assert 2**20 < available_bytes() < 2**50
     check_import_memory(json.loads((tiny_oss / "config.json").read_text()), 2)
+
+
+@pytest.mark.parametrize("prefix", ["", "total_"])
+def test_files_that_a_container_has_read_take_no_memory(tmp_path: Path, prefix: str) -> None:
+    """The base has just been hashed, so the container's use holds a copy of it, which Linux drops when needed."""
+    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
+    limit.write_text(f"{64 * 2**20}\n")
+    used.write_text(f"{60 * 2**20}\n")
+    assert available_bytes([(limit, used)]) == 4 * 2**20
+    (tmp_path / "memory.stat").write_text(
+        f"anon {20 * 2**20}\n{prefix}inactive_file {30 * 2**20}\n{prefix}active_file {10 * 2**20}\n"
+    )
+    assert available_bytes([(limit, used)]) == 44 * 2**20

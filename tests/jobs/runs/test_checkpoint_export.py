@@ -47,6 +47,15 @@ def test_a_run_gives_its_newest_checkpoint_and_a_checkpoint_itself(run: Path) ->
     assert (chosen.folder, chosen.metrics, chosen.config) == (first, {"step": 4}, newest.config)
 
 
+def test_a_checkpoint_that_is_still_written_is_not_the_newest(run: Path) -> None:
+    """Ray Train copies the files of a checkpoint into its folder, and lists the folder when it is complete."""
+    complete = add_checkpoint(run, "checkpoint_2026-11-27_17-11-03.5")
+    add_checkpoint(run, "checkpoint_2026-11-27_17-11-04.5")
+    state = {"checkpoint_results": [{"checkpoint_dir_name": complete.name, "metrics": {"step": 4}}]}
+    (run / "ray_train" / "checkpoint_manager_snapshot.json").write_text(json.dumps(state))
+    assert find_checkpoint(run, None, []).folder == complete
+
+
 def test_a_nemo_checkpoint_has_the_step_of_its_name(run: Path) -> None:
     folder = run / "nemo" / "step-0000300"
     folder.mkdir(parents=True)

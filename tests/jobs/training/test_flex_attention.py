@@ -5,6 +5,8 @@ On a CPU, uncompiled: PyTorch has no compiled backward pass for it there. tests/
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,23 @@ def test_sinks_take_their_share_at_any_number_of_heads_per_key(keys: int) -> Non
     scores = torch.cat([query @ keys_of_heads.mT * 0.25, sinks.view(1, 6, 1, 1).expand(2, 6, 10, 1)], dim=-1)
     expected = scores.softmax(-1)[..., :-1] @ values_of_heads
     torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+def test_every_variant_of_a_run_is_compiled() -> None:
+    """Training and evaluation, two kinds of mask, packs or not, several lengths: more than PyTorch's limit of 8.
+
+    Uncompiled, flex_attention warns that it holds all scores, and here a warning is an error.
+    """
+    compiled = flex_attention._compiled(backend="eager")
+
+    def run(rows: int, length: int, is_training: bool) -> None:
+        segments = (torch.arange(length) // 100).expand(rows, -1)
+        for mask in (*flex_attention.packed_block_masks(segments, 32).values(), None):
+            states = [torch.randn(rows, 2, length, 16) for _ in range(3)]
+            with torch.set_grad_enabled(is_training):
+                assert compiled(*states, block_mask=mask).shape == states[0].shape
+
+    for rows, length, is_training in itertools.product((1, 2), (128, 256), (True, False)):
+        # As in the backward pass of a checkpointed layer, in a thread of its own.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(run, rows, length, is_training).result()

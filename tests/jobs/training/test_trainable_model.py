@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.training.trainable_model import load_trainable_model
+import torch
+
+from jobs.training.trainable_model import load_for_run, load_trainable_model
 from tests.jobs.training.backend_contract import backend_config
 
 
@@ -22,3 +24,12 @@ def test_expert_adapters_on_the_last_layers_only(tiny_oss: Path) -> None:
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert len(trained) == 8 + 4
     assert all(f".layers.{last}." in name for name in trained)
+
+
+def test_an_export_on_a_gpu_node_has_the_experts_of_a_cpu(tiny_oss: Path) -> None:
+    """Its model stays in main memory, where transformers' default for GPUs is slow."""
+    config = backend_config(tiny_oss)
+    on_gpus = config.model_copy(update={"workers": config.workers.model_copy(update={"use_gpu": True})})
+    model = load_for_run(tiny_oss, on_gpus, torch.float32)
+    assert model.get_experts_implementation()[""] == "eager"
+    assert load_for_run(tiny_oss, on_gpus, torch.float32, on_gpu=True).get_experts_implementation()[""] == "grouped_mm"

@@ -94,6 +94,27 @@ async def test_a_request_that_is_invalid_counts_without_a_model(replica: Replica
     assert [(row.key_id, row.model, row.counts) for row in replica.ledger.rows()] == [(key.id, "", UsageCounts(1))]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/completions", completion()),
+        ("/v1/responses", {"input": "hi"}),
+        ("/tokenize", {"prompt": "some words"}),
+        ("/detokenize", {"tokens": [1]}),
+    ],
+)
+async def test_names_that_a_client_makes_up_get_no_rows(
+    replica: Replica, store: KeyStore, path: str, body: dict[str, Any]
+) -> None:
+    key, secret = store.create("one")
+    for number in range(3):
+        answer = await replica.ask(secret, path, **body | {"model": f"made-up-{number}"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    await replica.usage.write()
+    assert [(row.key_id, row.model, row.counts) for row in replica.ledger.rows()] == [(key.id, "", UsageCounts(3))]
+
+
 async def test_a_budget_of_tokens(replica: Replica, store: KeyStore) -> None:
     _, secret = store.create("small", tokens_per_month=200)
     used = 0

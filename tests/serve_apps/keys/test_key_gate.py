@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engine_wrappers.token_charge import ChargedEngine
+from serve_apps.http_front.admission import reserve_tokens
 from serve_apps.keys.account import bucket_error
 from serve_apps.keys.grant import Grant
 from serve_apps.keys.key_gate import KeyGate
@@ -64,6 +66,19 @@ def bearer(secret: str) -> dict[str, str]:
 
 async def ask(client: httpx.AsyncClient, secret: str, **more: Any) -> httpx.Response:
     return await client.post("/v1/chat/completions", json=CHAT | more, headers=bearer(secret))
+
+
+async def test_numbers_of_any_length_are_reserved_and_named(store: KeyStore) -> None:
+    """The gateway reserves what a body says before a replica has checked it."""
+    _, secret = store.create("one", tokens_per_minute=100)
+    gate = KeyGate(store)
+    request: Any = SimpleNamespace(state=SimpleNamespace(body_bytes=8000))
+    grant = await gate.admit(f"Bearer {secret}")
+    await reserve_tokens(grant, request, "tiny", 10**4000, 10**4000)
+    with pytest.raises(RateLimitError, match="are reserved for its running requests; its limit is 100 per minute"):
+        await gate.admit(f"Bearer {secret}")
+    grant.release()
+    (await gate.admit(f"Bearer {secret}")).release()
 
 
 async def test_only_a_valid_key_is_admitted(client: httpx.AsyncClient, store: KeyStore) -> None:

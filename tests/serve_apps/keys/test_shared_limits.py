@@ -15,6 +15,7 @@ import pytest
 
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.engine_wrappers.token_charge import ChargedEngine
+from serve_apps.keys import shared_limits
 from serve_apps.keys.counting import open_counting
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.keys.metrics import KeyMetrics
@@ -25,6 +26,12 @@ from tests.serve_apps.conftest import ModelFactory
 from tuneyard.api.api_keys import ApiKey, KeyStore
 from tuneyard.configs.limits.key_counting import KeyCountingConfig
 from tuneyard.core.errors import ConfigError, RateLimitError
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loaded machine may take longer for an answer than a request should wait."""
+    monkeypatch.setattr(shared_limits, "TIMEOUT_S", 3.0)
 
 
 @pytest.fixture
@@ -197,6 +204,74 @@ async def test_tokens_after_the_window_of_their_reservation_count_in_the_next(re
         await limits.settle()
         assert await limits._storage.get("LIMITER/tokens/k/100/1/minute") == 25
         assert await limits._storage.get("LIMITER/tokens/k/6000/1/hour") == 55
+
+
+@pytest.fixture
+async def limits(redis_server: RedisServer) -> AsyncIterator[SharedLimits]:
+    limits = SharedLimits(redis_server.url, PASSWORD, KeyMetrics())
+    async with limits.running():
+        yield limits
+
+
+def key_of(name: str, tokens_per_minute: int = 100) -> ApiKey:
+    now = datetime.datetime.now(datetime.UTC)
+    return ApiKey(id=name, name=name, sha256=name, created_at=now, tokens_per_minute=tokens_per_minute)
+
+
+@pytest.mark.parametrize("tokens", [2**62, 2**64, 10**30])
+async def test_a_request_for_any_number_of_tokens_does_not_end_the_sharing(limits: SharedLimits, tokens: int) -> None:
+    """Redis counts in 64 bits: it would fail, and count as a Redis that does not answer."""
+    claim = await limits.reserve(key_of("k"), tokens)
+    assert claim is not None
+    for _ in range(3):
+        with pytest.raises(RateLimitError, match=r"100 tokens .* its limit is 100 per minute"):
+            await limits.reserve(key_of("k"), tokens)
+    limits.charge(claim, 30)
+    limits.release(claim)
+    await limits.settle()
+    assert await limits._storage.get("LIMITER/tokens/k/100/1/minute") == 30
+    assert await limits._storage.get("LIMITER/tokens/k/6000/1/hour") == 30
+
+
+async def test_a_client_that_leaves_while_its_tokens_are_reserved_keeps_none(limits: SharedLimits) -> None:
+    reserve, started = limits._reserve, asyncio.Event()
+
+    async def slow(item: Any, key: ApiKey, tokens: int) -> Any:
+        if item.get_expiry() == 3600:
+            started.set()
+            await asyncio.sleep(60)
+        return await reserve(item, key, tokens)
+
+    limits._reserve = slow  # type: ignore[method-assign]
+    asking = asyncio.create_task(limits.reserve(key_of("k"), 80))
+    await started.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await limits.settle()
+    assert await limits._storage.get("LIMITER/tokens/k/100/1/minute") == 0
+
+
+async def test_a_client_that_leaves_while_it_gives_back_loses_no_other_count(limits: SharedLimits) -> None:
+    claims = [await limits.reserve(key_of(f"k{number}"), 80) for number in range(5)]
+    for claim in claims:
+        assert claim is not None
+        limits.release(claim)
+    increment, started = limits._storage.incr, asyncio.Event()
+
+    async def hang(*_: Any) -> int:
+        started.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    limits._storage.incr = hang  # type: ignore[assignment,method-assign]
+    settling = asyncio.create_task(limits.settle())
+    await started.wait()
+    settling.cancel()
+    await asyncio.gather(settling, return_exceptions=True)
+    limits._storage.incr = increment  # type: ignore[method-assign]
+    await limits.settle()
+    counts = [await limits._storage.get(f"LIMITER/tokens/k{number}/100/1/minute") for number in range(5)]
+    assert sorted(counts)[:4] == [0] * 4, "only that of the count that was being sent is open"
 
 
 @pytest.mark.parametrize("content", ["", "\n", None])

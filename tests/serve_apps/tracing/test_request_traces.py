@@ -30,6 +30,7 @@ from serve_apps.engine_wrappers.traced_engine import TracedEngine
 from serve_apps.engine_wrappers.wrapper import EngineWrapper
 from serve_apps.engines.engine import GenerationRequest, TokenChunk
 from serve_apps.generation.served_model import ServedModel
+from serve_apps.http_front.request_tracing import TracingMiddleware
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.tracing.opentelemetry_tracing import OpenTelemetryTracing
 from serve_apps.tracing.request_id import working_for
@@ -152,6 +153,23 @@ async def test_refusals_and_unknown_paths_are_traced_without_their_text(traced: 
     assert [span.name for span in spans] == ["read body", "POST /v1/chat/completions", "_OTHER"]
     assert [attributes(span).get("http.response.status_code") for span in spans] == [None, 404, 404]
     assert "secret" not in "".join(span.to_json() for span in spans)
+
+
+async def test_probes_below_a_models_own_path_are_not_traced() -> None:
+    """Ray Serve leaves a model's route_prefix in the path, and names it as root_path."""
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    exporter = InMemorySpanExporter()
+    tracing = OpenTelemetryTracing(exporter, "test")
+    transport = httpx.ASGITransport(TracingMiddleware(app, tracing), root_path="/base")
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in ("healthz", "readyz", "metrics", "v1/models"):
+            assert (await client.get(f"/base/{path}")).status_code == 204
+    tracing.close()
+    assert len(exporter.get_finished_spans()) == 1
 
 
 class FailingEngine(EngineWrapper):

@@ -39,6 +39,14 @@ def test_lines_are_appended_and_read_back(tmp_path: Path) -> None:
     assert first.time.endswith("+00:00")
 
 
+def test_a_name_with_any_line_separator_is_read_back(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    targets = [f"key 1 (a{separator}b)" for separator in "\n\r\v\f\x1c\x85\u2028\u2029"]
+    for target in targets:
+        log.append("key.create", target)
+    assert [event.target for event in log.events()] == targets
+
+
 def test_writers_at_once_lose_no_line(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
 

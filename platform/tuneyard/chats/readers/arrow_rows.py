@@ -52,7 +52,7 @@ def _to_row(value: Any, decode: Decoder | None, where: str) -> RawRow:
     try:
         return RawRow(where, row if decode is None else decode(row))
     except (ValueError, RecursionError) as e:
-        return RawRow(where, problem=f"a column of type JSON holds text that is not valid JSON: {e}.")
+        return RawRow(where, problem=f"a column of type JSON cannot be read: {e}.")
 
 
 def _drop_nulls(value: Any) -> Any:
@@ -68,7 +68,7 @@ def _json_decoder(kind: pa.DataType) -> Decoder | None:
     `datasets` writes columns of its type Json as Arrow's extension type `arrow.json`, also inside lists and structs.
     """
     if isinstance(kind, pa.JsonType):
-        return lambda text: None if text is None else parse_json(text)[0]
+        return _parse_cell
     if pa.types.is_struct(kind):
         decoders = {field.name: decoder for field in kind if (decoder := _json_decoder(field.type)) is not None}
         return _struct_decoder(decoders) if decoders else None
@@ -76,6 +76,16 @@ def _json_decoder(kind: pa.DataType) -> Decoder | None:
         decoder = _json_decoder(kind.value_type)
         return None if decoder is None else _list_decoder(decoder)
     return None
+
+
+def _parse_cell(text: str | None) -> Any:
+    """The value of a JSON text. Raises ValueError if it is not valid, or if a key stands twice in an object."""
+    if text is None:
+        return None
+    value, repeated = parse_json(text)
+    if repeated:
+        raise ValueError(f"the key {repeated[0]!r} stands twice in one object")
+    return value
 
 
 def _struct_decoder(decoders: dict[str, Decoder]) -> Decoder:

@@ -45,7 +45,7 @@ def _parse_row(text: str, where: str) -> RawRow:
         return RawRow(where, problem=_TOO_DEEP)
     except ValueError:
         return RawRow(where, problem=_NUMBER_TOO_LONG)
-    return RawRow(where, value, repeated_keys=tuple(repeated))
+    return RawRow(where, value, None, tuple(repeated))
 
 
 def read_json(stream: ByteStream, name: str, size_bytes: int) -> Iterator[RawRow]:

@@ -48,15 +48,14 @@ def read_lines(stream: ByteStream, max_bytes: int = MAX_LINE_BYTES) -> Iterator[
 def decode_lines(lines: Iterable[bytes | None], name: str) -> Iterator[tuple[int, str | RawRow]]:
     """The number of each line of the file `name`, from 1, with its text or its problem. Skips a byte order mark."""
     for number, line in enumerate(lines, start=1):
-        where = f"{name}:{number}"
         if line is None:
             limit = f"the line has more than {MAX_LINE_BYTES >> 20:,} MiB, the limit for one row."
-            yield number, RawRow(where, problem=f"{limit} Write one chat per line.")
+            yield number, RawRow(f"{name}:{number}", problem=f"{limit} Write one chat per line.")
             continue
         try:
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as e:
-            yield number, RawRow(where, problem=not_utf8(line[e.start], name))
+            yield number, RawRow(f"{name}:{number}", problem=not_utf8(line[e.start], name))
 
 
 def not_utf8(byte: int, name: str) -> str:

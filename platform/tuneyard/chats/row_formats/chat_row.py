@@ -54,6 +54,8 @@ MAX_DEPTH = 100
 
 def holds_nan(value: Any, name: str) -> bool:
     """Whether NaN or Infinity stands anywhere in a value. Raises FormatProblem if it is nested too deeply."""
+    if isinstance(value, str):
+        return False
     found = False
     pending = [(value, 0)]
     while pending:

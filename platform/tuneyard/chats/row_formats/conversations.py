@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tuneyard.chats.row_formats.call_fields import call_of
-from tuneyard.chats.row_formats.chat_row import ChatRow, Finding, FormatProblem, parse_if_json, take_list
+from tuneyard.chats.row_formats.chat_row import (
+    ChatRow,
+    Finding,
+    FormatProblem,
+    is_empty,
+    parse_if_json,
+    take_list,
+)
 from tuneyard.chats.row_formats.message_fields import ROLES, normalize_messages
 from tuneyard.core.wording import short_repr
 
@@ -46,7 +53,7 @@ def _from_turn(turn: Any, number: int) -> Any:
         raise FormatProblem(f"turn {number}: expected `from` (one of {known}) and `value`, found {short_repr(turn)}")
     others = {key: value for key, value in turn.items() if key not in ("from", "value")}
     if source not in CALL_ROLES:
-        return others | {"role": ROLES[source], "content": turn["value"]}
+        return _joined(others, {"role": ROLES[source], "content": turn["value"]}, number)
     calls = parse_if_json(turn["value"])
     calls = calls if isinstance(calls, list) else [calls]
     if not calls or not all(isinstance(call, dict) and "name" in call for call in calls):
@@ -60,7 +67,15 @@ def _from_turn(turn: Any, number: int) -> Any:
         call_of(call["name"], call.get("arguments", {})) | ({"id": call["id"]} if "id" in call else {})
         for call in calls
     ]
-    return others | {"role": "assistant", "tool_calls": made}
+    return _joined(others, {"role": "assistant", "tool_calls": made}, number)
+
+
+def _joined(others: dict[str, Any], message: dict[str, Any], number: int) -> dict[str, Any]:
+    """The message with the turn's other fields. Raises FormatProblem if one of them says the same in another way."""
+    for field in others.keys() & message.keys():
+        if not is_empty(others[field]) and others[field] != message[field]:
+            raise FormatProblem(f"turn {number}: has both `value` and `{field}`, and they differ", "given_twice")
+    return others | message
 
 
 def from_ultrachat(row: dict[str, Any]) -> ChatRow:

@@ -45,6 +45,8 @@ _CONVERTERS: dict[DatasetFormat, Converter] = {
     "ultrafeedback": preferences.from_ultrafeedback,
 }
 
+_COLUMNS = {name: frozenset(known.keys) for name, known in FORMATS.items()}
+
 _KNOWN_DATASETS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Hermes function calling", frozenset({"conversations", "tools", "category"})),
     ("OpenThoughts", frozenset({"conversations", "difficulty", "domain"})),
@@ -81,7 +83,7 @@ def _recognises(name: DatasetFormat, row: dict[str, Any]) -> bool:
         case "nemotron":
             return "output" in row and "instruction" not in row and isinstance(row.get("input"), list)
         case _:
-            return row.keys() >= set(FORMATS[name].keys)
+            return row.keys() >= _COLUMNS[name]
 
 
 def describe_format(name: DatasetFormat, row: Any) -> str:
@@ -108,10 +110,7 @@ def to_chat_row(row: Any, name: DatasetFormat, settings: RowSettings) -> ChatRow
 
 def _has_columns(name: DatasetFormat, row: dict[str, Any]) -> bool:
     """Whether the converter can read the columns that it needs."""
-    match name:
-        case "kto":
-            return "label" in row and ("messages" in row or {"prompt", "completion"} <= row.keys())
-        case "question_answer" | "oasst":
-            return True
-        case _:
-            return row.keys() >= set(FORMATS[name].keys)
+    if row.keys() >= _COLUMNS[name]:
+        return True
+    # Formats with several sets of columns; the converters of the last two check theirs.
+    return (name == "kto" and {"label", "messages"} <= row.keys()) or name in ("question_answer", "oasst")

@@ -44,6 +44,8 @@ def file_problems(folder: Path) -> Iterator[str]:
             shown = path.relative_to(root).as_posix()
             if path.is_symlink():
                 yield from _link_problems(path, root, shown)
+                # A loader goes by the name of the link. The content is checked where the link points.
+                yield from _name_problems(path, shown)
             elif name in files:
                 yield from _one_file_problems(path, shown)
 
@@ -63,10 +65,17 @@ def _link_problems(path: Path, root: Path, shown: str) -> Iterator[str]:
 
 
 def _one_file_problems(path: Path, shown: str) -> Iterator[str]:
-    suffix = path.suffix.lower()
     if not stat.S_ISREG(path.lstat().st_mode):
         yield f"{shown} is a device, pipe or socket. Reading it could wait forever. Remove it."
-    elif path.name in NAMED_FILES:
+    elif problems := list(_name_problems(path, shown)):
+        yield from problems
+    elif path.suffix.lower() not in _SKIPPED_CONTENT and _holds_pickle(path):
+        yield f"{shown} is a pickle under another name, which runs code when it is read. Remove it."
+
+
+def _name_problems(path: Path, shown: str) -> Iterator[str]:
+    suffix = path.suffix.lower()
+    if path.name in NAMED_FILES:
         yield f"{shown}: {NAMED_FILES[path.name]}"
     elif suffix in PICKLE_SUFFIXES:
         yield (
@@ -78,8 +87,6 @@ def _one_file_problems(path: Path, shown: str) -> Iterator[str]:
             f"{shown} is code ({suffix}), which transformers imports and runs if a config names it. Remove it: GPT-OSS "
             "needs no code of its own."
         )
-    elif suffix not in _SKIPPED_CONTENT and _holds_pickle(path):
-        yield f"{shown} is a pickle under another name, which runs code when it is read. Remove it."
 
 
 def _holds_pickle(path: Path) -> bool:

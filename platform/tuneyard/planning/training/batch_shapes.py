@@ -16,13 +16,34 @@ if TYPE_CHECKING:
 
 
 def largest_batch(rows: datasets.Dataset, batch_rows: int) -> BatchShape:
-    """The batch of the `batch_rows` longest rows. Reads only these; of the others, the lengths."""
-    lengths = pc.list_value_length(rows.data.column("input_ids"))
-    count = min(batch_rows, len(lengths))
-    longest = np.argsort(lengths.to_numpy(), kind="stable")[len(lengths) - count :]
-    table = rows.data.table.take(pa.array(np.sort(longest)))
-    length = int(pc.max(lengths).as_py())
+    """The length of the longest row, with the places of the longest rows or of those with the most labels.
+
+    Both are of `batch_rows` rows. The longest rows may have short answers, and a shorter row may be all answer.
+    """
+    lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy()
+    length = int(lengths.max())
+    places = max(_places(rows, _last(order, batch_rows), length) for order in (lengths, _label_counts(rows)))
+    return BatchShape(batch_rows, length, places)
+
+
+def _last(order: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the `count` largest entries, ascending; all if there are fewer."""
+    return np.sort(np.argsort(order, kind="stable")[max(0, len(order) - count) :])
+
+
+def _label_counts(rows: datasets.Dataset) -> np.ndarray:
+    """The number of labels of each row. Holds the labels of one chunk at a time."""
+    counts = [np.zeros(0, np.int64)]
+    for chunk in rows.data.column("labels").chunks:
+        has_label = chunk.flatten().to_numpy() != IGNORED_LABEL
+        ends = np.cumsum(pc.list_value_length(chunk).to_numpy())
+        counts.append(np.diff(np.concatenate([[0], np.cumsum(has_label)])[np.concatenate([[0], ends])]))
+    return np.concatenate(counts)
+
+
+def _places(rows: datasets.Dataset, indices: np.ndarray, length: int) -> int:
+    """The number of positions at which any of the rows has a label."""
     labelled = np.zeros(length, dtype=bool)
-    for labels in table.column("labels").to_pylist():
+    for labels in rows.data.table.take(pa.array(indices)).column("labels").to_pylist():
         labelled[: len(labels)] |= np.array(labels) != IGNORED_LABEL
-    return BatchShape(batch_rows, length, int(labelled.sum()))
+    return int(labelled.sum())

@@ -23,6 +23,10 @@ STATE_BYTES = 12
 GRADIENT_BYTES = 4
 """Bytes of a trained weight's fp32 gradient."""
 
+BUCKET_BYTES = 4
+"""Bytes of a trained weight in the buffers in which several workers add up their gradients. DistributedDataParallel
+holds them all the time, beside the gradients (gradient_as_bucket_view is False)."""
+
 LOGIT_BYTES = 12
 """Bytes of a logit at the loss, at most: its fp32 value, its log-probability and its gradient."""
 
@@ -48,7 +52,7 @@ class TrainingMemory:
     weights: int
     """Frozen weights. The trained ones are in `state`."""
     state: int
-    """Trained weights and their optimizer state, in fp32."""
+    """Trained weights and their optimizer state, in fp32; with several workers the buffers for gradients too."""
     gradients: int
     activations: int
     """What the backward pass needs of all layers."""
@@ -84,7 +88,7 @@ def training_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: Batc
         at_work += _adapted_experts(base, size)
     return TrainingMemory(
         weights=count_parameters(base) * size if is_lora else 0,
-        state=trained * STATE_BYTES,
+        state=trained * (STATE_BYTES + (BUCKET_BYTES if config.workers.num_workers > 1 else 0)),
         gradients=trained * GRADIENT_BYTES,
         activations=kept,
         layer=at_work,

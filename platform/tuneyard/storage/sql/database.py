@@ -107,8 +107,8 @@ class SqlDatabase:
     async def run(self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """The result of a call that blocks, from a thread.
 
-        Raises StoreUnavailableError after DEADLINE_S. The call runs to its end all the same, and also if the waiting
-        task is cancelled.
+        Raises StoreUnavailableError after DEADLINE_S. A call that has begun by then runs to its end all the same; one
+        that still waits for a thread is dropped. If the waiting task is cancelled, the call is made all the same.
         """
         calling = asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(call, *args, **kwargs))
         limit = asyncio.timeout(DEADLINE_S)
@@ -118,6 +118,7 @@ class SqlDatabase:
         except TimeoutError as e:
             if not limit.expired():
                 raise
+            calling.cancel()  # calls would pile up, with their content, while the database does not answer
             raise self._unavailable(f"no answer in {DEADLINE_S:g} s") from e
 
     def _prepare(self) -> None:
@@ -157,7 +158,7 @@ class SqlDatabase:
         """Raises errors of the database as errors that name the store; the log has the reason."""
         try:
             yield
-        except (SQLAlchemyError, ConfigError) as e:
+        except (SQLAlchemyError, ConfigError, OSError) as e:  # OSError: the folder or its lock file
             raise self._unavailable(_reason(e)) from e
 
     def _unavailable(self, reason: str) -> StoreUnavailableError:

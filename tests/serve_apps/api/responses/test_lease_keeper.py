@@ -70,3 +70,29 @@ async def test_leases_are_kept_and_each_cancelled_response_is_told_once(
         questions = store.questions
         await asyncio.sleep(0.1)
         assert store.questions == questions
+
+
+async def test_a_response_that_cannot_be_stopped_does_not_end_the_leases_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_keeper, "POLL_S", 0.01)
+    monkeypatch.setattr(lease_keeper, "RENEWAL_S", 0.0)
+    store = CountingStore(SqlLocation(file=tmp_path / "db"), max_age_s=1e6, max_bytes_per_owner=2**20)
+
+    async def fail() -> None:
+        raise ValueError("no such request")
+
+    async def ignore() -> None:
+        pass
+
+    with contextlib.closing(store), contextlib.ExitStack() as stack:
+        keeper = LeaseKeeper(store)
+        for name, on_cancel in (("bad", fail), ("good", ignore)):
+            store.begin("o", {"id": name, "output": [], "status": "in_progress"}, [], [])
+            stack.enter_context(keeper.keeping(name, on_cancel))
+        store.cancel("o", "bad")
+        while store.questions < 3:
+            await asyncio.sleep(0.01)
+        renewals = store.renewals
+        while store.renewals < renewals + 3:
+            await asyncio.sleep(0.01)

@@ -61,9 +61,10 @@ def test_a_text_that_is_not_utf8_names_its_row(tmp_path: Path) -> None:
 
 
 def test_json_that_is_none_names_its_row(tmp_path: Path) -> None:
-    column = pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a": 1}', "{a"]))
+    column = pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a": 1}', "{a", '{"k": {"a": 1, "a": 2}}']))
     pq.write_table(pa.table({"metadata": column}), tmp_path / "t.parquet")
     rows = list(read_raw_rows(str(tmp_path / "t.parquet")))
     assert rows[0].value == {"metadata": {"a": 1}}
     assert rows[1].where == "t.parquet:row 2"
-    assert str(rows[1].problem).startswith("a column of type JSON holds text that is not valid JSON: ")
+    assert str(rows[1].problem).startswith("a column of type JSON cannot be read: Expecting property name")
+    assert rows[2].problem == "a column of type JSON cannot be read: the key 'a' stands twice in one object."

@@ -191,3 +191,17 @@ def test_every_value_is_trained_on_or_harmless_or_named(drawn: tuple[DatasetForm
         is_harmless = path[0] in HARMLESS_COLUMNS or any(key in HARMLESS_MESSAGE_FIELDS for key in path[1:])
         is_named = any(f"{key}`" in named for key in path)
         assert value in trained or is_harmless or is_named, (path, value, read)
+
+
+@pytest.mark.parametrize(
+    ("turn", "field"),
+    [
+        ({"from": "human", "value": "q", "content": "another q"}, "content"),
+        ({"from": "function_call", "value": '{"name": "f"}', "tool_calls": [{"function": {"name": "g"}}]}, "tool_calls"),
+    ],
+)
+def test_a_turn_that_says_two_things_is_named(turn: dict[str, Any], field: str) -> None:
+    row = {"conversations": [turn, {"from": "gpt", "value": "a"}], "tools": '[{"name": "f"}]'}
+    (problem,) = parse_chat_row(row, "f:1", "sharegpt", RowSettings()).problems
+    assert problem.kind == "given_twice"
+    assert f"`value` and `{field}`" in problem.text

@@ -1,4 +1,4 @@
-"""The largest batch: the longest rows, and the places at which any of them has a label."""
+"""The largest batch: the longest row, and the places at which rows of a batch have labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ from tuneyard.training_data.token_table import IGNORED_LABEL
 @given(
     rows=st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=9), count=st.integers(1, 12)
 )
-def test_it_is_the_batch_of_the_longest_rows(rows: list[list[bool]], count: int) -> None:
+def test_it_is_the_longest_row_and_the_most_places(rows: list[list[bool]], count: int) -> None:
     labels = [[1 if has_label else IGNORED_LABEL for has_label in row] for row in rows]
     table = datasets.Dataset.from_dict({"input_ids": [[5] * len(row) for row in rows], "labels": labels})
     shape = largest_batch(table, count)
     longest = max(map(len, rows))
-    chosen = sorted(range(len(rows)), key=lambda i: len(rows[i]))[-count:]
-    places = sum(any(i < len(rows[row]) and rows[row][i] for row in chosen) for i in range(longest))
-    assert shape == BatchShape(count, longest, places)
+    by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))[-count:]
+    by_labels = sorted(range(len(rows)), key=lambda i: sum(rows[i]))[-count:]
+    places = [
+        sum(any(i < len(rows[row]) and rows[row][i] for row in chosen) for i in range(longest))
+        for chosen in (by_length, by_labels)
+    ]
+    assert shape == BatchShape(count, longest, max(places))
+
+
+def test_a_shorter_row_that_is_all_answer_counts() -> None:
+    """As with a long document and a short summary of it, beside a short prompt and a long answer."""
+    labels = [[IGNORED_LABEL] * 90 + [1] * 10, [1] * 60, [1] * 5]
+    table = datasets.Dataset.from_dict({"input_ids": [[5] * len(row) for row in labels], "labels": labels})
+    parts = datasets.concatenate_datasets([table.select([i]) for i in range(3)])
+    assert largest_batch(parts, 1) == BatchShape(1, 100, 60)

@@ -49,6 +49,14 @@ def test_the_plan_is_within_five_percent_of_an_h100s_peak(path: Path) -> None:
     assert (memory.peak - fixed) / GIB == pytest.approx(found["peak_allocated_gib"] - fixed / GIB, rel=0.2)
 
 
+def test_several_workers_hold_buffers_for_gradients_too() -> None:
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    one = config_of({}, {"lora": {"experts": True}})
+    two = one.model_copy(update={"workers": one.workers.model_copy(update={"num_workers": 2})})
+    alone, together = (training_memory(config, base, BatchShape(1, 64, 8)) for config in (one, two))
+    assert together.peak - alone.peak == alone.gradients == 4 * 184_909_824
+
+
 def test_there_are_measurements() -> None:
     assert len(MEASURED) >= 14
 

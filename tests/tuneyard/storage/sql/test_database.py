@@ -133,6 +133,23 @@ async def test_a_call_that_takes_too_long_is_given_up(
         may_end.set()
 
 
+async def test_calls_that_waited_too_long_for_a_thread_are_dropped(
+    sql_location: SqlLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "DEADLINE_S", 0.05)
+    may_end = threading.Event()
+    late: list[object] = []
+    with open_database(sql_location) as database:
+        waits = [database.run(may_end.wait, 60) for _ in range(database_module.CONNECTIONS)]
+        lates = [database.run(late.append, number) for number in range(20)]
+        for result in await asyncio.gather(*waits, *lates, return_exceptions=True):
+            assert isinstance(result, StoreUnavailableError)
+        may_end.set()
+        monkeypatch.setattr(database_module, "DEADLINE_S", 10.0)
+        await database.run(late.append, "after")
+    assert late == ["after"]
+
+
 def test_what_is_wrong_with_a_database_is_told_at_deployment(postgresql: PostgresqlServer, tmp_path: Path) -> None:
     url, password = postgresql.create_database(), postgresql.password_file
     postgresql.execute("CREATE USER guest PASSWORD 'not-a-secret'")
@@ -170,3 +187,13 @@ def test_a_password_can_be_changed_while_the_database_is_used(postgresql: Postgr
             add(database, "x")
         password.write_text("second")
         assert add(database, "x") == 2
+
+
+def test_a_lock_file_that_cannot_be_opened_is_a_store_that_cannot_be_used(tmp_path: Path) -> None:
+    lock = tmp_path / "notes.db.lock"
+    with open_database(SqlLocation(file=tmp_path / "notes.db")) as database:
+        lock.mkdir()
+        with pytest.raises(StoreUnavailableError, match="Notes cannot be read or written now"):
+            add(database, "first")
+        lock.rmdir()
+        assert add(database, "first") == 1
