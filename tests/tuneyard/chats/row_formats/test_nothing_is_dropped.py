@@ -197,7 +197,10 @@ def test_every_value_is_trained_on_or_harmless_or_named(drawn: tuple[DatasetForm
     ("turn", "field"),
     [
         ({"from": "human", "value": "q", "content": "another q"}, "content"),
-        ({"from": "function_call", "value": '{"name": "f"}', "tool_calls": [{"function": {"name": "g"}}]}, "tool_calls"),
+        (
+            {"from": "function_call", "value": '{"name": "f"}', "tool_calls": [{"function": {"name": "g"}}]},
+            "tool_calls",
+        ),
     ],
 )
 def test_a_turn_that_says_two_things_is_named(turn: dict[str, Any], field: str) -> None:
