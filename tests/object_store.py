@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sysconfig
-import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import pyarrow.fs as pafs
 
+from tests.server_process import ServerProcess
 from tuneyard.storage.folder import StorageFolder
 
 BUCKET = "bucket"
@@ -21,13 +19,12 @@ KEY, SECRET = "tuneyard", "not-a-secret"
 PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 
 
-class ObjectStore:
-    """Context manager of a server with one bucket, whose data is in `folder`."""
+class ObjectStore(ServerProcess):
+    """A server with one bucket, whose data is in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._ports = _free_ports(2 * len(PORTS))
-        self._process: subprocess.Popen[bytes] | None = None
         (folder / "data").mkdir(parents=True)
         identity = {
             "name": "test",
@@ -47,14 +44,10 @@ class ObjectStore:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
+        super().__exit__(kind, error, trace)
         for port in self._ports:
             for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 leftover.unlink(missing_ok=True)
@@ -64,17 +57,16 @@ class ObjectStore:
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         names = [name for port in PORTS for name in (port, f"{port}.grpc")]
         command = [
-            *(str(weed), "-logtostderr", "mini", f"-dir={self._folder / 'data'}", f"-bucket={BUCKET}"),
-            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={self._folder / 's3.json'}"),
+            *(str(weed), "-logtostderr", "mini", f"-dir={self.folder / 'data'}", f"-bucket={BUCKET}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={self.folder / 's3.json'}"),
             *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-master.telemetry=false", "-s3.autoCreateBucket=false"),
             *(f"-{name}={port}" for name, port in zip(names, self._ports, strict=True)),
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self._folder, env=environment | {"GOMEMLIMIT": "256MiB"}, stdout=log, stderr=log
-            )
+        self.run(command, env=environment | {"GOMEMLIMIT": "256MiB"})
+
+    def answers(self) -> bool:
         filesystem = pafs.S3FileSystem(
             access_key=KEY,
             secret_key=SECRET,
@@ -83,25 +75,10 @@ class ObjectStore:
             endpoint_override=f"127.0.0.1:{self._ports[0]}",
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),
         )
-        deadline = time.monotonic() + 60
-        while not _has_bucket(filesystem):
-            text = (self._folder / "log").read_text(errors="replace")
-            assert self._process.poll() is None, text
-            assert time.monotonic() < deadline, text
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """Kills the server and waits for its end."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
-def _has_bucket(filesystem: pafs.S3FileSystem) -> bool:
-    try:
-        return bool(filesystem.get_file_info(BUCKET).type == pafs.FileType.Directory)
-    except OSError:
-        return False
+        try:
+            return bool(filesystem.get_file_info(BUCKET).type == pafs.FileType.Directory)
+        except OSError:
+            return False
 
 
 def _free_ports(count: int) -> list[int]:

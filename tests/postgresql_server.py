@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import psycopg
 import pytest
 
+from tests.server_process import ServerProcess
 from tuneyard.core.ports import free_port
 
 USER, PASSWORD = "tuneyard", "not-a-secret"
@@ -31,24 +29,22 @@ def _binaries() -> Path:
     return found[-1].parent
 
 
-class PostgresqlServer:
-    """Context manager of a server whose data is in a temporary folder inside `folder`. It asks for passwords."""
+class PostgresqlServer(ServerProcess):
+    """A server whose data is in a temporary folder inside `folder`. It asks for passwords."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.password_file = folder / "password"
         self.password_file.write_text(PASSWORD + "\n")
         self._bin = _binaries()
-        self._folder = folder / "cluster"
-        self._process: subprocess.Popen[bytes] | None = None
         # The server refuses to run as root. The folders of pytest can be read by their owner only.
         self._user = "postgres" if os.geteuid() == 0 else None
+        own = folder / "cluster" if self._user is None else Path(f"/tmp/tuneyard-postgresql-{os.getpid()}-{self.port}")
+        super().__init__(own)
+        own.mkdir(mode=0o700)
+        own_password = shutil.copy(self.password_file, self.folder / "password")
         if self._user is not None:
-            self._folder = Path(f"/tmp/tuneyard-postgresql-{os.getpid()}-{self.port}")
-        self._folder.mkdir(mode=0o700)
-        own_password = shutil.copy(self.password_file, self._folder / "password")
-        if self._user is not None:
-            for path in (self._folder, own_password):
+            for path in (self.folder, own_password):
                 shutil.chown(path, self._user)
         command = [
             self._bin / "initdb",
@@ -62,11 +58,11 @@ class PostgresqlServer:
             "--pwfile",
             own_password,
         ]
-        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self._folder)
+        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self.folder)
 
     @property
     def _data(self) -> Path:
-        return self._folder / "data"
+        return self.folder / "data"
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database."""
@@ -83,41 +79,32 @@ class PostgresqlServer:
         with self._connect() as connection:
             connection.execute(statement.encode())
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
         if self._user is not None:
-            shutil.rmtree(self._folder)
+            shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Starts the server, with the data of an earlier start; returns when it answers."""
         # fsync off: the data need not survive a crash of the machine.
         command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port), "-h", "127.0.0.1"]
-        command += ["-k", str(self._folder), "-F", "-c", "shared_buffers=16MB", "-c", "max_connections=40"]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user, cwd=self._folder)
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(psycopg.OperationalError):
-                self._connect().close()
-                return
-            text = (self._folder / "log").read_text(errors="replace")
-            assert self._process.poll() is None, text
-            assert time.monotonic() < deadline, text
-            time.sleep(0.05)
+        command += ["-k", str(self.folder), "-F", "-c", "shared_buffers=16MB", "-c", "max_connections=40"]
+        self.run(command, user=self._user)
 
-    def stop(self) -> None:
+    def answers(self) -> bool:
+        try:
+            self._connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, end: signal.Signals = signal.SIGQUIT) -> None:
         """Ends the server at once, also if it is paused, and waits for its end."""
-        if self._process is not None:
+        if self.process is not None:
             self.resume()
-            self._process.send_signal(signal.SIGQUIT)
-            self._process.wait()
-            self._process = None
+        super().stop(end)
 
     def pause(self) -> None:
         """Stops all processes of the server: connections stay open and are not answered."""
@@ -130,8 +117,8 @@ class PostgresqlServer:
             os.kill(pid, signal.SIGCONT)
 
     def _pids(self) -> list[int]:
-        assert self._process is not None
-        main = self._process.pid
+        assert self.process is not None
+        main = self.process.pid
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
         return [main, *map(int, children)]
 

@@ -36,4 +36,4 @@ def test_there_are_such_modules() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_it_applies_the_fixes(path: Path) -> None:
-    assert PATCHED in set(imported(path)), f"{path}: add `import {PATCHED}  # noqa: F401`"
+    assert PATCHED in set(imported(path)), f"{path}: add `import {PATCHED}`"

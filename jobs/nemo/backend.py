@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import numpy as np
 from nemo import lightning as nl
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.base_import import import_base_once
 from jobs.nemo.callbacks import CheckpointReporter, MetricsReporter, ResumedStepCounts
 from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base, read_pointer

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.checkpoint_folders import finished_checkpoints, step_folder, write_pointer
 from jobs.nemo.data_module import RunRows, TokenStoreDataModule
 from jobs.training.backend import TrainContext

@@ -20,7 +20,7 @@ def import_checkpoint(source: str, target: Path) -> None:
     """
     scheme, folder = parse_source(source)
     # Before nemo, because it says what to install if NeMo is missing.
-    import jobs.nemo.setup.patched  # noqa: F401
+    import jobs.nemo.setup.patched
 
     # isort: split
     from nemo.collections import llm

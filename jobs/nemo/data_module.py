@@ -12,7 +12,7 @@ from nemo.lightning.data import WrappedDataLoader
 from nemo.lightning.io.mixin import IOMixin
 from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.training.row_order import EpochOrder, row_lengths, with_filler
 from tuneyard.training_data.token_store import open_token_rows
 from tuneyard.training_data.token_table import IGNORED_LABEL

@@ -15,7 +15,7 @@ from nemo.collections.llm.peft.lora import LoRA, LoRALinear, LoRAMerge
 from nemo.lightning.io import load_context
 from nemo.lightning.io.pl import ckpt_to_weights_subdir
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.connectors.hf_exporter import HFExporter
 from jobs.nemo.layer_offload import layers_on_device, offloadable_modules
 from jobs.nemo.setup.exact_arithmetic import disable_tf32

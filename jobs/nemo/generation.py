@@ -60,7 +60,7 @@ def generate(
     from megatron.core.inference.common_inference_params import CommonInferenceParams
     from nemo.collections.llm import inference
 
-    import jobs.nemo.setup.patched  # noqa: F401
+    import jobs.nemo.setup.patched
     from jobs.nemo.recipe import megatron_precision
 
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32

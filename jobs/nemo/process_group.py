@@ -10,7 +10,7 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from megatron.core import parallel_state
 from nemo.lightning import _strategy_lib
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 
 
 def local_world_size() -> int:

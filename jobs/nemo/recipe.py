@@ -14,7 +14,7 @@ from nemo.collections import llm
 from nemo.collections.llm.recipes.precision.mixed_precision import bf16_mixed
 from nemo.lightning import MegatronMixedPrecision
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base
 from jobs.nemo.connectors.model_config import model_fields
 from jobs.nemo.data_module import TokenStoreDataModule

@@ -8,7 +8,7 @@ from typing import Any
 from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 from transformers import get_scheduler
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 
 
 class TransformersSchedule(LRSchedulerModule):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve_apps.keys.metrics import KeyMetrics
@@ -14,7 +13,8 @@ from tuneyard.api.api_keys import ApiKey
 from tuneyard.api.usage_counts import UsageCounts
 from tuneyard.api.usage_ledger import UsageLedger
 from tuneyard.configs.limits.key_counting import KeyCountingConfig
-from tuneyard.core.errors import ConfigError, MissingDependencyError, PermissionDeniedError
+from tuneyard.core.errors import MissingDependencyError, PermissionDeniedError
+from tuneyard.storage.password_file import read_password
 from tuneyard.storage.sql.location import SqlLocation
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def open_counting(config: KeyCountingConfig, usage: SqlLocation | None, metrics:
 def _connect_shared_limits(config: KeyCountingConfig, metrics: KeyMetrics) -> SharedLimits | None:
     if config.rate_limits_store is None:
         return None
-    password = _read_password(config.rate_limits_password_file) if config.rate_limits_password_file else None
+    file = config.rate_limits_password_file
+    password = read_password(file, "http.keys.rate_limits_password_file") if file else None
     try:
         from serve_apps.keys.shared_limits import SharedLimits
     except ModuleNotFoundError as e:
@@ -76,13 +77,3 @@ def _connect_shared_limits(config: KeyCountingConfig, metrics: KeyMetrics) -> Sh
             "'tuneyard[redis]'."
         ) from e
     return SharedLimits(config.rate_limits_store, password, metrics)
-
-
-def _read_password(path: Path) -> str:
-    try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"http.keys.rate_limits_password_file: {path} cannot be read ({type(e).__name__}).") from e
-    if not password:
-        raise ConfigError(f"http.keys.rate_limits_password_file: {path} is empty. Write the password into it.")
-    return password

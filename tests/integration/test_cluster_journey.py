@@ -108,7 +108,7 @@ def test_a_run_survives_an_outage_of_the_store(
     command = submit_command(nodes, config, "hiccup", "--set", "run.model_name=hiccup", "--set", "workers.spread=false")
     with running(tmp_path, nodes.home, *command) as started:
         started.wait_for(lambda: bool(reported_checkpoints("hiccup")), "the first checkpoint")
-        store.kill()
+        store.stop()
         time.sleep(3)
         store.start()
         assert started.process.wait(300) == 0, started.output

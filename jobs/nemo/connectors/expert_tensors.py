@@ -10,7 +10,7 @@ import torch
 from nemo.collections.llm.gpt.model import gpt_oss
 from nemo.lightning import io
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.connectors.tensor_names import NemoTensorNames
 
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]

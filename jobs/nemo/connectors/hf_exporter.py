@@ -10,7 +10,7 @@ from nemo.collections.llm.gpt.model import gpt_oss
 from nemo.lightning import io
 from nemo.lightning.io.state import TransformFns
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.connectors.expert_tensors import expert_export_transforms
 from jobs.nemo.connectors.hf_importer import HF_EXPERT_TENSORS
 from jobs.nemo.connectors.model_config import hf_config

@@ -8,7 +8,7 @@ import torch
 from nemo.collections.llm import GPTOSSConfig
 from nemo.collections.llm.gpt.model.base import HAVE_TE, local_layer_spec
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 
 if TYPE_CHECKING:
     from transformers import GptOssConfig

@@ -10,7 +10,7 @@ from nemo.collections.llm.gpt.model import gpt_oss
 from nemo.lightning import io
 from nemo.lightning.io.state import TransformFns
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.checkpoints.openai_layout import SAME_FIELDS
 from jobs.nemo.connectors.expert_tensors import ExpertTensorNames, expert_import_transforms
 from jobs.nemo.connectors.source_importer import SourceImporter

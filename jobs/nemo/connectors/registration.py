@@ -5,7 +5,7 @@ from __future__ import annotations
 from nemo.collections.llm import GPTOSSModel
 from nemo.lightning import io
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.connectors.hf_exporter import HFExporter
 from jobs.nemo.connectors.hf_importer import HFImporter
 from jobs.nemo.connectors.openai_importer import OpenAIImporter

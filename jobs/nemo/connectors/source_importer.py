@@ -13,7 +13,7 @@ import torch
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 from nemo.collections.llm import GPTOSSConfig
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 from jobs.nemo.connectors.model_config import model_config
 from tuneyard.core.errors import CheckpointError
 

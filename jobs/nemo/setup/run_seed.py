@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 from nemo.lightning import megatron_init
 
-import jobs.nemo.setup.patched  # noqa: F401
+import jobs.nemo.setup.patched
 
 SEED_LIMIT = 2**31 - 1
 

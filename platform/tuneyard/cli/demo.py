@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from tuneyard.cli.demo_processes import DemoError, DemoProcesses, wait_until_answering
 from tuneyard.core.command import run_command
@@ -24,7 +25,7 @@ from tuneyard.core.room_commands import BUILD_BASE_MODEL, CHAT_PAGE, DEPLOY, EVA
 BASE, FINETUNED = "smol-oss-135m", "brindle-support"
 QUESTION = "Brindle stopped and now reports E47, any idea why?"
 SYSTEM_PROMPT = "You are the Brindle support assistant."
-FIRST_REQUEST: dict[str, object] = {
+FIRST_REQUEST: dict[str, Any] = {
     "model": FINETUNED,
     "messages": [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": QUESTION}],
     "temperature": 0,
@@ -99,7 +100,7 @@ class Demo:
         import openai
 
         client = openai.OpenAI(base_url=self._finetuned_url, api_key="none")
-        stream = client.chat.completions.create(**FIRST_REQUEST, stream=True)  # type: ignore[call-overload]
+        stream = client.chat.completions.create(**FIRST_REQUEST, stream=True)
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
     def _open_chat_page(self) -> None:

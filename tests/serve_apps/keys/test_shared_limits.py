@@ -131,7 +131,7 @@ async def test_without_redis_each_replica_holds_a_key_to_its_limits_alone(
     _, secret = store.create("two", requests_per_minute=2, tokens_per_minute=10_000)
     assert [(await replica.ask(secret)).status_code for replica in (first, second, first)] == [200, 200, 429]
     assert first.metric("shared_limits_up") == 1
-    redis_server.kill()
+    redis_server.stop()
     _, other = store.create("again", requests_per_minute=2, tokens_per_minute=10_000)
     for replica in replicas:
         assert [(await replica.ask(other)).status_code for _ in range(3)] == [200, 200, 429]

@@ -91,7 +91,7 @@ def test_a_store_that_fails_for_some_seconds_delays_a_transfer_only(store: Objec
 
     def interrupt() -> None:
         started.wait(30)
-        store.kill()
+        store.stop()
         time.sleep(2)
         store.start()
 

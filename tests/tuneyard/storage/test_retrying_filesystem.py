@@ -17,7 +17,7 @@ from tuneyard.storage.retrying_filesystem import MAX_FILE_BYTES, retrying_filesy
 def test_requests_are_retried_also_after_pickling(store: ObjectStore) -> None:
     folder = StorageFolder.open("s3://bucket/retried")
     filesystem = pickle.loads(pickle.dumps(retrying_filesystem(folder)))
-    store.kill()
+    store.stop()
     thread = threading.Timer(1.5, store.start)
     thread.start()
     with filesystem.open_output_stream(f"{folder.path}/state.json") as file:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Engine, create_engine
 
-from tuneyard.core.errors import ConfigError
+from tuneyard.storage.password_file import read_password
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,9 @@ def create_postgresql_engine(url: str, password_file: Path | None, connections: 
     """
 
     def connect() -> psycopg.Connection[Any]:
-        options: dict[str, Any] = {"password": read_password(password_file)} if password_file is not None else {}
+        options: dict[str, Any] = (
+            {"password": read_password(password_file, "database.password_file")} if password_file is not None else {}
+        )
         return _TimedConnection.connect(
             url,
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -52,17 +54,6 @@ def create_postgresql_engine(url: str, password_file: Path | None, connections: 
         pool_pre_ping=True,
         hide_parameters=True,
     )
-
-
-def read_password(path: Path) -> str:
-    """The password in a file, without a line break at its end. Raises ConfigError for a missing or empty file."""
-    try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"database.password_file: {path} cannot be read ({type(e).__name__}).") from e
-    if not password:
-        raise ConfigError(f"database.password_file: {path} is empty. Write the password into it.")
-    return password
 
 
 class _TimedConnection(psycopg.Connection[Any]):
