@@ -10,7 +10,7 @@ from serve_apps.tracing.span import TraceSpan, inside_span
 from serve_apps.tracing.tracing import Tracing
 
 UNTRACED_PATHS = ("/healthz", "/readyz", "/metrics", "/version", "/openapi.json")
-"""Asked every few seconds by machines."""
+"""Routes that load balancers and Prometheus request every few seconds; they are not traced."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

@@ -12,7 +12,7 @@ def owner_digest(key: ApiKey | None) -> str:
 
 
 def is_restricted(key: ApiKey | None) -> bool:
-    """Whether the key may use only some models; it is then told of no others."""
+    """Whether the key may use only some models; answers to it name no others."""
     return key is not None and bool(key.models)
 
 

@@ -157,7 +157,7 @@ class SharedLimits:
         return Reservation(name, item.get_expiry(), tokens, ends_at), total
 
     def charge(self, claim: TokenClaim, tokens: int) -> None:
-        """Counts tokens as used. Those that come after the window of the reservation count in the window of then."""
+        """Counts tokens as used, in the reservation's window, or in the current one if that has ended."""
         now = self._now()
         for reservation in claim.reservations:
             if now < reservation.ends_at:

@@ -12,7 +12,7 @@ class UsageCounts:
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Of the prompt tokens, those that the engine found in its cache; 0 for engines that do not count them."""
+    """Prompt tokens that the engine found in its cache; 0 for engines that do not count them."""
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     """Of the completion tokens, those of the reasoning."""

@@ -83,7 +83,7 @@ class ChatRowReader:
 
 
 def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat, settings: RowSettings) -> ReadRow:
-    """One row as a chat with its problems; without a chat, the first problem that leaves none."""
+    """One row as a chat with its problems; if it is no chat, with the first problem that prevents one."""
     try:
         chat = to_chat_row(map_columns(row, settings.columns), dataset_format, settings)
         handle_markup(chat, converts=settings.text_markup == "convert")

@@ -1,4 +1,4 @@
-"""The kind of a dataset file, told from its first bytes; its suffix decides only where the bytes leave it open."""
+"""The kind of a dataset file, recognised by its first bytes; its suffix decides only if the bytes do not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuneyard.core.errors import DatasetError
 FileKind = Literal["parquet", "csv", "json", "jsonl"]
 
 HEAD_BYTES = 1 << 16
-"""Bytes at the beginning of a file from which its kind is told."""
+"""How many bytes at the beginning of a file are read to recognise its kind."""
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -22,7 +22,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 DELIMITERS = (",", ";", "\t")
 
 MAGIC_BYTES = 4
-"""Bytes from which a compressed file is told."""
+"""How many bytes at the beginning of a file say that it is compressed."""
 
 _CODEC_OF_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 

@@ -1,4 +1,4 @@
-"""The split of a dataset file, told from its path as the Hugging Face hub does: `data/train-00000-of-00002.parquet`."""
+"""The split of a dataset file, read from its path as the Hugging Face hub does: `data/train-00000-of-00002.parquet`."""
 
 from __future__ import annotations
 

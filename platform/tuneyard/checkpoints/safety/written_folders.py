@@ -74,7 +74,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        # Asked of the open file: on a network file system, stat may still give an old size.
+        # The size of the open file: on a network file system, stat of the path may still give an old one.
         size = file.seek(0, 2)
         file.seek(0)
         digest.update(f"{size}\n".encode())
