@@ -15,7 +15,7 @@ def read_password(path: Path, field: str) -> str:
     try:
         password = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{field}: {path} cannot be read ({type(e).__name__}).") from e
+        raise ConfigError(f"{field}: the password file {path} cannot be read ({type(e).__name__}).") from e
     if not password:
-        raise ConfigError(f"{field}: {path} is empty. Write the password into it.")
+        raise ConfigError(f"{field}: the password file {path} is empty. Write the password into it.")
     return password
