@@ -89,9 +89,16 @@ class Admission:
     def stream(self, chunks: ClosableStream[Any]) -> Response:
         """The response with a streamed answer. Closes `chunks` when the stream ends or the client disconnects."""
         self.is_streaming = True
+
+        async def close() -> None:
+            try:
+                await chunks.aclose()
+            finally:
+                await self.grant.close()
+
         return EventStreamResponse(
             server_sent_events(chunks),
-            [self.grant.close, chunks.aclose],
+            [close],
             self.grant.headers(),
             self._request.app.state.heartbeat_s,
         )

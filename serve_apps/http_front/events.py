@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from serve_apps.http_front.heartbeat import with_heartbeats
+from serve_apps.http_front.heartbeat import send_with_heartbeats
 from tuneyard.api.wire.errors import error_body
 from tuneyard.api.wire.responses.events import ResponseEvent
 from tuneyard.core.errors import RequestError
@@ -26,6 +26,8 @@ LAST_RESPONSE_EVENTS = ("event: response.completed\n", "event: response.incomple
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Keep proxies from caching and buffering events; X-Accel-Buffering is nginx's."""
+
+_USAGE = {"usage"}
 
 ItemOut = TypeVar("ItemOut", covariant=True)
 
@@ -53,16 +55,25 @@ class EventStreamResponse(StreamingResponse):
         headers: Mapping[str, str],
         heartbeat_s: float,
     ) -> None:
-        self._beating_events = with_heartbeats(events, heartbeat_s)
-        super().__init__(self._beating_events, media_type="text/event-stream", headers=STREAM_HEADERS | dict(headers))
+        super().__init__(events, media_type="text/event-stream", headers=STREAM_HEADERS | dict(headers))
         self._events = events
+        self._heartbeat_s = heartbeat_s
         self._on_close = on_close
+
+    async def stream_response(self, send: Any) -> None:
+        """Sends the head and the events, as StreamingResponse does, with heartbeats."""
+
+        async def send_text(text: str) -> None:
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send_with_heartbeats(self._events, send_text, self._heartbeat_s)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._beating_events.aclose()
             await self._events.aclose()
             for close in self._on_close:
                 if inspect.isawaitable(result := close()):
@@ -78,8 +89,11 @@ async def server_sent_events(chunks: ClosableStream[BaseModel]) -> AsyncGenerato
     named_events = 0
     try:
         async for chunk in chunks:
-            named_events += isinstance(chunk, ResponseEvent)
-            yield _encode(chunk)
+            if isinstance(chunk, ResponseEvent):
+                named_events += 1
+                yield _encode_named(chunk)
+            else:
+                yield _encode(chunk)
     except RequestError as e:
         logger.warning("stream ended by %s: %s", type(e).__name__, e.message)
         yield error_event(e) if not named_events else response_error_event(e, named_events)
@@ -90,12 +104,14 @@ async def server_sent_events(chunks: ClosableStream[BaseModel]) -> AsyncGenerato
         yield DONE_EVENT
 
 
+def _encode_named(event: ResponseEvent) -> str:
+    # With nulls: OpenAI's response objects have them, and clients of typed languages expect the fields.
+    return f"event: {event.type}\ndata: {event.model_dump_json()}\n\n"
+
+
 def _encode(chunk: BaseModel) -> str:
-    if isinstance(chunk, ResponseEvent):
-        # With nulls: OpenAI's response objects have them, and clients of typed languages expect the fields.
-        return f"event: {chunk.type}\ndata: {chunk.model_dump_json()}\n\n"
     # A usage that was not asked for has no field; where it was, it is null until the last chunk.
-    hidden = set() if "usage" in chunk.model_fields_set else {"usage"}
+    hidden = None if "usage" in chunk.model_fields_set else _USAGE
     return f"data: {chunk.model_dump_json(exclude=hidden)}\n\n"
 
 

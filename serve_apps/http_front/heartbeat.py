@@ -3,60 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 HEARTBEAT = ": keep-alive\n"
 """A comment, which clients of server-sent events skip. No empty line follows it: openai-go before its pull request 621
 took the empty line for the end of an event, and failed because that event had no data."""
 
 
-async def with_heartbeats(texts: AsyncGenerator[str, None], interval_s: float) -> AsyncGenerator[str, None]:
-    """A heartbeat at once; then the texts, with a heartbeat whenever none came for `interval_s` seconds.
+async def send_with_heartbeats(
+    texts: AsyncGenerator[str, None], send: Callable[[str], Awaitable[None]], interval_s: float
+) -> None:
+    """Sends a heartbeat at once; then the texts, with a heartbeat whenever none was sent for `interval_s` seconds.
 
-    Raises what `texts` raises, and closes it at the end.
+    Raises what `texts` and `send` raise, and closes `texts` at the end.
     """
-    queue: asyncio.Queue[str | _End] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    last_text_at = loop.time()
-    timer: asyncio.TimerHandle | None = None
-
-    def beat() -> None:
-        """Sends a heartbeat if it is due, and comes again. A timer for each text would cost more than the text."""
-        nonlocal timer, last_text_at
-        now = loop.time()
-        if now - last_text_at >= interval_s:
-            queue.put_nowait(HEARTBEAT)
-            last_text_at = now
-        timer = loop.call_at(last_text_at + interval_s, beat)
-
-    beat()
-    reader = asyncio.create_task(_read_into(queue, texts))
+    await send(HEARTBEAT)
+    sender = _Sender(send, interval_s)
+    beats = asyncio.create_task(sender.beat())
+    if (texts_task := asyncio.current_task()) is not None:
+        beats.add_done_callback(lambda task: None if task.cancelled() else texts_task.cancel())
     try:
-        yield HEARTBEAT
-        while not isinstance(item := await queue.get(), _End):
-            last_text_at = loop.time()
-            yield item
-        if item.error is not None:
-            raise item.error
+        async for text in texts:
+            await sender.send_text(text)
+    except asyncio.CancelledError:
+        if beats.done() and not beats.cancelled() and texts_task is not None and texts_task.uncancel() == 0:
+            await beats  # raises what ended the heartbeats
+        raise
     finally:
-        if timer is not None:
-            timer.cancel()
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
+        beats.cancel()
+        await asyncio.gather(beats, return_exceptions=True)
         await texts.aclose()
 
 
-class _End:
-    """The last item of the queue, with the error that ended the texts."""
+class _Sender:
+    """Sends one thing at a time: the texts, straight from their task, and a heartbeat where they pause."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+    def __init__(self, send: Callable[[str], Awaitable[None]], interval_s: float) -> None:
+        self._send = send
+        self._interval_s = interval_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._is_sending_text = False
+        self._beating = asyncio.Lock()
 
+    async def send_text(self, text: str) -> None:
+        """Sends the text, after a heartbeat that is on its way. A lock taken for each text would cost more than this."""
+        if self._beating.locked():
+            async with self._beating:
+                pass
+        self._is_sending_text = True
+        await self._send(text)
+        self._is_sending_text = False
+        self._sent_at = self._loop.time()
 
-async def _read_into(queue: asyncio.Queue[str | _End], texts: AsyncGenerator[str, None]) -> None:
-    try:
-        async for text in texts:
-            queue.put_nowait(text)
-        queue.put_nowait(_End())
-    except Exception as e:  # noqa: BLE001  # every error is passed on to the reader of the queue
-        queue.put_nowait(_End(e))
+    async def beat(self) -> None:
+        """Sends heartbeats until it is cancelled or `send` fails."""
+        while True:
+            due_in_s = self._sent_at + self._interval_s - self._loop.time()
+            if self._is_sending_text or due_in_s > 0:
+                await asyncio.sleep(max(due_in_s, 0) or self._interval_s)
+                continue
+            async with self._beating:
+                await self._send(HEARTBEAT)
+            self._sent_at = self._loop.time()

@@ -29,7 +29,7 @@ from tuneyard.api.wire.chat_request import ChatCompletionRequest
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
 
-TOKENS, STREAMS, ROUNDS, REQUESTS = 200, 20, 5, 200
+TOKENS, STREAMS, ROUNDS, REQUESTS = 1000, 20, 5, 200
 TURNS = 8
 """Messages of the chat whose rendering is measured."""
 
