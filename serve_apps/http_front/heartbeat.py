@@ -47,7 +47,7 @@ class _Sender:
         self._beating = asyncio.Lock()
 
     async def send_text(self, text: str) -> None:
-        """Sends the text, after a heartbeat that is on its way. A lock taken for each text would cost more than this."""
+        """Sends the text, after a heartbeat that is on its way. A lock taken for each text would cost more."""
         if self._beating.locked():
             async with self._beating:
                 pass
