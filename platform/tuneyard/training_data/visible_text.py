@@ -8,6 +8,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
+_STRAIGHT = {
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("‘’‚‛′", "'"),
+    **dict.fromkeys("“”„‟″«»", '"'),
+}
+"""ASCII's dash and quotation marks for typographic ones."""
+
+_LATIN_SPECIALS = "¡¿«»\xad".encode("latin-1")
+"""What has to be folded of Latin-1."""
+
 _WIDTH_RANGES = ((0x3000, 0x3000), (0xFB00, 0xFB06), (0xFB50, 0xFDFF), (0xFE70, 0xFEFC), (0xFF01, 0xFFEF))
 """Characters that are others in another width or position: full-width letters, Latin and Arabic ligatures."""
 
@@ -18,9 +28,7 @@ _TABLE: dict[int, str | None] = {
         for code in range(first, last + 1)
         if unicodedata.normalize("NFKC", chr(code)) != chr(code)
     },
-    **dict.fromkeys(map(ord, "‐‑‒–—―−"), "-"),
-    **dict.fromkeys(map(ord, "‘’‚‛′"), "'"),
-    **dict.fromkeys(map(ord, "“”„‟″«»"), '"'),
+    **{ord(mark): plain for mark, plain in _STRAIGHT.items()},
     # Invisible: soft hyphen, zero-width space, direction marks, word joiner, byte order mark, emoji selectors. The
     # joiners U+200C and U+200D stay: they change how letters and emoji look.
     **dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A)]),
@@ -54,8 +62,27 @@ def visible_form(text: str) -> str:
     """The text without differences of case, spaces, sentence punctuation, width and composition."""
     if len(text) > MAX_CHARACTERS:
         return text
-    if text.isascii():
+    if _is_plain_latin(text):
         return _plain_form(text)
+    straight = text
+    for mark, plain in _STRAIGHT.items():
+        straight = straight.replace(mark, plain)
+    return _plain_form(straight) if _is_plain_latin(straight) else _folded_form(text)
+
+
+def _is_plain_latin(text: str) -> bool:
+    """Whether only case, spaces and ASCII's punctuation of the text need to be folded."""
+    if text.isascii():
+        return True
+    try:
+        latin = text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return len(latin.translate(None, _LATIN_SPECIALS)) == len(latin)
+
+
+def _folded_form(text: str) -> str:
+    """The visible form of any text; several times slower than what Western languages need."""
     folded = _FOREIGN_MARKS.sub(" ", text).translate(_TABLE)
     return _SPACES_IN_UNSPACED.sub("", _plain_form(unicodedata.normalize("NFC", folded)))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneyard.training_data.visible_text import visible_form
+from tuneyard.training_data.visible_text import _folded_form, visible_form
 
 DIFFERENT = [
     ("दिन", "दान"), ("ที่", "ที"), ("か", "が"), ("café", "cafe"), ("שָׁלוֹם", "שלום"),
@@ -67,3 +67,11 @@ def test_the_form_of_a_form_is_itself_for_letters_and_no_text_vanishes(text: str
 def test_long_runs_of_punctuation_take_linear_time(piece: str) -> None:
     # With quadratic time, this would take minutes and end at the test's time limit.
     assert len(visible_form(piece * 300_000 + "x")) <= len(piece) * 300_000 + 1
+
+
+WESTERN = "aZ0 9.,;:!?-'\"()äÖßéñ¡¿«»\xad\xa0²½×“”’„‘–—…·°"
+
+
+@given(st.text(st.sampled_from(WESTERN) | st.characters(max_codepoint=0x24F)))
+def test_the_short_way_for_western_texts_gives_what_the_long_one_gives(text: str) -> None:
+    assert visible_form(text) == _folded_form(text)
