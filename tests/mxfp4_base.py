@@ -1,53 +1,73 @@
-"""A base checkpoint as OpenAI publishes it: experts in MXFP4, several shards, config files that name no dtype."""
+"""Base checkpoints as OpenAI publishes them: experts in MXFP4, several shards, config files that name no dtype."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from jobs.checkpoints.mxfp4_checkpoint import write_mxfp4
-from jobs.checkpoints.shards import ShardWriter, TensorReader
+from tokenizers import Tokenizer
+
+from jobs.bases.checkpoint_files import write_weights
+from jobs.bases.published_form import published_config, write_published_form
+from jobs.bases.tiny_oss import CARD, SIZES, random_weights
+from jobs.checkpoints.published_weights import SHARD_BYTES
+from jobs.checkpoints.published_weights import write_published_weights as download_mxfp4
 from tuneyard.checkpoints.adoption import adopt_checkpoint
-from tuneyard.checkpoints.layout.json_files import read_json, write_json
-from tuneyard.checkpoints.validation import INDEX_NAME
 
-SHARD_BYTES = 250_000
-"""Gives tiny-oss-random three shards, as gpt-oss-20b has."""
+__all__ = ["PublishedBase", "Size", "build_published_base", "download_mxfp4", "publish_mxfp4"]
+
+Size = Literal["20b", "120b"]
+
+SMALL_SIZES = {
+    "20b": SIZES,
+    # Of gpt-oss-120b: all 36 layers, because names with two digits sort in another order than the layers; four times as
+    # many experts as the small gpt-oss-20b, and as many for each token as both published models have.
+    "120b": SIZES
+    | {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_experts_per_tok": 4,
+        "num_hidden_layers": 36,
+        "num_local_experts": 32,
+    },
+}
+"""The fields of config.json that are smaller than published."""
+
+SMALL_SHARD_BYTES = {"20b": SHARD_BYTES, "120b": 290_000}
+"""Give as many shards as are published: 3 and 15."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedBase:
+    """A small model in three forms, with the same tokenizer and equal experts as far as MXFP4 can hold them."""
+
+    size: Size
+    unquantised: Path
+    """BF16 in one file, with portable config files and a manifest."""
+    downloaded: Path
+    """As `hf download` leaves it: MXFP4 experts, several shards, without a manifest."""
+    adopted: Path
+    """`downloaded` after `tuneyard models adopt`."""
+
+
+def build_published_base(size: Size, tokenizer: Tokenizer, folder: Path) -> PublishedBase:
+    """Builds all three forms of the small model in the existing folder."""
+    built = PublishedBase(size, *(folder / name for name in ("unquantised", "downloaded", "adopted")))
+    built.unquantised.mkdir()
+    config = published_config(SMALL_SIZES[size], tokenizer)
+    write_published_form(built.unquantised, config, tokenizer)
+    write_weights(built.unquantised, random_weights(config, seed=0))
+    (built.unquantised / "README.md").write_text(CARD, encoding="utf-8")
+    download_mxfp4(built.unquantised, built.downloaded, SMALL_SHARD_BYTES[size])
+    shutil.copytree(built.downloaded, built.adopted)
+    adopt_checkpoint(built.adopted, "published")
+    adopt_checkpoint(built.unquantised, "unquantised")
+    return built
 
 
 def publish_mxfp4(base: Path, target: Path) -> None:
     """The published form of `base` in the new folder `target`, adopted: with portable config files and a manifest."""
     download_mxfp4(base, target)
     adopt_checkpoint(target, "published")
-
-
-def download_mxfp4(base: Path, target: Path) -> None:
-    """The published form of `base` as `hf download` leaves it in the new folder `target`: without a manifest.
-
-    `base` has one weights file. Shards are numbered from 0, as in the published models, and the blocks of a matrix may
-    lie in another shard than its scales.
-    """
-    target.mkdir()
-    write_mxfp4(base, target)
-    config = read_json(target / "config.json")
-    del config["rope_parameters"]
-    write_json(target / "config.json", config)
-    reader = TensorReader(target)
-    tensors = {name: reader.read(name) for name in sorted(reader.names, key=lambda name: ("_blocks" not in name, name))}
-    (target / "model.safetensors").unlink()
-    writer = ShardWriter(target, SHARD_BYTES)
-    for name, tensor in tensors.items():
-        writer.add(name, tensor)
-    writer.close()
-    _number_from_zero(target)
-
-
-def _number_from_zero(folder: Path) -> None:
-    shards = sorted(folder.glob("model-*.safetensors"))
-    names = {path.name: f"model-{index:05d}-of-{len(shards) - 1:05d}.safetensors" for index, path in enumerate(shards)}
-    for old, new in names.items():
-        (folder / old).rename(folder / f".{new}")
-    for new in names.values():
-        (folder / f".{new}").rename(folder / new)
-    index = read_json(folder / INDEX_NAME)
-    index["weight_map"] = {tensor: names[file] for tensor, file in index["weight_map"].items()}
-    write_json(folder / INDEX_NAME, index)

@@ -10,6 +10,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from jobs.bases.smollm2_wheel import unpacked_gguf
+from tuneyard.checkpoints.gguf.names import ATTENTION_NAMES, MODEL_NAMES
 from tuneyard.core.errors import MissingDependencyError
 
 HEADS, KEY_VALUE_HEADS = 9, 3
@@ -18,12 +19,8 @@ _SPECIAL_TOKEN_TYPE = 3
 """The value of llama.cpp's token type "control"."""
 
 _LLAMA_NAMES = {
-    "attn_norm": "input_layernorm",
+    **ATTENTION_NAMES,
     "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
@@ -89,9 +86,7 @@ def _field(reader: Any, key: str) -> list[Any]:
 def _as_llama(name: str, tensor: torch.Tensor) -> tuple[str, torch.Tensor]:
     """A GGUF tensor's name and values in transformers' LlamaForCausalLM, rotary dimensions reordered."""
     if not name.startswith("blk."):
-        return {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}[
-            name
-        ], tensor
+        return MODEL_NAMES[name], tensor
     _, layer, kind, _ = name.split(".")
     if kind in ("attn_q", "attn_k"):
         tensor = _undo_rotary_permutation(tensor, HEADS if kind == "attn_q" else KEY_VALUE_HEADS)

@@ -72,7 +72,7 @@ def build_tiny_oss(target: Path, seed: int = 0, report: Report = lambda _: None)
     """
     with staging_folder(target) as staging:
         report("training a small tokenizer on jobs/data")
-        tokenizer = _train_tokenizer()
+        tokenizer = train_tiny_tokenizer()
         report(f"drawing random weights (seed {seed})")
         config = published_config(SIZES, tokenizer)
         write_published_form(staging, config, tokenizer)
@@ -128,7 +128,7 @@ def _uniform(key: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.frombuffer(data, dtype=torch.int16).reshape(shape) / 2**15 * math.sqrt(3)
 
 
-def _train_tokenizer() -> Tokenizer:
+def train_tiny_tokenizer() -> Tokenizer:
     """A byte-level BPE tokenizer of VOCABULARY tokens; any Unicode text survives encoding and decoding."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,48 @@ from jobs.training.model_loading import load_dequantised
 from tuneyard.chats.dataset import DatasetScan
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.row_settings import RowSettings
-from tuneyard.core.errors import DatasetError
+from tuneyard.checkpoints.manifest import CheckpointManifest
+from tuneyard.core.errors import ConfigError, DatasetError
 from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.harmony.settings import CodecSettings
 from tuneyard.training_data.token_table import IGNORED_LABEL, TOKEN_COLUMNS, build_token_table
 
 TokenRow = dict[str, list[int]]
 """A row of the token table: TOKEN_COLUMNS by name."""
+
+DEFAULT_MAX_LENGTH = 4096
+"""Longest row, in tokens, that is measured for a source whose manifest holds no data.max_length."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldoutChats:
+    """What a checkpoint's loss is measured on."""
+
+    location: str
+    codec: HarmonyCodec
+    """That of the checkpoint."""
+
+    rows: list[TokenRow]
+
+
+def heldout_chats(folder: Path, source: CheckpointManifest, location: str | None, limit: int) -> HeldoutChats:
+    """Up to `limit` assistant turns of the chats at `location`, rendered as in the training of the checkpoint `folder`.
+
+    `source` is its manifest; `location` None is the held-out data of its training run. Raises ConfigError when it had
+    none, and DatasetError as heldout_rows does.
+    """
+    settings = CodecSettings.model_validate(source.codec.settings) if source.codec else CodecSettings()
+    codec = HarmonyCodec.from_checkpoint(folder, settings)
+    data = source.config.get("data", {})
+    location = location or data.get("heldout")
+    if not location:
+        raise ConfigError(
+            f"{source.name} was trained without held-out chats, so its loss cannot be measured. "
+            "Give some with --heldout FILE."
+        )
+    row_settings = RowSettings.model_validate({name: data[name] for name in RowSettings.model_fields if name in data})
+    max_length = int(data.get("max_length", DEFAULT_MAX_LENGTH))
+    return HeldoutChats(location, codec, heldout_rows(location, codec, max_length, limit, row_settings))
 
 
 def heldout_rows(
@@ -44,8 +82,19 @@ def heldout_rows(
     return rows
 
 
-def checkpoint_loss(folder: Path, rows: list[TokenRow], description: str) -> float:
-    """The mean negative log-likelihood of the labelled tokens, in nats per token.
+def checkpoint_loss(folder: Path, rows: Sequence[TokenRow], description: str) -> float:
+    """The mean negative log-likelihood of the labelled tokens, in nats per token; otherwise as label_log_probs."""
+    total, tokens = 0.0, 0
+    for log_probs, labels in label_log_probs(folder, rows, description):
+        total -= float(log_probs[np.arange(len(labels)), labels].sum())
+        tokens += len(labels)
+    return total / tokens
+
+
+def label_log_probs(
+    folder: Path, rows: Sequence[TokenRow], description: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields a checkpoint's log-probabilities [places, vocabulary], in nats, and the labels [places] of each row.
 
     MXFP4 experts are dequantised at loading. On a CPU it computes in fp32. On a GPU it computes in the checkpoint's
     dtype, and layers that do not fit the GPU are kept in main memory or on disk. `description` labels the progress bar.
@@ -59,13 +108,9 @@ def checkpoint_loss(folder: Path, rows: list[TokenRow], description: str) -> flo
     ).eval()
     if not on_gpu:
         model = model.float()
-    total, tokens = 0.0, 0
     for row in tqdm(rows, desc=description, unit="row", dynamic_ncols=True, disable=None):
         labels = np.array([label for label in row["labels"][1:] if label != IGNORED_LABEL])
         (logits,) = label_logits(model, [row])
-        # -log softmax at the label; the largest logit is subtracted so that exp does not overflow.
-        peak = logits.max(-1, keepdims=True)
-        log_sum = peak[:, 0] + np.log(np.exp(logits - peak).sum(-1))
-        total += float((log_sum - logits[np.arange(len(labels)), labels]).sum())
-        tokens += len(labels)
-    return total / tokens
+        # The largest logit is subtracted so that exp does not overflow.
+        shifted = logits - logits.max(-1, keepdims=True)
+        yield shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), labels

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.training.backend import TrainingBackend
 from jobs.training.logit_proof import check_proof, compare_logits
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
 from tuneyard.checkpoints.publishing import publish, staged, version_in
-from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.checkpoints.validation import validate_adapter, validate_hf_checkpoint
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.configs.finetune import FinetuneConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+ExportForm = Literal["merged", "adapter"]
+"""`merged`: a whole model. `adapter`: PEFT's files, for a run with LoRA."""
 
 SOFTWARE = ("tuneyard", "ray", "torch", "transformers", "peft", "openai-harmony")
 NEMO_SOFTWARE = ("nemo-toolkit", "megatron-core", "transformer-engine")
@@ -30,30 +33,47 @@ def export_and_prove(
     target: str,
     probe_rows: list[dict[str, list[int]]],
     lineage: dict[str, Any],
+    form: ExportForm = "merged",
 ) -> CheckpointManifest:
     """Exports `trained` (a folder that the backend reported), proves it, and publishes it at the location `target`.
 
     The proof: the reloaded export gives the trained model's logits on `probe_rows`; names, shapes, dtypes and hashes
-    are right; and at least one weight differs from the base. `lineage` holds more fields of the manifest. Raises
-    CheckpointError when the proof fails and StorageFullError when the disk is full; nothing appears at `target` then.
+    are right; and at least one weight differs from the base. An adapter is reloaded by plain PEFT, on the base.
+    `lineage` holds more fields of the manifest. Raises CheckpointError when the proof fails and StorageFullError when
+    the disk is full; nothing appears at `target` then.
     """
+    is_adapter, base = form == "adapter", config.model.folder
+    lineage = {"config": config.model_dump(mode="json")} | lineage
     with staged(target) as staging:
-        trained_logits = backend.export_hf(config, trained, staging, probe_rows)
-        proof = compare_logits(trained_logits, _reloaded_logits(staging, probe_rows))
+        if is_adapter:
+            from jobs.training.export.adapter_files import name_base
+
+            trained_logits = backend.export_adapter(config, trained, staging, probe_rows)
+            name_base(staging, lineage["config"]["model"]["base"])
+            reloaded_logits = _adapted_logits(base, staging, probe_rows)
+        else:
+            trained_logits = backend.export_hf(config, trained, staging, probe_rows)
+            reloaded_logits = _reloaded_logits(staging, probe_rows)
+        proof = compare_logits(trained_logits, reloaded_logits)
         check_proof(proof)
         write_manifest(
             staging,
-            kind="finetuned",
-            name=config.run.model_name,
+            kind="adapter" if is_adapter else "finetuned",
+            name=exported_name(config, form),
             version=version_in(target),
             proof=proof,
             software=software_versions(*SOFTWARE, *(NEMO_SOFTWARE if config.training.backend == "nemo" else ())),
             git_commit=_git_commit(),
-            **({"config": config.model_dump(mode="json")} | lineage),
+            **lineage,
         )
-        manifest = validate_hf_checkpoint(staging, base=config.model.folder)
+        manifest = validate_adapter(staging, base) if is_adapter else validate_hf_checkpoint(staging, base)
         publish(staging, target)
     return manifest
+
+
+def exported_name(config: FinetuneConfig, form: ExportForm) -> str:
+    """The export's name in the registry. An adapter has one of its own: `MODEL@newest` is what gets deployed."""
+    return f"{config.run.model_name}-adapter" if form == "adapter" else config.run.model_name
 
 
 def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
@@ -68,6 +88,18 @@ def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     return label_logits(model.to(torch.float32).eval(), rows)
+
+
+def _adapted_logits(base: Path, adapter: Path, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:
+    """The logits of the base with the adapter on it, in fp32, loaded with plain transformers and PEFT."""
+    import peft
+    import torch
+
+    from jobs.training.label_logits import label_logits
+    from jobs.training.model_loading import load_dequantised
+
+    model = peft.PeftModel.from_pretrained(load_dequantised(base, torch.float32, on_gpu=False), adapter)
+    return label_logits(model.eval(), rows)
 
 
 def _git_commit() -> str | None:

@@ -5,20 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.checkpoints.heldout_loss import checkpoint_loss, heldout_rows
+from jobs.checkpoints.heldout_loss import checkpoint_loss, heldout_chats
 from jobs.checkpoints.mxfp4_checkpoint import write_mxfp4
-from tuneyard.chats.row_settings import RowSettings
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
 from tuneyard.checkpoints.publishing import publish, staged, version_in
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
-from tuneyard.core.errors import CheckpointError, ConfigError
-from tuneyard.harmony.codec import HarmonyCodec
-from tuneyard.harmony.settings import CodecSettings
-
-DEFAULT_MAX_LENGTH = 4096
-"""Longest row, in tokens, that is measured for a source whose manifest holds no data.max_length."""
+from tuneyard.core.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +41,8 @@ def quantise_checkpoint(job: Quantisation) -> CheckpointManifest:
     source = validate_hf_checkpoint(job.source)
     if is_mxfp4(job.source):
         raise CheckpointError(f"{job.source}: its experts are MXFP4 already.")
-    settings = CodecSettings.model_validate(source.codec.settings) if source.codec else CodecSettings()
-    codec = HarmonyCodec.from_checkpoint(job.source, settings)
-    heldout = job.heldout or _heldout_data(source)
-    data = source.config.get("data", {})
-    max_length = int(data.get("max_length", DEFAULT_MAX_LENGTH))
-    settings_of_rows = RowSettings.model_validate(
-        {name: data[name] for name in RowSettings.model_fields if name in data}
-    )
-    rows = heldout_rows(heldout, codec, max_length, job.max_rows, settings_of_rows)
+    heldout = heldout_chats(job.source, source, job.heldout, job.max_rows)
+    rows = heldout.rows
     with staged(job.target) as staging:
         weight_error = write_mxfp4(job.source, staging)
         before = checkpoint_loss(job.source, rows, "loss before")
@@ -63,9 +50,10 @@ def quantise_checkpoint(job: Quantisation) -> CheckpointManifest:
         # Written so that a NaN fails.
         if not after - before <= job.max_loss_increase:
             raise CheckpointError(
-                f"Quantising raises the loss on {len(rows)} rows of {heldout} from {before:.4f} to {after:.4f} nats "
-                f"per token; --max-loss-increase allows {job.max_loss_increase:g}. Nothing was published. Serve the "
-                "source as it is, or train without changing the experts: then quantising does not change them."
+                f"Quantising raises the loss on {len(rows)} rows of {heldout.location} from {before:.4f} to "
+                f"{after:.4f} nats per token; --max-loss-increase allows {job.max_loss_increase:g}. "
+                "Nothing was published. Serve the source as it is, or train without changing the experts: then "
+                "quantising does not change them."
             )
         proof: dict[str, float | str | int] = {
             "format": "mxfp4",
@@ -101,14 +89,3 @@ def _write_manifest(
         git_commit=source.git_commit,
         run_id=source.run_id,
     )
-
-
-def _heldout_data(source: CheckpointManifest) -> str:
-    """The held-out data of the source's training run. Raises ConfigError when it had none."""
-    heldout = source.config.get("data", {}).get("heldout")
-    if not heldout:
-        raise ConfigError(
-            f"{source.name} was trained without held-out chats, so the cost of quantising cannot be measured. "
-            "Give some with --heldout FILE."
-        )
-    return str(heldout)

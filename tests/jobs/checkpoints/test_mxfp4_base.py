@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.checkpoints.proved_export import export_and_prove
+from jobs.checkpoints.published_weights import write_published_weights
 from jobs.training.export.hf_files import save_like_base
 from jobs.training.model_loading import load_dequantised
 from jobs.workers.backend_factory import create_backend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
-from tests.mxfp4_base import publish_mxfp4
+from tests.mxfp4_base import SMALL_SIZES, PublishedBase, publish_mxfp4
 from tuneyard.checkpoints.manifest import BaseReference
 from tuneyard.checkpoints.manifest_writer import write_manifest
 from tuneyard.checkpoints.tensor_table import weights_digest
@@ -63,10 +64,10 @@ def test_a_silent_no_op_is_seen_through_the_other_form(published: Path, tiny_oss
         validate_hf_checkpoint(export, base=published)
 
 
-@pytest.mark.parametrize("form", ["tiny_oss", "published"])
-def test_an_export_has_the_form_of_its_base(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["unquantised", "adopted"])
+def test_an_export_has_the_form_of_its_base(form: str, published_base: PublishedBase, tmp_path: Path) -> None:
     """Its base's dtypes, which no published config names, and all ids at which generation ends."""
-    base: Path = request.getfixturevalue(form)
+    base: Path = getattr(published_base, form)
     model = load_dequantised(base, torch.float32, on_gpu=False)
     target = tmp_path / "export"
     target.mkdir()
@@ -82,6 +83,23 @@ def test_an_export_has_the_form_of_its_base(form: str, request: pytest.FixtureRe
     manifest = write_manifest(target, kind="finetuned", name="m", version="1")
     assert {entry.dtype for entry in manifest.tensors.values()} == {"BF16"}
     assert len(json.loads((target / "generation_config.json").read_text())["eos_token_id"]) == 3
+
+
+def test_a_published_base_survives_export_and_quantisation(published_base: PublishedBase, tmp_path: Path) -> None:
+    """Every weight, as after training of attention alone: in transformers, in an export, and in MXFP4 again."""
+    base = published_base.adopted
+    model = load_dequantised(base, torch.float32, on_gpu=False)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    (tmp_path / "export").mkdir()
+    save_like_base(model, base, tmp_path / "export")
+    write_published_weights(tmp_path / "export", tmp_path / "again")
+    again = load_dequantised(tmp_path / "again", torch.float32, on_gpu=False).state_dict()
+    assert again.keys() == weights.keys()
+    assert [name for name, weight in weights.items() if not torch.equal(weight, again[name])] == []
+    assert (
+        len({name.split(".")[2] for name in weights if ".layers." in name})
+        == SMALL_SIZES[published_base.size]["num_hidden_layers"]
+    )
 
 
 def test_norms_in_fp32_stay_fp32(tiny_oss_copy: Path, tmp_path: Path) -> None:

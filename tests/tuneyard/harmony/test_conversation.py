@@ -195,9 +195,9 @@ def test_a_prompt_equals_openai_harmonys_rendering_of_the_whole_conversation(
 
 def test_ids_with_a_real_o200k_tokenizer_equal_those_of_openai_harmony(tmp_path: Path) -> None:
     """With a Hugging Face tokenizer.json built from the o200k ranks, the bridge must not change any id."""
-    from tests.o200k_tokenizer import write_o200k_tokenizer
+    from jobs.bases.o200k_tokenizer import build_o200k_tokenizer
 
-    write_o200k_tokenizer(tmp_path)
+    build_o200k_tokenizer().save(str(tmp_path / "tokenizer.json"))
     codec = HarmonyCodec.from_checkpoint(tmp_path, CodecSettings())
     encoding = load_harmony_encoding()
     rng = random.Random(7)

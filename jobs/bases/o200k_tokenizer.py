@@ -1,4 +1,4 @@
-"""Builds a Hugging Face tokenizer.json for o200k with harmony's special tokens from tiktoken's ranks."""
+"""The tokenizer of the published GPT-OSS models, built from tiktoken's ranks: o200k with harmony's special tokens."""
 
 from __future__ import annotations
 
@@ -8,23 +8,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from tuneyard.harmony.encoding import load_harmony_encoding
-
-LETTERS = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"
-SMALL = r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
-ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-PATTERN = "|".join(
-    [
-        rf"[^\r\n\p{{L}}\p{{N}}]?[{LETTERS}]*[{SMALL}]+{ENDING}",
-        rf"[^\r\n\p{{L}}\p{{N}}]?[{LETTERS}]+[{SMALL}]*{ENDING}",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    ]
-)
-"""The pattern by which o200k splits text (openai/tiktoken, tiktoken_ext/openai_public.py)."""
+from tuneyard.harmony.encoding import O200K_PATTERN, load_harmony_encoding
 
 SPECIAL = {
     199998: "<|startoftext|>", 199999: "<|endoftext|>", 200002: "<|return|>", 200003: "<|constrain|>",
@@ -32,8 +16,11 @@ SPECIAL = {
 }  # fmt: skip
 
 
-def write_o200k_tokenizer(folder: Path) -> None:
-    """Writes tokenizer.json into a folder that exists."""
+def build_o200k_tokenizer() -> Tokenizer:
+    """The tokenizer, as tokenizer.json of gpt-oss-20b holds it. Takes seconds.
+
+    The names of the reserved special tokens are not the published ones. Raises like load_harmony_encoding.
+    """
     load_harmony_encoding()
     lines = (Path(os.environ["TIKTOKEN_ENCODINGS_BASE"]) / "o200k_base.tiktoken").read_text().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
@@ -53,14 +40,14 @@ def write_o200k_tokenizer(folder: Path) -> None:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(Regex(O200K_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     names = [SPECIAL.get(i, f"<|reserved_{i}|>") for i in range(199998, 200013)]
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in names])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
 
 
 def _byte_alphabet() -> dict[int, str]:
