@@ -82,10 +82,17 @@ class TrainingBackend(Protocol):
     writes no manifest; the caller does. It returns the trained model's own logits, computed before merging: one
     float32 array [positions, vocabulary] per probe row, at the positions that predict labelled tokens. A probe row
     holds all of token_table.TOKEN_COLUMNS. `checkpoint` is a folder that `train` reported.
+
+    `export_adapter` is called in its place for a run with `training.method: lora`. It writes PEFT's adapter_config.json
+    and adapter_model.safetensors, with the adapters as they were trained, for the base in Hugging Face format.
     """
 
     def train(self, config: FinetuneConfig, tokens: TokenFiles, context: TrainContext) -> None: ...
 
     def export_hf(
+        self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+    ) -> list[np.ndarray]: ...
+
+    def export_adapter(
         self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
     ) -> list[np.ndarray]: ...

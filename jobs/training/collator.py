@@ -11,6 +11,9 @@ from tuneyard.training_data.token_table import IGNORED_LABEL
 PADDING_SEGMENT = -1
 """Segment id of padding: no token attends to it."""
 
+ROW_ID = "row_id"
+"""The column of rows that have numbers (jobs.training.frozen), and their tensor [rows] in a batch."""
+
 FLEX_BLOCK = 128
 """Rows for flex_attention are padded to a multiple of its block, so that it is compiled for few lengths."""
 
@@ -57,7 +60,8 @@ class TokenCollator:
         shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
         kept = (shifted != IGNORED_LABEL).any(dim=0).nonzero().squeeze(-1)
         has_packs = bool(segments.max() > 0)
-        return {
+        row_ids = {ROW_ID: torch.tensor([row[ROW_ID] for row in rows])} if ROW_ID in rows[0] else {}
+        return row_ids | {
             "input_ids": pad("input_ids", self._pad_token_id),
             "position_ids": pad("position_ids", 0),
             "attention_mask": self._packed_masks(segments) if has_packs else (segments != PADDING_SEGMENT).long(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import torch
 import transformers
 
@@ -29,17 +30,37 @@ def load_dequantised(
     is its experts_implementation; None takes its default on a GPU and `eager` on a CPU. `dtype` and `device_map` are
     those of `from_pretrained`.
     """
-    # On a CPU, transformers' default (grouped_mm) was up to 7.5 times slower than eager.
-    experts = experts or (None if on_gpu or TRANSFORMERS_4 else "eager")
     model = transformers.GptOssForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         device_map=device_map,
         attn_implementation=attention,
-        **({"experts_implementation": experts} if experts else {}),
+        **_experts_option(experts, on_gpu),
         **({"quantization_config": transformers.Mxfp4Config(dequantize=True)} if is_mxfp4(folder) else {}),
     )
     # transformers keeps the field, but the weights in memory are not quantised any more.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
+
+
+def empty_dequantised(
+    folder: Path, dtype: torch.dtype, *, on_gpu: bool, attention: str = "eager", experts: str | None = None
+) -> Any:
+    """The model that load_dequantised returns, but with parameters on PyTorch's meta device: they take no memory.
+
+    Its buffers are on the CPU and have their values.
+    """
+    config = transformers.GptOssConfig.from_pretrained(folder)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with accelerate.init_empty_weights():
+        return transformers.GptOssForCausalLM._from_config(
+            config, dtype=dtype, attn_implementation=attention, **_experts_option(experts, on_gpu)
+        )
+
+
+def _experts_option(experts: str | None, on_gpu: bool) -> dict[str, str]:
+    # On a CPU, transformers' default (grouped_mm) was up to 7.5 times slower than eager.
+    experts = experts or (None if on_gpu or TRANSFORMERS_4 else "eager")
+    return {"experts_implementation": experts} if experts else {}

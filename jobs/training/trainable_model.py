@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import peft
 import torch
 
 from jobs.training.lora_targets import lora_config
-from jobs.training.model_loading import load_dequantised
+from jobs.training.model_loading import empty_dequantised, load_dequantised
 from tuneyard.configs.finetune import FinetuneConfig
 
 
@@ -18,12 +19,27 @@ def load_trainable_model(config: FinetuneConfig) -> Any:
 
     In fp32, but the frozen weights under adapters are in bf16 when a GPU trains in bf16.
     """
-    frozen_in_bf16 = _on_gpu(config) and config.precision == "bf16" and config.training.method == "lora"
-    dtype = torch.bfloat16 if frozen_in_bf16 else torch.float32
     model = load_for_run(
-        config.model.folder, config, dtype, attention=training_attention(config), on_gpu=_on_gpu(config)
+        config.model.folder,
+        config,
+        _training_dtype(config),
+        attention=training_attention(config),
+        on_gpu=_on_gpu(config),
     )
     return prepare_for_training(model, config)
+
+
+def empty_trainable_model(config: FinetuneConfig) -> Any:
+    """The model of load_trainable_model, but with parameters on PyTorch's meta device: they take no memory."""
+    model = empty_dequantised(
+        config.model.folder,
+        _training_dtype(config),
+        on_gpu=_on_gpu(config),
+        attention=training_attention(config),
+        experts=config.model.experts_implementation,
+    )
+    with accelerate.init_empty_weights():
+        return prepare_for_training(model, config)
 
 
 def prepare_for_training(model: Any, config: FinetuneConfig) -> Any:
@@ -56,6 +72,11 @@ def training_attention(config: FinetuneConfig) -> str:
     from jobs.training import flex_attention
 
     return flex_attention.NAME
+
+
+def _training_dtype(config: FinetuneConfig) -> torch.dtype:
+    frozen_in_bf16 = _on_gpu(config) and config.precision == "bf16" and config.training.method == "lora"
+    return torch.bfloat16 if frozen_in_bf16 else torch.float32
 
 
 def _on_gpu(config: FinetuneConfig) -> bool:

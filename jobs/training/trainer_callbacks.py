@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -87,4 +88,7 @@ class ReportingCallback(transformers.TrainerCallback):
             # The loss of an earlier step would rank this checkpoint by other weights.
             metrics.pop("eval_loss", None)
         self._context.report_checkpoint(metrics, folder)
+        if self._context.rank > 0:
+            # The Trainer deletes old checkpoints on rank 0 only.
+            shutil.rmtree(folder, ignore_errors=True)
         self._clock_start = time.monotonic()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
 import transformers
 
 from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.errors import ClusterError, ConfigError
 
 CHECKPOINTING = (
     "activation_checkpointing"
@@ -65,10 +67,31 @@ def training_arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=config.workers.use_gpu,
         ddp_find_unused_parameters=False,
+        # Otherwise a sharded model's gradients would be whole on each worker until the last batch of a step.
+        accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": config.training.sharding == "fsdp2"}},
         disable_tqdm=True,
         report_to=[],
         label_names=["labels"],
     )
+
+
+def check_device(config: FinetuneConfig, *, has_gpu: bool, has_bf16: bool) -> None:
+    """Raises what another try would find too: ClusterError without a GPU, ConfigError for bf16 on a GPU without it.
+
+    `has_gpu` and `has_bf16` are what PyTorch says of this worker.
+    """
+    if not config.workers.use_gpu:
+        return
+    if not has_gpu:
+        raise ClusterError(
+            f"workers.use_gpu is true, but PyTorch finds no GPU in a worker on {socket.gethostname()}. Install PyTorch "
+            "for CUDA and NVIDIA's driver there, or set workers.use_gpu to false."
+        )
+    if config.precision == "bf16" and not has_bf16:
+        raise ConfigError(
+            f"training.precision is bf16, which the GPU of a worker on {socket.gethostname()} does not have. Set "
+            "training.precision to fp32, or workers.accelerator_type to a GPU with bf16 (A100 and newer)."
+        )
 
 
 def _checkpointing(config: FinetuneConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 import transformers
 from transformers.trainer_utils import EvalLoopOutput
 
+from jobs.training.frozen.kept_outputs import KeptOutputs
 from jobs.training.row_order import EpochOrder
 from jobs.training.trainer.router_loss import balance_loss_sum, recorded_router_logits
 from tuneyard.training_data.token_table import IGNORED_LABEL
@@ -22,9 +23,15 @@ class RowTrainer(transformers.Trainer):
 
     order: EpochOrder
     router_coefficient: float = 0.0
+    kept_outputs: KeptOutputs | None = None
+    """If set, it computes the model's frozen layers, in training and on the held-out rows."""
 
     def _get_train_sampler(self, _train_dataset: Any = None) -> EpochOrder:
         return self.order
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        batch: dict[str, Any] = super()._prepare_inputs(inputs)
+        return batch if self.kept_outputs is None else self.kept_outputs.replace_tokens(batch)
 
     def compute_loss(
         self,
@@ -61,9 +68,11 @@ class RowTrainer(transformers.Trainer):
                 inputs = self._prepare_inputs(batch)
                 del inputs["segment_ids"]
                 labels = int((inputs["shift_labels"] != IGNORED_LABEL).sum())
-                rows += len(inputs["input_ids"])
+                rows += len(inputs["labels"])
+                # Of a batch without labels too: the workers of a sharded model compute each layer together.
+                loss = float(self.model(**inputs).loss)
                 if labels:
-                    sums += torch.tensor([float(self.model(**inputs).loss) * labels, labels]).to(sums)
+                    sums += torch.tensor([loss * labels, labels]).to(sums)
         self.model.train(was_training)
         total, count = self.accelerator.reduce(sums, "sum").tolist()
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": total / max(1.0, count)}, rows)

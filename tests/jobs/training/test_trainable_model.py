@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from jobs.training.trainable_model import load_for_run, load_trainable_model
@@ -24,6 +25,36 @@ def test_expert_adapters_on_the_last_layers_only(tiny_oss: Path) -> None:
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert len(trained) == 8 + 4
     assert all(f".layers.{last}." in name for name in trained)
+
+
+@pytest.mark.parametrize(
+    ("training", "frozen", "trained"),
+    [
+        ({"method": "full"}, set(), {torch.float32}),
+        ({"method": "lora"}, {torch.bfloat16}, {torch.float32}),
+        ({"method": "lora", "precision": "fp32"}, {torch.float32}, {torch.float32}),
+    ],
+)
+def test_what_a_gpu_trains_in_bf16_has_fp32_weights(
+    tiny_oss: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: dict[str, str],
+    frozen: set[torch.dtype],
+    trained: set[torch.dtype],
+) -> None:
+    """AdamW on bf16 weights loses small steps: 100 steps at 5e-6 moved 7.8 % of the weights."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = backend_config(tiny_oss, **training)
+    config = config.model_copy(
+        update={
+            "workers": config.workers.model_copy(update={"use_gpu": True}),
+            "model": config.model.model_copy(update={"attention_implementation": "eager"}),
+        }
+    )
+    assert config.precision == training.get("precision", "bf16")
+    weights = list(load_trainable_model(config).parameters())
+    assert {weight.dtype for weight in weights if not weight.requires_grad} == frozen
+    assert {weight.dtype for weight in weights if weight.requires_grad} == trained
 
 
 def test_an_export_on_a_gpu_node_has_the_experts_of_a_cpu(tiny_oss: Path) -> None:

@@ -1,1 +1,1 @@
-"""GPU memory of a training run, planned before it starts."""
+"""GPU memory and main memory of a training run, planned before it starts."""

@@ -3,6 +3,10 @@
 The formulas count what PyTorch's autograd keeps in transformers' GPT-OSS (modeling_gpt_oss.py, integrations/moe.py,
 5.24) and in PEFT's LoRA layers. On an H100 with the shapes of 20B they were within 3 % of the measured peak
 (docs/figures.md); tests compare them with the tensors that autograd saves on a CPU.
+
+With `training.sharding: fsdp2`, weights, trained state and gradients are divided by the number of workers. Beside them
+a worker holds the whole weights of two layers, the one that computes and the one that is being gathered for it, and the
+whole gradients of two layers, of which one is being added up (torch/distributed/fsdp/_fully_shard, 2.13).
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ from typing import Any
 from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.resources import GIB
-from tuneyard.planning.disk_space import count_parameters, count_trained_parameters
+from tuneyard.planning.disk_space import count_trained_parameters
 
-STATE_BYTES = 12
-"""Bytes of a trained weight outside of the backward pass: the fp32 weight and AdamW's two fp32 moments."""
+STORED_BYTES, STATE_BYTES = 4, 12
+"""Bytes of a trained weight: in fp32 alone, and with AdamW's two fp32 moments."""
 
 GRADIENT_BYTES = 4
 """Bytes of a trained weight's fp32 gradient."""
@@ -27,8 +31,9 @@ BUCKET_BYTES = 4
 """Bytes of a trained weight in the buffers in which several workers add up their gradients. DistributedDataParallel
 holds them all the time, beside the gradients (gradient_as_bucket_view is False)."""
 
-LOGIT_BYTES = 12
-"""Bytes of a logit at the loss, at most: its fp32 value, its log-probability and its gradient."""
+LOGIT_BYTES, HELDOUT_LOGIT_BYTES = 12, 10
+"""Bytes of a logit at the loss, at most: its fp32 value, its log-probability and its gradient. Without a backward pass:
+its value in bf16 and in fp32, and its log-probability."""
 
 SCORE_COPIES, SCORE_COPIES_AT_WORK = 1, 4
 """Copies of each attention score that eager attention keeps for the backward pass, and that a layer has at work."""
@@ -59,41 +64,92 @@ class TrainingMemory:
     layer: int
     """What one layer takes at work beyond that."""
     logits: int
+    gathered_head: int
+    """The whole output head and its whole gradient; 0 without sharding."""
+    gathered_layers: int
+    """The whole weights of two layers, and the whole gradients of their trained weights; 0 without sharding."""
+    heldout: int
+    """What an evaluation takes beyond weights and state: the logits of a batch of held-out rows, or a layer at work."""
 
     @property
     def peak(self) -> int:
-        """The largest sum at one time: at the loss, in the backward pass of a layer, or in the optimizer's step."""
+        """The largest sum at one time: at the loss, in the backward pass of a layer, or in an evaluation."""
         always = self.weights + self.state
-        at_loss = self.activations + self.logits
-        in_backward = self.activations + self.layer + self.gradients
-        return always + max(at_loss, in_backward)
+        at_loss = self.activations + self.logits + self.gathered_head
+        in_backward = self.activations + self.layer + self.gradients + self.gathered_layers
+        return always + max(at_loss, in_backward, self.heldout)
 
 
-def training_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape) -> TrainingMemory:
-    """Memory of a worker, from the content of the base's config.json and the largest batch."""
-    size = 2 if config.precision == "bf16" else 4
-    trained = count_trained_parameters(config, base)
+def training_memory(
+    config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape, heldout: BatchShape | None = None
+) -> TrainingMemory:
+    """Memory of a worker, from the content of the base's config.json and the largest batches of the data."""
+    size = _bytes_of_value(config)
     is_lora = config.training.method == "lora"
+    model = _largest_shard(base, config.model_shards)
+    trained = math.ceil(count_trained_parameters(config, base) / config.model_shards) if is_lora else model
     layers = int(base["num_hidden_layers"])
-    tokens = batch.rows * batch.length
     layer = layer_activations(config, base, batch)
-    hidden = tokens * int(base["hidden_size"]) * size
-    is_eager = uses_eager_attention(config)
-    scores = batch.rows * int(base["num_attention_heads"]) * batch.length**2 * size if is_eager else 0
+    hidden = batch.rows * batch.length * int(base["hidden_size"]) * size
+    scores = _attention_scores(config, base, batch)
     if config.uses_gradient_checkpointing:
         kept, at_work = layers * hidden, layer + SCORE_COPIES_AT_WORK * scores
     else:
         kept, at_work = layers * (layer + SCORE_COPIES * scores), (SCORE_COPIES_AT_WORK - SCORE_COPIES) * scores
     if is_lora and config.training.lora.experts:
         at_work += _adapted_experts(base, size)
+    uses_buckets = config.workers.num_workers > 1 and config.training.sharding == "none"
+    head, gathered_layers = _gathered(config, base, gradients=True)
     return TrainingMemory(
-        weights=count_parameters(base) * size if is_lora else 0,
-        state=trained * (STATE_BYTES + (BUCKET_BYTES if config.workers.num_workers > 1 else 0)),
+        weights=model * size if is_lora else 0,
+        state=trained * (STATE_BYTES + (BUCKET_BYTES if uses_buckets else 0)),
         gradients=trained * GRADIENT_BYTES,
         activations=kept,
         layer=at_work,
         logits=batch.rows * batch.places * int(base["vocab_size"]) * LOGIT_BYTES,
+        gathered_head=head,
+        gathered_layers=gathered_layers,
+        heldout=_heldout_memory(config, base, heldout) if heldout is not None else 0,
     )
+
+
+def _heldout_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape) -> int:
+    """Bytes at the loss or in a layer, whichever is more. Nothing is kept for a backward pass."""
+    head, gathered_layers = _gathered(config, base, gradients=False)
+    at_loss = batch.rows * batch.places * int(base["vocab_size"]) * HELDOUT_LOGIT_BYTES + head
+    in_layer = layer_activations(config, base, batch) + SCORE_COPIES_AT_WORK * _attention_scores(config, base, batch)
+    if config.training.method == "lora" and config.training.lora.experts:
+        in_layer += _adapted_experts(base, _bytes_of_value(config))
+    return max(at_loss, in_layer + gathered_layers)
+
+
+def _attention_scores(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape) -> int:
+    """Bytes of one copy of a layer's attention scores; 0 for an attention that holds none."""
+    if not uses_eager_attention(config):
+        return 0
+    return batch.rows * int(base["num_attention_heads"]) * batch.length**2 * _bytes_of_value(config)
+
+
+def _gathered(config: FinetuneConfig, base: Mapping[str, Any], *, gradients: bool) -> tuple[int, int]:
+    """Bytes of the whole output head and of two whole layers, with the `gradients` of what is trained."""
+    if config.training.sharding == "none":
+        return 0, 0
+    is_lora, layers = config.training.method == "lora", int(base["num_hidden_layers"])
+    of_trained = STORED_BYTES + (GRADIENT_BYTES if gradients else 0)
+    of_weight = _bytes_of_value(config) if is_lora else of_trained
+    in_layer = sum(math.prod(shape) for name, shape in expected_tensors(base).items() if ".layers.0." in name)
+    adapters = math.ceil(count_trained_parameters(config, base) / layers) if is_lora else 0
+    head = int(base["vocab_size"]) * int(base["hidden_size"])
+    return head * of_weight, 2 * (in_layer * of_weight + adapters * of_trained)
+
+
+def _largest_shard(base: Mapping[str, Any], shards: int) -> int:
+    """Parameters of the worker with most of them. Each tensor is divided along its first axis."""
+    return sum(math.ceil(shape[0] / shards) * math.prod(shape[1:]) for shape in expected_tensors(base).values())
+
+
+def _bytes_of_value(config: FinetuneConfig) -> int:
+    return 2 if config.precision == "bf16" else 4
 
 
 def layer_activations(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape) -> int:
@@ -103,7 +159,7 @@ def layer_activations(config: FinetuneConfig, base: Mapping[str, Any], batch: Ba
     attention; and for each expert of the token its gate and up projections, the clamped gate, its sigmoid, up + 1,
     their product, and the output.
     """
-    size = 2 if config.precision == "bf16" else 4
+    size = _bytes_of_value(config)
     hidden, inner = int(base["hidden_size"]), int(base["intermediate_size"])
     heads = int(base["num_attention_heads"]) * int(base["head_dim"])
     keys = int(base["num_key_value_heads"]) * int(base["head_dim"])

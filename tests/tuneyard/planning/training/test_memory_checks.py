@@ -47,6 +47,27 @@ def test_a_run_beyond_the_gpu_is_refused(
     assert way in str(caught.value)
 
 
+def test_several_gpus_are_offered_to_share_the_model() -> None:
+    config = on("L40S")
+    eight = config.model_copy(update={"workers": config.workers.model_copy(update={"num_workers": 8})})
+    for workers, is_offered in ((config, False), (eight, True)):
+        with pytest.raises(ConfigError) as caught:
+            check_training_memory(workers, BASE, BatchShape(1, 2048, 1024))
+        assert ("training.sharding: fsdp2" in str(caught.value)) is is_offered
+    sharded = eight.model_copy(update={"training": eight.training.model_copy(update={"sharding": "fsdp2"})})
+    assert check_training_memory(sharded, BASE, BatchShape(1, 2048, 1024)).peak < 20 * 2**30
+
+
+def test_held_out_rows_that_do_not_fit_are_refused() -> None:
+    config = on("H100")
+    short, long = BatchShape(16, 256, 128), BatchShape(16, 2048, 2048)
+    check_training_memory(config, BASE, short)
+    with pytest.raises(
+        ConfigError, match=r"an evaluation, instead of the last two: 61\.4 GiB.*batch_size_per_worker: 1"
+    ):
+        check_training_memory(config, BASE, short, long)
+
+
 @given(rows=st.integers(1, 16), length=st.integers(16, 16384), share=st.floats(0, 1), checkpointing=st.booleans())
 @settings(max_examples=60)
 def test_more_never_takes_less(rows: int, length: int, share: float, checkpointing: bool) -> None:

@@ -57,6 +57,54 @@ def test_several_workers_hold_buffers_for_gradients_too() -> None:
     assert together.peak - alone.peak == alone.gradients == 4 * 184_909_824
 
 
+def sharded(config: FinetuneConfig, workers: int) -> FinetuneConfig:
+    """The config with FSDP2 on so many workers."""
+    return config.model_copy(
+        update={
+            "training": config.training.model_copy(update={"sharding": "fsdp2"}),
+            "workers": config.workers.model_copy(update={"num_workers": workers}),
+        }
+    )
+
+
+@pytest.mark.parametrize("training", [{}, {"lora": {"experts": True}}, {"method": "full"}])
+@pytest.mark.parametrize("workers", [1, 2, 8, 12])
+def test_workers_of_a_sharded_run_hold_a_part_each(training: dict[str, Any], workers: int) -> None:
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    one = config_of({}, training)
+    whole = training_memory(one, base, BatchShape(1, 64, 8))
+    part = training_memory(sharded(one, workers), base, BatchShape(1, 64, 8))
+    # 32 experts are not divided evenly among 12 workers: some have three.
+    excess = 12 * 3 / 32 if workers == 12 else 1
+    for field in ("weights", "state", "gradients"):
+        assert getattr(part, field) == pytest.approx(excess * getattr(whole, field) / workers, rel=0.13), field
+    assert (part.activations, part.layer, part.logits) == (whole.activations, whole.layer, whole.logits)
+    # Two of 24 layers in bf16 (LoRA), or in fp32 with their gradients.
+    assert part.gathered_layers / GIB == pytest.approx(12.3 if training == {"method": "full"} else 3.1, rel=0.05)
+    assert whole.gathered_layers == whole.gathered_head == 0
+
+
+def test_an_elastic_run_is_planned_for_its_fewest_workers() -> None:
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    eight = sharded(config_of({}, {}), 8)
+    elastic = eight.model_copy(update={"workers": eight.workers.model_copy(update={"min_workers": 2})})
+    batch = BatchShape(1, 64, 8)
+    two = training_memory(sharded(config_of({}, {}), 2), base, batch)
+    assert training_memory(elastic, base, batch).peak == two.peak
+
+
+def test_held_out_rows_that_are_longer_than_training_rows_count() -> None:
+    """A batch of 16 held-out rows of 8,192 tokens with labels at all places, beside short training rows."""
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    config = config_of({}, {})
+    short, long = BatchShape(16, 128, 32), BatchShape(16, 8192, 8192)
+    without, with_heldout = (training_memory(config, base, short, heldout) for heldout in (None, long))
+    assert with_heldout.heldout == 16 * 8192 * 201_088 * 10
+    assert with_heldout.peak - without.weights - without.state == with_heldout.heldout
+    # Held-out rows like the training rows take less than these: nothing is kept for a backward pass.
+    assert training_memory(config, base, short, short).peak == without.peak
+
+
 def test_there_are_measurements() -> None:
     assert len(MEASURED) >= 14
 
