@@ -16,6 +16,7 @@ from serve_apps.engines.engine_factory import create_engine
 from tests.malicious_checkpoints import ATTACKS, CANARY
 from tuneyard.checkpoints.adoption import adopt_checkpoint
 from tuneyard.checkpoints.manifest_writer import write_manifest
+from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.finetune import FinetuneConfig
@@ -40,6 +41,10 @@ DOORS: dict[str, Callable[[Path], object]] = {
 """What loads a checkpoint that has a manifest, with every hash in it right."""
 
 
+TRAINING_STATE = ("training_args.bin",)
+"""Attacks by files that transformers' Trainer writes beside a checkpoint, and that an export does not read."""
+
+
 @pytest.fixture
 def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CANARY, str(tmp_path / "canary"))
@@ -60,6 +65,15 @@ def test_every_door_refuses_it(kind: str, tiny_oss_copy: Path, canary: Path) -> 
     assert all(attack.refusal in message for message in refused), refused[0]
     assert len(set(refused)) == 1
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ATTACKS if kind not in TRAINING_STATE])
+def test_an_export_refuses_it_as_a_checkpoint_of_a_run(kind: str, tiny_oss_copy: Path) -> None:
+    """A run's checkpoint may hold the pickles of the optimizer's state: an export does not read them."""
+    (tiny_oss_copy / "optimizer.pt").write_bytes(b"\x80\x02")
+    check_trained_safety(tiny_oss_copy)
+    ATTACKS[kind].apply(tiny_oss_copy)
+    assert ATTACKS[kind].refusal in refusal(check_trained_safety, tiny_oss_copy)
 
 
 def refusal(load: Callable[[Path], object], folder: Path) -> str:

@@ -68,3 +68,10 @@ class NemoBackend:
         from jobs.nemo.export import export_hf
 
         return export_hf(config, read_pointer(checkpoint), nemo_base(config), target, probe_rows)
+
+    def export_adapter(
+        self, config: FinetuneConfig, checkpoint: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+    ) -> list[np.ndarray]:
+        from jobs.nemo.export import export_adapter
+
+        return export_adapter(read_pointer(checkpoint), nemo_base(config), target, probe_rows)

@@ -60,6 +60,14 @@ def write_pointer(folder: Path, checkpoint: Path) -> None:
 
 
 def read_pointer(folder: Path) -> Path:
-    """Folder of the NeMo checkpoint that the pointer file in a reported checkpoint names."""
+    """Folder of the NeMo checkpoint that the pointer file in a reported checkpoint names.
+
+    Raises CheckpointError if there is none: another backend wrote the folder.
+    """
+    if not (folder / POINTER).is_file():
+        raise CheckpointError(
+            f"{folder} is no checkpoint of a NeMo run: it has neither weights/ nor {POINTER}. Give the config of the "
+            "run that wrote it."
+        )
     pointer: dict[str, str] = json.loads((folder / POINTER).read_text(encoding="utf-8"))
     return Path(pointer["path"])

@@ -1,4 +1,4 @@
-"""Exports a trained NeMo checkpoint to Hugging Face files, with LoRA adapters merged in fp32."""
+"""Exports a trained NeMo checkpoint to Hugging Face files, with LoRA adapters merged in fp32 or as PEFT's files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from nemo.lightning.io.pl import ckpt_to_weights_subdir
 
 import jobs.nemo.setup.patched
 from jobs.nemo.connectors.hf_exporter import HFExporter
+from jobs.nemo.connectors.lora_adapters import peft_adapter
 from jobs.nemo.layer_offload import layers_on_device, offloadable_modules
 from jobs.nemo.setup.exact_arithmetic import disable_tf32
+from jobs.training.export.adapter_files import write_adapter
 from jobs.training.export.hf_files import save_like_base
 from jobs.training.logit_proof import check_merge
 from tuneyard.checkpoints.safety.written_folders import check_written_folder
@@ -51,6 +53,22 @@ def export_hf(
     exported = exporter.convert_state(model, exported)
     save_like_base(exported, config.model.folder, target)
     return trained
+
+
+def export_adapter(
+    checkpoint: Path, base: Path, target: Path, probe_rows: list[dict[str, list[int]]]
+) -> list[np.ndarray]:
+    """See TrainingBackend.export_adapter. `checkpoint` and `base` are folders in NeMo 2 format.
+
+    Raises CheckpointError if this platform did not write them, if they have changed since, or if the adapters are not
+    LoRA on attention.
+    """
+    disable_tf32()
+    check_written_folder(checkpoint)
+    check_written_folder(base)
+    model = load_with_adapters(checkpoint, base)
+    write_adapter(*peft_adapter(model), target)
+    return label_logits(model, probe_rows)
 
 
 def load_with_adapters(checkpoint: Path, base: Path) -> Any:

@@ -181,6 +181,44 @@ def _initialise_sinks() -> None:
     DotProductAttention.__init__ = initialise_with_sinks
 
 
+def _adapters_need_all_layers() -> bool:
+    import inspect
+
+    from nemo.lightning.pytorch.callbacks.peft import AdapterWrapper
+
+    source = inspect.getsource(AdapterWrapper.sharded_state_dict)
+    return 'self.adapter.sharded_state_dict(f"{prefix}adapter.", sharded_offsets' in source
+
+
+def _save_adapters_of_some_layers_by_layer() -> None:
+    """Adapters of all layers are saved as before, so that earlier checkpoints and NeMo's own scripts fit."""
+    from megatron.core.dist_checkpointing.utils import replace_prefix_for_sharding
+    from nemo.collections.llm.peft.lora import LoRA
+    from nemo.lightning.pytorch.callbacks.peft import AdapterWrapper
+
+    add_adapter, sharded_state_dict = LoRA.transform, AdapterWrapper.sharded_state_dict
+
+    def add_marked_adapter(self: Any, m: Any, name: str | None = None, prefix: str | None = None) -> Any:
+        adapted = add_adapter(self, m, name, prefix)
+        if adapted is not m and isinstance(adapted, AdapterWrapper):
+            adapted.is_saved_by_layer = any("layers." in target for target in self.target_modules or ())
+        return adapted
+
+    def sharded_state_dict_by_layer(
+        self: Any, prefix: str = "", sharded_offsets: Any = (), metadata: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        if not sharded_offsets or not getattr(self, "is_saved_by_layer", False):
+            result: dict[str, Any] = sharded_state_dict(self, prefix, sharded_offsets, metadata)
+            return result
+        ((_, layer, _),) = sharded_offsets
+        adapter = self.adapter.sharded_state_dict(f"{prefix}adapter.", (), metadata)
+        replace_prefix_for_sharding(adapter, f"{prefix}adapter.", f"{prefix}adapter.layer_{layer}.")
+        return {**self.to_wrap.sharded_state_dict(prefix, sharded_offsets, metadata), **adapter}
+
+    LoRA.transform = add_marked_adapter
+    AdapterWrapper.sharded_state_dict = sharded_state_dict_by_layer
+
+
 FIXES = (
     UpstreamFix(
         name="two quick_gelu functions",
@@ -235,6 +273,15 @@ FIXES = (
         versions="megatron-core 0.15",
         is_needed=_sinks_are_uninitialised,
         apply=_initialise_sinks,
+    ),
+    UpstreamFix(
+        name="adapters on some layers",
+        symptom="CheckpointingException: Invalid access pattern, at the first save with LoRA on some of the layers",
+        location="nemo/lightning/pytorch/callbacks/peft.py:448 saves an adapter as its layer's part of one tensor with "
+        "an axis of all layers, and parts are missing",
+        versions="nemo-toolkit 2.6 to 2.7",
+        is_needed=_adapters_need_all_layers,
+        apply=_save_adapters_of_some_layers_by_layer,
     ),
 )
 """All patches, in the order in which they are applied."""

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.checkpoints.proved_export import ExportForm
 from jobs.nemo.checkpoint_folders import checkpoint_folder, finished_checkpoints, write_pointer
 from jobs.runs.preflight import prepare_run
 from jobs.runs.run_record import CONFIG_NAME, RECORD_NAME, TRAIN_STATE, RunFolder, RunRecord
 from jobs.workers.local_base import with_local_base
+from tuneyard.checkpoints.layout.adapter import is_adapter
 from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
 from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
+from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
+from tuneyard.checkpoints.validation import validate_adapter
 from tuneyard.cluster.connection import connect_ray
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.config_loading import load_config
@@ -33,42 +38,62 @@ class FoundCheckpoint:
     """The metrics that were reported with it; `step` alone for a NeMo checkpoint that no run reported."""
     run_id: str | None
     """The run in the model registry; None if there is none."""
+    adapter: CheckpointManifest | None = None
+    """The manifest, if the checkpoint is an adapter that was exported before; it is then merged."""
 
 
 def find_checkpoint(source: Path, config_path: Path | None, overrides: Sequence[str]) -> FoundCheckpoint:
-    """The checkpoint that `source` names: a checkpoint folder, or the newest one of a run's folder.
+    """The checkpoint that `source` names: a checkpoint folder, the newest one of a run's folder, an exported adapter.
 
-    `config_path` None reads the config in the run's folder. Raises CheckpointError if there is no such checkpoint, and
-    ConfigError if no config belongs to it.
+    `config_path` None reads the config in the run's folder, or in the adapter's manifest. Raises CheckpointError if
+    there is no such checkpoint or if it is not safe to load, and ConfigError if no config belongs to it.
     """
     source = source.expanduser().absolute()
     if not source.is_dir():
         raise CheckpointError(f"{source}: no such folder. Give the folder of a run or of one of its checkpoints.")
     run = next((folder for folder in (source, *source.parents) if (folder / RECORD_NAME).is_file()), None)
+    adapter = validate_adapter(source) if is_adapter(source) and (source / MANIFEST_NAME).is_file() else None
     if config_path is not None:
         config = load_config(FinetuneConfig, config_path, overrides)
     elif overrides:
         raise ConfigError("--set changes fields of --config, and none was given. Give the run's config too.")
+    elif adapter is not None:
+        config = FinetuneConfig.model_validate(adapter.config)
     elif run is not None and (run / CONFIG_NAME).is_file():
         config = FinetuneConfig.model_validate(read_json(run / CONFIG_NAME))
     else:
         raise ConfigError(
             f"{source} does not lie in the folder of a run of Tuneyard, so its config is unknown. Add --config FILE."
         )
+    if adapter is not None:
+        return FoundCheckpoint(config, source, adapter.metrics, adapter.run_id, adapter)
     folder = _newest_checkpoint(source, config) if source == run else source
+    if config.training.backend == "transformers":
+        check_trained_safety(folder)
     record = RunRecord.model_validate(read_json(run / RECORD_NAME)) if run is not None else None
     return FoundCheckpoint(
         config, folder, _metrics_of(folder, run), record.mlflow_run_id if record is not None else None
     )
 
 
-def export_checkpoint(found: FoundCheckpoint, *, address: str | None = None, verbose: bool = False) -> ModelVersion:
+def export_checkpoint(
+    found: FoundCheckpoint, form: ExportForm = "merged", *, address: str | None = None, verbose: bool = False
+) -> ModelVersion:
     """Exports, proves, publishes and registers the checkpoint as a new version of its model. Prints its steps.
 
-    Raises what export_on_ray raises; nothing is published then.
+    An adapter becomes a version of `MODEL-adapter`. Raises ConfigError for the adapter of a run without LoRA, and what
+    export_on_ray raises; nothing is published then.
     """
+    if form == "adapter":
+        _check_has_adapter(found)
     _print(f"validating the run's data and config; exporting {found.folder}")
     prepared = prepare_run(with_local_base(found.config, weights=False))
+    trained_from = found.adapter.base if found.adapter is not None else None
+    if trained_from is not None and trained_from.digest != prepared.base_digest:
+        raise CheckpointError(
+            f"{found.folder} is an adapter for {trained_from.name} (weights {trained_from.digest[:12]}…), but "
+            f"{found.config.model.base} holds other weights ({prepared.base_digest[:12]}…). Restore the base."
+        )
     _print(f"Ray: {connect_ray(address, verbose=verbose)}")
     # Only now, because these import Ray, which takes seconds: a wrong path is reported at once.
     import ray.train
@@ -78,7 +103,7 @@ def export_checkpoint(found: FoundCheckpoint, *, address: str | None = None, ver
     from jobs.runs.registration import register_checkpoint
 
     reported = ray.train.Checkpoint(str(_reported_folder(found)))
-    manifest, target = export_on_ray(found.config, prepared, TrainOutcome(reported, found.metrics), found.run_id)
+    manifest, target = export_on_ray(found.config, prepared, TrainOutcome(reported, found.metrics), found.run_id, form)
     # A record of its own: that of the run names the version of the finished run.
     record = RunRecord(inputs_fingerprint=prepared.inputs_fingerprint(found.config), mlflow_run_id=found.run_id)
     version = register_checkpoint(ModelRegistry(), found.config, manifest, target, record)
@@ -86,13 +111,26 @@ def export_checkpoint(found: FoundCheckpoint, *, address: str | None = None, ver
         f"proved: mean KL {manifest.proof['mean_kl']:.1e} nats; registered {version.name}/{version.version} (@newest) "
         f"at {version.checkpoint}"
     )
+    if form == "adapter":
+        size_bytes = sum(entry.size_bytes for entry in manifest.files.values())
+        _print(f"an adapter of {size_bytes / 2**20:.1f} MiB for {found.config.model.base}; no engine serves it alone")
     return version
+
+
+def _check_has_adapter(found: FoundCheckpoint) -> None:
+    if found.adapter is not None:
+        raise ConfigError(f"{found.folder} is an adapter already. Leave out --form adapter to merge it into its base.")
+    if found.config.training.method != "lora":
+        raise ConfigError(
+            f"{found.folder}: training.method is {found.config.training.method}, which changes every weight, so there "
+            "is no adapter to export. Leave out --form adapter."
+        )
 
 
 def _newest_checkpoint(run: Path, config: FinetuneConfig) -> Path:
     """The newest checkpoint of a run: as Ray Train has it, or else as NeMo wrote it."""
     # A folder that Ray Train has not listed is not complete: the run is writing it, or was killed meanwhile.
-    listed = {result.get("checkpoint_dir_name") for result in _reported_results(run)}
+    listed = {result.get("checkpoint_dir_name") for result in reported_results(run)}
     reported = sorted(path for path in (run / TRAIN_STATE).glob("checkpoint_*") if path.name in listed)
     found = reported or finished_checkpoints(checkpoint_folder(config))
     if not found:
@@ -104,14 +142,14 @@ def _newest_checkpoint(run: Path, config: FinetuneConfig) -> Path:
 
 
 def _metrics_of(folder: Path, run: Path | None) -> dict[str, float]:
-    for result in _reported_results(run) if run is not None else []:
+    for result in reported_results(run) if run is not None else []:
         if result.get("checkpoint_dir_name") == folder.name:
             return dict(result["metrics"])
     step = folder.name.rpartition("-")[2]
     return {"step": float(step)} if step.isdigit() else {}
 
 
-def _reported_results(run: Path) -> list[dict[str, Any]]:
+def reported_results(run: Path) -> list[dict[str, Any]]:
     """Folder name and metrics of the checkpoints that Ray Train has of a run, as it wrote them."""
     snapshot = run / TRAIN_STATE / SNAPSHOT
     if not snapshot.is_file():

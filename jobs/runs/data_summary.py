@@ -9,6 +9,7 @@ from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.wording import count_of, first_of
 from tuneyard.planning.training.memory_checks import describe
 from tuneyard.planning.training.memory_plan import in_gib
+from tuneyard.planning.training.node_memory import describe_host
 from tuneyard.training_data.token_store import TokenStore
 
 MAX_NAMED_ROWS = 5
@@ -35,7 +36,8 @@ def _device_lines(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
     line = f"trains on GPUs in {config.precision}"
     if prepared.memory is None:
         return [line]
-    return [f"{line}{checkpointing}; about {in_gib(prepared.memory.peak)} on each. {describe(prepared.memory)}"]
+    planned = f"about {in_gib(prepared.memory.peak)} on each. {describe(prepared.memory)}. "
+    return [f"{line}{checkpointing}; {planned}{describe_host(prepared.host_memory)}"]
 
 
 def _dataset_lines(

@@ -10,12 +10,13 @@ import ray.exceptions
 import ray.train
 
 from jobs.checkpoints.probe_rows import PROBE_ROWS, limit_places
-from jobs.checkpoints.proved_export import export_and_prove
+from jobs.checkpoints.proved_export import ExportForm, export_and_prove, exported_name
 from jobs.nemo.setup.exact_arithmetic import TF32_OFF
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.ray_training import TrainOutcome
 from jobs.workers.backend_factory import create_backend
 from jobs.workers.local_base import with_local_base
+from tuneyard.checkpoints.layout.adapter import is_adapter
 from tuneyard.checkpoints.manifest import BaseReference, CheckpointManifest, CodecReference, DatasetReference
 from tuneyard.checkpoints.node_cache import release
 from tuneyard.checkpoints.publishing import next_version_location, version_in
@@ -32,7 +33,11 @@ MANIFEST_METRICS = ("step", "epoch", "loss", "eval_loss")
 
 
 def export_on_ray(
-    config: FinetuneConfig, prepared: PreparedRun, outcome: TrainOutcome, run_id: str | None
+    config: FinetuneConfig,
+    prepared: PreparedRun,
+    outcome: TrainOutcome,
+    run_id: str | None,
+    form: ExportForm = "merged",
 ) -> tuple[CheckpointManifest, str]:
     """Exports, proves and publishes the trained checkpoint; returns its manifest and its location.
 
@@ -41,7 +46,7 @@ def export_on_ray(
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
     stored = open_token_rows(probes.path).select_columns(list(TOKEN_COLUMNS))
     rows = limit_places(stored.select(range(min(PROBE_ROWS, len(stored)))).to_list())
-    models = child_location(config.run.storage, "models", config.run.model_name)
+    models = child_location(config.run.storage, "models", exported_name(config, form))
     target = next_version_location(models, run_id or config.run.name)
     options = _task_options(config.workers)
     if config.training.backend == "nemo":
@@ -49,7 +54,7 @@ def export_on_ray(
     task = ray.remote(_export_task).options(**options, max_retries=0)
     lineage = _lineage(config, prepared, outcome, run_id)
     try:
-        return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage)), target
+        return ray.get(task.remote(config, outcome.checkpoint, target, rows, lineage, form)), target
     except ray.exceptions.RayTaskError as e:
         if isinstance(e.cause, TuneyardError):
             raise e.cause from e
@@ -91,13 +96,22 @@ def _export_task(
     target: str,
     rows: list[dict[str, list[int]]],
     lineage: dict[str, Any],
+    form: ExportForm,
 ) -> CheckpointManifest:
     disable_hub_access()
     local_config = with_local_base(config)
     try:
         with trained.as_directory() as folder:
-            backend = create_backend(local_config)
-            return export_and_prove(backend, local_config, Path(folder), target, rows, lineage)
+            backend = create_backend(_config_to_load(local_config, Path(folder)))
+            return export_and_prove(backend, local_config, Path(folder), target, rows, lineage, form)
     finally:
         # Ray keeps this process after the task, so the base would stay in use in the node's cache.
         release(local_config.model.folder)
+
+
+def _config_to_load(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
+    """The config whose backend reads the checkpoint: an adapter in PEFT's files is read by transformers and PEFT."""
+    if not is_adapter(folder):
+        return config
+    training = config.training.model_copy(update={"backend": "transformers"})
+    return config.model_copy(update={"training": training})

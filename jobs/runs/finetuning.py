@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobs.runs.data_summary import data_summary
 from jobs.runs.followup_deployment import deploy_result
-from jobs.runs.preflight import prepare_run
+from jobs.runs.preflight import plan_memory, prepare_run, read_base
 from jobs.runs.registration import find_finished_version, register_checkpoint, run_params
 from jobs.runs.run_record import RunFolder, RunRecord
 from jobs.workers.local_base import with_local_base
@@ -16,6 +16,8 @@ from tuneyard.cluster.connection import connect_ray, joins_cluster
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.followup_deployment import load_deployment
 from tuneyard.core.wording import count_of
+from tuneyard.planning.gpus import GPUS
+from tuneyard.planning.local_gpus import known_local_gpu
 
 if TYPE_CHECKING:
     from jobs.runs.prepared_run import PreparedRun
@@ -36,7 +38,9 @@ def finetune(
     _print("validating data and config")
     if config.deploy is not None:
         load_deployment(config)
-    prepared = prepare_run(with_local_base(config, weights=False))
+    # On a cluster the driver's node may have another GPU than the workers' nodes, or none.
+    gpu_type = known_local_gpu() if config.workers.use_gpu and not uses_cluster else None
+    prepared = prepare_run(with_local_base(config, weights=False), gpu_type)
     for line in data_summary(prepared, config):
         _print(line)
     if dry_run:
@@ -64,12 +68,14 @@ def _train_and_publish(
     # Only now, because these import Ray, which takes seconds: wrong data or configs are reported at once.
     from jobs.runs.export_task import export_on_ray
     from jobs.runs.ray_training import train_on_ray
-    from jobs.workers.placement import check_files, check_workers
+    from jobs.workers.placement import check_files, check_main_memory, check_workers
 
     workers = count_of(config.workers.resource_request.count, "worker")
     shortages = check_workers(config, f"The run {config.run.name!r} with {workers}")
     if shortages:
         _print(f"waiting for nodes: {shortages}")
+    check_gpu_memory(config, prepared, waits_for_nodes=bool(shortages))
+    check_main_memory(config, prepared.host_memory)
     check_files(config)
     run_id = record.mlflow_run_id = registry.start_run(
         config.run.model_name, config.run.name, run_params(config, prepared), record.mlflow_run_id
@@ -86,12 +92,37 @@ def _train_and_publish(
     finally:
         registry.end_run(run_id, succeeded=succeeded)
     folder.save(record)
-    _print(_proof_line(manifest))
+    _print(proof_line(manifest))
     _print(f"registered {version.name}/{version.version} (@newest) at {version.checkpoint}")
     return version
 
 
-def _proof_line(manifest: CheckpointManifest) -> str:
+def check_gpu_memory(config: FinetuneConfig, prepared: PreparedRun, *, waits_for_nodes: bool) -> None:
+    """Checks the run against the GPUs of the cluster's nodes, where its config names no GPU type.
+
+    Raises ConfigError if it does not fit. Prints why it cannot be checked, if the nodes have not one known type, or are
+    not all there yet.
+    """
+    from jobs.workers.gpu_type import cluster_gpu_types, with_gpu_type
+
+    if prepared.memory is None or config.workers.accelerator_type is not None:
+        return
+    found = cluster_gpu_types(config.workers)
+    if waits_for_nodes:
+        _print_unchecked("nodes are still to come")
+    elif len(found) == 1 and found[0] in GPUS:
+        local = with_local_base(config, weights=False)
+        plan_memory(with_gpu_type(local, found[0]), read_base(local), prepared)
+    else:
+        _print_unchecked(f"the GPUs of nodes that can hold a worker are {' and '.join(found)}")
+
+
+def _print_unchecked(reason: str) -> None:
+    _print(f"GPU memory is not checked: {reason}. Set workers.accelerator_type to have it checked")
+
+
+def proof_line(manifest: CheckpointManifest) -> str:
+    """What the proof of an export found, in words."""
     proof = manifest.proof
     return (
         f"proved: mean KL to the trained model {proof['mean_kl']:.1e} nats, "

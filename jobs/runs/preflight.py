@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from jobs.bases.names import BASE_NAMES
 from jobs.nemo.checkpoint_folders import nemo_base
 from jobs.runs.dataset_preparation import check_dataset, render_tokens
-from jobs.runs.prepared_run import PreparedRun
+from jobs.runs.prepared_run import PreparedData, PreparedRun
+from jobs.workers.gpu_type import with_gpu_type
 from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.checkpoints.tensor_table import weights_digest
@@ -21,28 +23,61 @@ from tuneyard.harmony.parity_rows import ParityRow, ParitySample
 from tuneyard.planning.disk_space import check_disk_space
 from tuneyard.planning.nemo_checks import check_nemo_config
 from tuneyard.planning.training.batch_shapes import largest_batch
+from tuneyard.planning.training.host_memory import host_memory
 from tuneyard.planning.training.memory_checks import check_training_memory
-from tuneyard.planning.training.memory_plan import TrainingMemory
+from tuneyard.planning.training.memory_plan import BatchShape, TrainingMemory
 from tuneyard.storage.location import is_uri
 from tuneyard.training_data.row_checks import RowChecker
-from tuneyard.training_data.token_store import TokenStore, open_token_rows
+from tuneyard.training_data.token_store import open_token_rows
 
 
-def prepare_run(config: FinetuneConfig) -> PreparedRun:
+def prepare_run(config: FinetuneConfig, gpu_type: str | None = None) -> PreparedRun:
     """Validates the base, the data and the resources they need, and renders the tokens.
 
+    `gpu_type` is that of the workers' GPUs where `workers.accelerator_type` is null, if it is known already.
     `model.base` must be a local folder (jobs.workers.local_base). Tokens that an earlier call rendered are used again.
     Memory does not grow with the data. Raises ConfigError, CheckpointError, DatasetError or StorageFullError, each
     with what is wrong, where, and the fix.
     """
+    base = read_base(config)
+    check_sizes(config, base)
+    check_disk(config, base)
+    data = prepare_data(config)
+    batches = _largest_batches(config, data)
+    return PreparedRun(
+        **{field.name: getattr(data, field.name) for field in fields(data)},
+        base_digest=weights_digest(config.model.folder),
+        memory=plan_memory(with_gpu_type(config, gpu_type), base, data),
+        host_memory=host_memory(config, base, *batches, base_is_imported=_is_imported(config)),
+    )
+
+
+def read_base(config: FinetuneConfig) -> dict[str, Any]:
+    """The content of the base's config.json. Raises CheckpointError if the base is no GPT-OSS, or not safe to load."""
     check_safety(config.model.folder)
-    base = _read_base_config(config.model.folder)
+    return _read_base_config(config.model.folder)
+
+
+def check_sizes(config: FinetuneConfig, base: dict[str, Any]) -> None:
+    """Raises CheckpointError or ConfigError if a model with this config.json cannot be trained with the config."""
     _check_max_length(config, base)
-    uses_nemo = config.training.backend == "nemo"
-    if uses_nemo:
+    if config.training.backend == "nemo":
         check_nemo_config(config, base)
+
+
+def check_disk(config: FinetuneConfig, base: dict[str, Any]) -> None:
+    """Raises StorageFullError if run.storage is a folder with too little room for the run."""
     if not is_uri(config.run.storage):
-        check_disk_space(config, base, base_is_imported=uses_nemo and nemo_base(config).exists())
+        check_disk_space(config, base, base_is_imported=_is_imported(config))
+
+
+def _is_imported(config: FinetuneConfig) -> bool:
+    """Whether the base already exists in NeMo's format."""
+    return config.training.backend == "nemo" and nemo_base(config).exists()
+
+
+def prepare_data(config: FinetuneConfig) -> PreparedData:
+    """Validates the data and renders its tokens. Reads the base's tokenizer only. Raises DatasetError."""
     codec = HarmonyCodec.from_checkpoint(config.model.folder, config.codec)
     checker, sample = RowChecker(), ParitySample()
     train = check_dataset(config.data.train, config, checker, sample, is_heldout=False)
@@ -50,23 +85,30 @@ def prepare_run(config: FinetuneConfig) -> PreparedRun:
     if config.data.heldout is not None:
         heldout = check_dataset(config.data.heldout, config, checker, sample, is_heldout=True)
     train_tokens = render_tokens(config.data.train, train, config, packed=config.data.batching == "packed")
-    return PreparedRun(
+    return PreparedData(
         train=train,
         heldout=heldout,
         train_tokens=train_tokens,
-        memory=None if uses_nemo or not config.workers.use_gpu else _check_memory(config, base, train_tokens),
         heldout_tokens=render_tokens(config.data.heldout, heldout, config, packed=False)
         if config.data.heldout is not None and heldout is not None
         else None,
         codec_fingerprint=codec.fingerprint,
-        base_digest=weights_digest(config.model.folder),
         parity_rows=freeze_parity_rows(sample, codec, keeps_words=config.parity.rows == "real"),
     )
 
 
-def _check_memory(config: FinetuneConfig, base: dict[str, Any], tokens: TokenStore) -> TrainingMemory:
-    batch = largest_batch(open_token_rows(tokens.path), config.training.batch_size_per_worker)
-    return check_training_memory(config, base, batch)
+def plan_memory(config: FinetuneConfig, base: dict[str, Any], data: PreparedData) -> TrainingMemory | None:
+    """GPU memory of a worker; None for CPUs and for NeMo. Raises ConfigError if a batch does not fit."""
+    if config.training.backend == "nemo" or not config.workers.use_gpu:
+        return None
+    return check_training_memory(config, base, *_largest_batches(config, data))
+
+
+def _largest_batches(config: FinetuneConfig, data: PreparedData) -> tuple[BatchShape, BatchShape | None]:
+    """The largest batches of the training and of the held-out rows."""
+    rows = config.training.batch_size_per_worker
+    heldout = largest_batch(open_token_rows(data.heldout_tokens.path), rows) if data.heldout_tokens else None
+    return largest_batch(open_token_rows(data.train_tokens.path), rows), heldout
 
 
 def freeze_parity_rows(sample: ParitySample, codec: HarmonyCodec, *, keeps_words: bool) -> tuple[ParityRow, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.harmony.parity_rows import ParityRow
+from tuneyard.planning.training.host_memory import HostMemory
 from tuneyard.planning.training.memory_plan import TrainingMemory
 from tuneyard.training_data.dataset_review import ProblemCounts
 from tuneyard.training_data.token_store import TokenStore
@@ -24,24 +25,32 @@ class CheckedDataset:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedRun:
-    """The inputs of a run: datasets, their tokens, and the digests of base and codec."""
+class PreparedData:
+    """The data of a run: checked datasets, their tokens, and what renders them."""
 
     train: CheckedDataset
     heldout: CheckedDataset | None
     train_tokens: TokenStore
     heldout_tokens: TokenStore | None
     codec_fingerprint: str
-    base_digest: str
     parity_rows: tuple[ParityRow, ...]
-    memory: TrainingMemory | None
-    """GPU memory of a worker, as planned; None for CPUs and for NeMo."""
 
     @property
     def dataset_fingerprint(self) -> str:
         """sha256 over the examples of the training and the held-out data."""
         both = self.train.fingerprint + (self.heldout.fingerprint if self.heldout else "")
         return hashlib.sha256(both.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun(PreparedData):
+    """The inputs of a run: its data, and the digest of its base."""
+
+    base_digest: str
+    memory: TrainingMemory | None
+    """GPU memory of a worker, as planned; None for CPUs and for NeMo."""
+    host_memory: HostMemory
+    """Main memory of the workers and of the export, as planned."""
 
     def inputs_fingerprint(self, config: FinetuneConfig) -> str:
         """sha256 over everything that decides the result: data, codec, base and training settings.
@@ -52,9 +61,13 @@ class PreparedRun:
             "dataset": self.dataset_fingerprint,
             "codec": self.codec_fingerprint,
             "base": self.base_digest,
-            # Gradient checkpointing changes memory and time, not the result.
-            "training": config.training.model_dump(mode="json", exclude={"gradient_checkpointing"})
-            | {"precision": config.precision},
+            # Gradient checkpointing and kept outputs change memory and time, not the result. Sharding changes the form
+            # of checkpoints; "none" is left out, so that runs of versions without it can be resumed.
+            "training": config.training.model_dump(
+                mode="json", exclude={"gradient_checkpointing", "keep_frozen_outputs", "sharding"}
+            )
+            | {"precision": config.precision}
+            | ({"sharding": "fsdp2"} if config.training.sharding == "fsdp2" else {}),
             "nemo": config.nemo.model_dump(mode="json") if config.training.backend == "nemo" else None,
             "max_length": config.data.max_length,
             "batching": config.data.batching,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import ray.train
 from ray.train.torch import TorchTrainer
@@ -41,15 +41,18 @@ def train_on_ray(
     prepared: PreparedRun,
     folder: RunFolder,
     log: LogPoints,
+    stream: TextIO | None = None,
 ) -> TrainOutcome:
     """Trains in a Ray Train worker group, from the run's last checkpoint if there is one.
+
+    Progress is shown on `stream`; None is standard error.
 
     Raises TrainingError, or the TuneyardError that a worker raised, when the workers fail more often than
     `workers.max_failures`.
     """
     events = DriverChannel()
     try:
-        with TrainingProgress(ClusterEvents(events, config.workers), log) as progress:
+        with TrainingProgress(ClusterEvents(events, config.workers), log, stream) as progress:
             result = fit(_create_trainer(config, prepared, folder, events))
     except TrainingError as e:
         raise TrainingError(

@@ -46,8 +46,9 @@ def register_checkpoint(
         "weights_digest": manifest.digest,
         "run_name": config.run.name,
         "git_commit": manifest.git_commit or "none",
+        **({"kind": "adapter"} if manifest.kind == "adapter" else {}),
         **{f"metric.{name}": f"{value:g}" for name, value in manifest.metrics.items()},
     }
-    version = registry.register(config.run.model_name, target, record.mlflow_run_id, tags)
+    version = registry.register(manifest.name, target, record.mlflow_run_id, tags)
     record.checkpoint, record.version = target, version.version
     return version

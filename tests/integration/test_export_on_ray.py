@@ -1,15 +1,19 @@
-"""jobs.export: an intermediate checkpoint of a run is exported, proved and registered, and the run stays as it is."""
+"""jobs.export: an intermediate checkpoint of a run is exported, proved and registered, and the run stays as it is.
+
+As a merged model and as an adapter, which is merged later.
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Finetuned
+from tests.integration.conftest import STEPS, Finetuned
 from tests.integration.processes import run
 from tuneyard.checkpoints.registry import ModelRegistry
-from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.checkpoints.validation import validate_adapter, validate_hf_checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -32,3 +36,30 @@ def test_an_intermediate_checkpoint_is_exported(finetuned: Finetuned) -> None:
     assert manifest.codec == finetuned.manifest.codec
     assert manifest.parity == finetuned.manifest.parity
     assert (folder / "run.json").read_bytes() == before
+
+
+def test_an_adapter_is_exported_and_merged_later(finetuned: Finetuned, tiny_oss: Path) -> None:
+    """The merged adapter has the very weights of the run's own export; `@newest` of the model does not move before."""
+    registry = ModelRegistry(finetuned.home)
+    before = registry.aliases("tiny-support")
+    run_folder = finetuned.home / "runs" / "tiny"
+    command = ("-m", "jobs.export", str(run_folder), "--form", "adapter", "--address", "local")
+    code, output = run(finetuned.folder, finetuned.home, *command)
+    assert code == 0, output
+    assert "registered tiny-support-adapter/1 (@newest)" in output
+    assert registry.aliases("tiny-support") == before
+    assert registry.find("tiny-support-adapter@newest").tags["kind"] == "adapter"
+    folder = finetuned.home / "models" / "tiny-support-adapter" / "1"
+    manifest = validate_adapter(folder, tiny_oss)
+    assert manifest.metrics["step"] == STEPS
+    assert manifest.dataset == finetuned.manifest.dataset
+    code, output = run(finetuned.folder, finetuned.home, *command[:2], str(folder), *command[3:])
+    assert code == 1
+    assert "is an adapter already. Leave out --form adapter" in output
+    # Under another name, because other tests read the run's own versions.
+    config = ("--config", str(finetuned.config), "--set", "run.model_name=merged-later", "--address", "local")
+    code, output = run(finetuned.folder, finetuned.home, "-m", "jobs.export", str(folder), *config)
+    assert code == 0, output
+    merged = validate_hf_checkpoint(finetuned.home / "models" / "merged-later" / "1", tiny_oss)
+    assert merged.digest == finetuned.manifest.digest
+    assert merged.run_id == finetuned.manifest.run_id

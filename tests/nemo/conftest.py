@@ -12,15 +12,16 @@ import pytest
 collect_ignore_glob = [] if importlib.util.find_spec("nemo") else ["test_*.py"]
 """Without NeMo these tests cannot be imported. `make test-nemo` runs them in NeMo's environment."""
 
-SITE = Path(__file__).parent / "site"
+CHECKOUT = Path(__file__).parents[2]
+HOOK = CHECKOUT / "jobs/nemo/cpu/hook"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def shim_in_other_processes() -> Iterator[None]:
-    """Puts `site/` on PYTHONPATH, so that Ray workers and spawned processes install the CPU shim too."""
+    """Puts the shim's `hook/` on PYTHONPATH, so that Ray workers and spawned processes install the CPU shim too."""
     present = [path for path in [os.environ.get("PYTHONPATH")] if path]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SITE), str(SITE.parents[2]), *present]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HOOK), str(CHECKOUT), *present]))
         yield
 
 
@@ -29,8 +30,8 @@ def nemo_fixes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The names of the applied fixes. After this fixture, NeMo runs on this machine, with or without a GPU."""
     import torch
 
+    from jobs.nemo.cpu import cpu_shim
     from jobs.nemo.fixes import apply_fixes
-    from tests.nemo import cpu_shim
 
     os.environ["NEMO_HOME"] = str(tmp_path_factory.mktemp("nemo_home"))
     os.environ["HF_HUB_OFFLINE"] = "1"

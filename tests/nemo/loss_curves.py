@@ -1,6 +1,6 @@
 """Trains both backends on the same base, tokens, seed and settings, all weights in fp32, and plots the losses.
 
-PYTHONPATH=tests/nemo/site:platform:. .venv-nemo/bin/python -m tests.nemo.loss_curves      writes the plot
+PYTHONPATH=jobs/nemo/cpu/hook:platform:. .venv-nemo/bin/python -m tests.nemo.loss_curves      writes the plot
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The table of docs/nemo.md: values that the shipped configs set differently from NeMo's recipes.
 
-PYTHONPATH=tests/nemo/site:platform:. .venv-nemo/bin/python -m tests.nemo.recipe_table      prints it
+PYTHONPATH=jobs/nemo/cpu/hook:platform:. .venv-nemo/bin/python -m tests.nemo.recipe_table      prints it
 """
 
 from __future__ import annotations

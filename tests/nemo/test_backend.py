@@ -26,6 +26,20 @@ def test_contract(tiny_fp32: Path, tmp_path: Path, method: str) -> None:
     check_contract(config, token_rows(tiny_fp32), tmp_path)
 
 
+def test_contract_with_adapters_on_the_last_layers(tiny_fp32: Path, tmp_path: Path) -> None:
+    """Megatron saves one tensor for all layers by default, which adapters on some of them cannot fill."""
+    import peft
+
+    lora = {"last_layers": 1}
+    config = backend_config(tiny_fp32, name="last-layers", backend="nemo", method="lora", lora=lora, learning_rate=0.01)
+    check_contract(config, token_rows(tiny_fp32), tmp_path)
+    target = tmp_path / "adapter"
+    target.mkdir()
+    create_backend(config).export_adapter(config, tmp_path / "one" / "kept-1", target, [])
+    adapted = peft.PeftConfig.from_pretrained(target).target_modules
+    assert sorted(adapted) == [f"layers.1.self_attn.{name}_proj" for name in "koqv"]
+
+
 def test_both_backends_have_one_loss_curve(tiny_fp32: Path, tmp_path: Path) -> None:
     """On a base whose attention sinks, YaRN, windows and routing all have an effect."""
     losses = train_both(tiny_fp32, tmp_path)
@@ -77,7 +91,9 @@ def test_the_exported_merged_model_answers_trained_questions(tiny_fp32: Path, tm
     create_backend(config).train(config, stored(rows, tmp_path / "tokens"), context)
     target = tmp_path / "export"
     target.mkdir()
+    torch.backends.cuda.matmul.allow_tf32 = True
     create_backend(config).export_hf(config, context.checkpoints[-1], target, [])
+    assert not torch.backends.cuda.matmul.allow_tf32, "a GPU would compare logits of TF32"
     model = transformers.GptOssForCausalLM.from_pretrained(target, attn_implementation="eager").eval()
     for row in rows.rows.to_pylist():
         start = next(index for index, label in enumerate(row["labels"]) if label != IGNORED_LABEL)

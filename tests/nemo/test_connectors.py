@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from jobs.checkpoints.openai_export import export_openai
 from jobs.nemo.checkpoint_import import import_checkpoint, parse_source
-from tests.mxfp4_base import publish_mxfp4
+from tests.mxfp4_base import PublishedBase
 from tuneyard.checkpoints.safety.written_folders import check_written_folder
-from tuneyard.core.errors import CheckpointError
+from tuneyard.core.errors import CheckpointError, ClusterError
 
 pytestmark = pytest.mark.nemo
 
@@ -62,10 +62,9 @@ def test_export_gives_every_tensor_back(imported: Path, tiny_fp32: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("nemo_fixes")
-def test_mxfp4_weights_are_the_dequantised_model(tiny_oss: Path, tmp_path: Path) -> None:
+def test_mxfp4_weights_are_the_dequantised_model(published_base: PublishedBase, tmp_path: Path) -> None:
     """hf:// and openai:// sources as published, against transformers and OpenAI's reference (package gpt-oss)."""
-    published, original = tmp_path / "published", tmp_path / "original"
-    publish_mxfp4(tiny_oss, published)
+    published, original = published_base.adopted, tmp_path / "original"
     export_openai(published, original)
     dequantised = transformers.GptOssForCausalLM.from_pretrained(
         published, quantization_config=transformers.Mxfp4Config(dequantize=True), attn_implementation="eager"
@@ -100,6 +99,18 @@ def test_an_import_never_overwrites_and_leaves_nothing_incomplete(imported: Path
         import_checkpoint(f"hf://{tiny_fp32}", imported)
     assert {path.name for path in imported.parent.iterdir()} == {"tiny", ".tiny.digests.json"}
     check_written_folder(imported)
+
+
+@pytest.mark.usefixtures("nemo_fixes")
+def test_an_import_beyond_this_machines_memory_reads_nothing(
+    tiny_fp32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.nemo.setup import import_memory
+
+    monkeypatch.setattr(import_memory, "available_bytes", lambda: 1000)
+    with pytest.raises(ClusterError, match="takes about 0 GiB of main memory, and this machine has 0 GiB left"):
+        import_checkpoint(f"hf://{tiny_fp32}", tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("source", ["s3://bucket/x", "/plain/folder", "hf:///nowhere"])

@@ -22,6 +22,7 @@ SYMPTOMS = {
     "LoRA without TransformerEngine": ("lora", "UnavailableError: transformer_engine"),
     "uninitialised router bias": ("uninitialised", "['router.bias']"),
     "uninitialised attention sinks": ("uninitialised", "['softmax_offset']"),
+    "adapters on some layers": ("save", "CheckpointingException: Invalid access pattern"),
 }
 
 
@@ -47,6 +48,7 @@ def test_with_all_fixes_everything_works() -> None:
         "uninitialised": "[]",
         "step": "ok",
         "lora": "ok",
+        "save": "ok",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -17,7 +18,7 @@ from jobs.generation.completions import parse_completion
 from tests.integration.conftest import STEPS, finetune_command, write_finetune_config
 from tests.integration.processes import CHECKOUT, free_port, run, running
 from tuneyard.chats.messages import ChatMessage
-from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.checkpoints.validation import validate_adapter, validate_hf_checkpoint
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
 
@@ -159,6 +160,24 @@ def test_generate_uses_the_newest_checkpoint(home: Path, tiny_oss: Path, tmp_pat
             assert {name: answer[name] for name in expected} == expected
         else:
             assert answer["content"].startswith(str(expected["content"]))
+
+
+def test_the_adapter_is_exported_and_merged_later(home: Path, tiny_oss: Path, tmp_path: Path) -> None:
+    """The second export reads PEFT's files: the run's own NeMo checkpoint is not needed any more."""
+    command = ("-m", "jobs.export", str(home / "runs" / "tiny"), "--form", "adapter", "--address", "local")
+    code, output = run(tmp_path, home, *command)
+    assert code == 0, output
+    assert "registered tiny-support-adapter/1 (@newest)" in output
+    folder = home / "models" / "tiny-support-adapter" / "1"
+    manifest = validate_adapter(folder, tiny_oss)
+    assert manifest.proof["mean_kl"] < 1e-4
+    assert "nemo-toolkit" in manifest.software
+    code, output = run(tmp_path, home, "-m", "jobs.export", str(folder), "--address", "local")
+    assert code == 0, output
+    registered = re.search(r"registered (tiny-support/\d+) \(@newest\)", output)
+    assert registered is not None, output
+    merged = validate_hf_checkpoint(home / "models" / registered[1], base=tiny_oss)
+    assert merged.config["training"]["backend"] == "nemo"
 
 
 def test_an_earlier_checkpoint_is_exported_and_registered(home: Path, tiny_oss: Path, tmp_path: Path) -> None:

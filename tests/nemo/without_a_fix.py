@@ -17,8 +17,8 @@ import torch
 
 def main() -> None:
     """The argument is the name of the fix to leave out; `nothing` applies all."""
+    from jobs.nemo.cpu import cpu_shim
     from jobs.nemo.fixes import apply_fixes
-    from tests.nemo import cpu_shim
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     if not torch.cuda.is_available():
@@ -26,16 +26,23 @@ def main() -> None:
     # Modules that import NeMo import this one to apply all fixes.
     sys.modules["jobs.nemo.setup.patched"] = types.ModuleType("jobs.nemo.setup.patched")
     apply_fixes(leave_out=sys.argv[1])
-    scenarios = {"config": _config, "uninitialised": _uninitialised, "step": _step, "lora": _lora}
+    scenarios = {
+        "config": _config,
+        "uninitialised": _uninitialised,
+        "step": _step,
+        "lora": _lora,
+        "save": _save_adapters_on_one_layer,
+    }
     print("OUTCOMES " + json.dumps({name: _outcome(scenario) for name, scenario in scenarios.items()}))
 
 
 def _outcome(scenario: Callable[[], Any]) -> str:
+    from megatron.core.dist_checkpointing.core import CheckpointingException
     from nemo.utils.import_utils import UnavailableError
 
     try:
         return str(scenario())
-    except (RuntimeError, ValueError, NameError, ImportError, UnavailableError) as e:
+    except (RuntimeError, ValueError, NameError, ImportError, UnavailableError, CheckpointingException) as e:
         return f"{type(e).__name__}: {e}"
 
 
@@ -99,13 +106,38 @@ def _step() -> str:
 
 
 def _lora() -> str:
+    model = _adapted(["linear_qkv", "linear_proj"])
+    return "ok" if any("adapter" in name for name, _ in model.named_parameters()) else "no adapter"
+
+
+def _save_adapters_on_one_layer() -> str:
+    """Saves the adapters of the second layer and loads them into another model."""
+    import tempfile
+
+    from megatron.core import dist_checkpointing
+
+    targets = ["*.layers.1.*.linear_qkv", "*.layers.1.*.linear_proj"]
+    saved, loaded = _adapted(targets), _adapted(targets)
+    adapters = {name for name, _ in saved.module.named_parameters() if ".adapter." in name}
+    with tempfile.TemporaryDirectory() as folder:
+        dist_checkpointing.save(_sharded(saved, adapters), folder)
+        tensors = dist_checkpointing.load(_sharded(loaded, adapters), folder)
+    expected = saved.module.state_dict()
+    equal = all(torch.equal(tensors[name], expected[name]) for name in adapters)
+    return "ok" if equal and len(adapters) == 4 else "the loaded adapters differ"
+
+
+def _sharded(model: Any, names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in model.module.sharded_state_dict().items() if name in names}
+
+
+def _adapted(target_modules: list[str]) -> Any:
     import lightning.pytorch as pl
     from nemo.collections import llm
 
     base = _model()
     base.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    model = llm.peft.LoRA(target_modules=["linear_qkv", "linear_proj"], dim=4, alpha=8)(base)
-    return "ok" if any("adapter" in name for name, _ in model.named_parameters()) else "no adapter"
+    return llm.peft.LoRA(target_modules=target_modules, dim=4, alpha=8)(base)
 
 
 if __name__ == "__main__":

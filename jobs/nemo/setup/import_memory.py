@@ -1,27 +1,16 @@
-"""Whether this machine has the main memory that importing a base into NeMo 2 format takes.
-
-While it converts one into the other, NeMo holds the source as a transformers model and the target as a Megatron model,
-both unquantised (nemo/lightning/io/connector.py, 2.7.3). Importing 120B took about 530 GB.
-"""
+"""Whether this machine has the main memory that importing a base into NeMo 2 format takes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
 from tuneyard.core.errors import ClusterError
 from tuneyard.core.resources import GIB
-
-COPIES = 2
-"""Whole models in memory at the same time: source and target."""
-
-OVERHEAD = 1.13
-"""The 530 GB of 120B divided by two copies of its 117 billion parameters in bf16: layers in conversion, libraries."""
+from tuneyard.planning.training.host_memory import import_bytes
 
 CGROUP_FILES = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -31,12 +20,6 @@ CGROUP_FILES = (
 
 STATISTICS = "memory.stat"
 """The file beside them that says what the use consists of."""
-
-
-def import_bytes(config: Mapping[str, Any], bytes_per_parameter: int) -> int:
-    """Main memory in bytes for importing a base with this config.json: 2 bytes per parameter for bf16, 4 for fp32."""
-    parameters = sum(math.prod(shape) for shape in expected_tensors(config).values())
-    return round(COPIES * OVERHEAD * bytes_per_parameter * parameters)
 
 
 def available_bytes(cgroup_files: Sequence[tuple[Path, Path]] = CGROUP_FILES) -> int:

@@ -1,4 +1,4 @@
-"""Whether a valid checkpoint can also be served correctly by a given engine."""
+"""Whether a valid checkpoint can also be served correctly: by a given engine, with the prompts of its training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tuneyard.core.wording import count_of, listed
 
 if TYPE_CHECKING:
     from tuneyard.checkpoints.manifest import CheckpointManifest
+    from tuneyard.harmony.parity_rows import ParityRow
 
 ENGINES = ("transformers", "tensorrt_llm")
 
@@ -28,7 +29,7 @@ def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, ba
     if engine == "tensorrt_llm":
         problems += tensorrt_llm_problems(read_json(folder / "config.json"), manifest.tensors)
         checked.append("TensorRT-LLM reads this config and these dtypes correctly")
-    base = base or _base_of(manifest)
+    base = base or find_base(manifest)
     if base is not None:
         problems += arrangement_problems(folder, base)
         checked.append(f"experts are arranged as those of {base}")
@@ -42,7 +43,32 @@ def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, ba
     return checked
 
 
-def _base_of(manifest: CheckpointManifest) -> Path | None:
+def check_codec(folder: Path, manifest: CheckpointManifest, model_id: str) -> tuple[ParityRow, ...]:
+    """Renders the manifest's prompts here and returns them. The manifest must name a codec.
+
+    Raises CheckpointError if this installation's codec is not that of the training, and ParityError if a prompt renders
+    to other tokens. `model_id` names the model in both.
+    """
+    # Here, because `tuneyard --help` imports this module and must not load tokenizers.
+    from tuneyard.harmony.codec import HarmonyCodec
+    from tuneyard.harmony.parity import check_parity, render_with
+    from tuneyard.harmony.parity_rows import parse_parity_rows
+    from tuneyard.harmony.settings import CodecSettings
+
+    assert manifest.codec is not None
+    codec = HarmonyCodec.from_checkpoint(folder, CodecSettings.model_validate(manifest.codec.settings))
+    if codec.fingerprint != manifest.codec.fingerprint:
+        raise CheckpointError(
+            f"{model_id}: this installation renders prompts differently from the training: its codec fingerprint is "
+            f"{codec.fingerprint[:12]}, the manifest's is {manifest.codec.fingerprint[:12]}. Install the software "
+            f"versions of the manifest: {manifest.software}."
+        )
+    rows = parse_parity_rows(manifest.parity)
+    check_parity(rows, render_with(codec), codec, model_id)
+    return rows
+
+
+def find_base(manifest: CheckpointManifest) -> Path | None:
     """The folder of the base that the run's config names; None if it does not exist on this machine."""
     model: Any = manifest.config.get("model")
     base = Path(model["base"]) if isinstance(model, dict) and model.get("base") else None

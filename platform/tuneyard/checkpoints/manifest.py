@@ -51,14 +51,14 @@ class CheckpointManifest(FrozenModel):
     """The content of manifest.json."""
 
     format_version: Literal[1] = 1
-    kind: Literal["base", "finetuned"]
+    kind: Literal["base", "finetuned", "adapter"]
     name: str
     version: str
     created_at: str
     """ISO 8601, in UTC."""
     architecture: str
     files: dict[str, FileEntry]
-    """Every file except the manifest, by its path inside the folder, separated by `/`."""
+    """Every file except the manifest, by its path inside the folder, separated by `/`. See checkpoint_files."""
     tensors: dict[str, TensorEntry]
     base: BaseReference | None = None
     dataset: DatasetReference | None = None

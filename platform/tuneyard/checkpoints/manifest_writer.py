@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneyard.checkpoints.layout.content_hashes import FileEntry, TensorEntry, hash_file, hash_safetensors
+from tuneyard.checkpoints.layout.folder_files import checkpoint_files
+from tuneyard.checkpoints.layout.gpt_oss import ARCHITECTURE
 from tuneyard.checkpoints.manifest import (
     MANIFEST_NAME,
     BaseReference,
@@ -26,7 +28,7 @@ from tuneyard.core.wording import first_of
 def write_manifest(
     folder: Path,
     *,
-    kind: Literal["base", "finetuned"],
+    kind: Literal["base", "finetuned", "adapter"],
     name: str,
     version: str,
     base: BaseReference | None = None,
@@ -42,7 +44,8 @@ def write_manifest(
 ) -> CheckpointManifest:
     """Hashes every file in the folder and writes the manifest atomically. Call it last. Returns the manifest.
 
-    Raises CheckpointError if config.json names no architecture, a weights file is broken, or a tensor is in two files.
+    An adapter has the architecture of its base. Raises CheckpointError if config.json names no architecture, a weights
+    file is broken, or a tensor is in two files.
     """
     folder = Path(folder)
     files, tensors = _hash_folder(folder)
@@ -51,7 +54,7 @@ def write_manifest(
         name=name,
         version=version,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        architecture=_read_architecture(folder),
+        architecture=ARCHITECTURE if kind == "adapter" else _read_architecture(folder),
         files=files,
         tensors=tensors,
         parity=tuple(dict(row) for row in parity),
@@ -81,15 +84,14 @@ def software_versions(*packages: str) -> dict[str, str]:
 
 
 def _hash_folder(folder: Path) -> tuple[dict[str, FileEntry], dict[str, TensorEntry]]:
-    """Returns the entries of all files except the manifest, and of all tensors.
+    """Returns the entries of checkpoint_files except the manifest, and of all tensors.
 
     A weights file in a subfolder, such as OpenAI's `original/`, counts as a plain file: no loader reads it as the
     model's weights. Raises CheckpointError if a tensor is in two files.
     """
     files: dict[str, FileEntry] = {}
     tensors: dict[str, TensorEntry] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
+    for name, path in checkpoint_files(folder):
         if name == MANIFEST_NAME:
             continue
         if path.suffix != ".safetensors" or path.parent != folder:

@@ -1,7 +1,8 @@
-"""Copies of object-store checkpoints on this node's disk: each is downloaded once per node, whatever process needs it.
+"""What this node's disk keeps of checkpoints: copies from an object store, and files that engines load instead of them.
 
-A copy is named after the digest of its index. Each process that uses a copy holds a shared lock on it; the copy that
-was unused for longest is evicted when another one needs its space.
+Each entry is a folder named after the digest of what it was made from, and is made once per node, whatever process
+needs it. Each process that uses an entry holds a shared lock on it; the entry that was unused for longest is evicted
+when another one needs its space.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,19 +49,31 @@ def local_folder(location: str, *, weights: bool = True) -> Path:
         return Path(location)
     source = StorageFolder.open(location)
     index = FolderIndex.read(source)
-    entry = cache_folder() / "checkpoints" / (index.digest[:32] if weights else f"{index.digest[:32]}-small")
+    name = index.digest[:32] if weights else f"{index.digest[:32]}-small"
     if not weights:
         index = replace(index, files={n: e for n, e in index.files.items() if not n.endswith(".safetensors")})
+    size_bytes = sum(file.size_bytes for file in index.files.values())
+    return use_entry(name, size_bytes, lambda partial: download(source, index, partial))
+
+
+def use_entry(name: str, size_bytes: int, fill: Callable[[Path], None]) -> Path:
+    """The cache's folder `name`, which stays until this process ends or releases it.
+
+    If this node does not have it, `fill` makes its content in an empty folder, or in one with what an interrupted call
+    left; processes that need it meanwhile wait. Raises StorageFullError if `size_bytes` do not fit even after evicting
+    every unused entry.
+    """
+    entry = cache_folder() / "checkpoints" / name
     entry.parent.mkdir(parents=True, exist_ok=True)
     if entry not in _in_use:
         with ExitStack() as stack:
             use_lock = stack.enter_context(_lock_path(entry).open("ab+"))
-            # From here on no process evicts the copy, whether it is complete or still being downloaded.
+            # From here on no process evicts the entry, whether it is complete or still being made.
             fcntl.flock(use_lock, fcntl.LOCK_SH)
-            with entry.with_name(f"{entry.name}.fetch").open("ab+") as download_lock:
-                fcntl.flock(download_lock, fcntl.LOCK_EX)
+            with entry.with_name(f"{entry.name}.fetch").open("ab+") as fill_lock:
+                fcntl.flock(fill_lock, fcntl.LOCK_EX)
                 if not entry.is_dir():
-                    _download_entry(source, index, entry)
+                    _fill_entry(entry, size_bytes, fill)
             _in_use[entry] = use_lock
             stack.pop_all()
     os.utime(_lock_path(entry))
@@ -73,11 +86,11 @@ def release(folder: Path) -> None:
         use_lock.close()
 
 
-def _download_entry(source: StorageFolder, index: FolderIndex, entry: Path) -> None:
+def _fill_entry(entry: Path, size_bytes: int, fill: Callable[[Path], None]) -> None:
     partial = entry.with_name(f"{entry.name}.partial")
-    _evict_until_fits(entry, sum(file.size_bytes for file in index.files.values()), partial)
+    _evict_until_fits(entry, size_bytes, partial)
     partial.mkdir(exist_ok=True)
-    download(source, index, partial)
+    fill(partial)
     partial.rename(entry)
 
 

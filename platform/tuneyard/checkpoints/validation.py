@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tuneyard.checkpoints.layout.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_tensor_problems, is_adapter
 from tuneyard.checkpoints.layout.config_checks import config_problems, tokenizer_problems
 from tuneyard.checkpoints.layout.content_hashes import (
     FileEntry,
@@ -16,11 +17,12 @@ from tuneyard.checkpoints.layout.content_hashes import (
     hash_safetensors,
     table_digest,
 )
+from tuneyard.checkpoints.layout.folder_files import checkpoint_files
 from tuneyard.checkpoints.layout.gpt_oss import has_mxfp4_tensors
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.layout.tensor_checks import tensor_problems
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest, read_manifest
-from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
+from tuneyard.checkpoints.safety.checkpoint_safety import check_adapter_safety, check_safety
 from tuneyard.checkpoints.safety.tensor_values import TensorValues
 from tuneyard.checkpoints.tensor_table import read_tensor_table
 from tuneyard.core.errors import CheckpointError
@@ -64,6 +66,41 @@ def validate_hf_checkpoint(folder: Path, base: Path | None = None) -> Checkpoint
     return manifest
 
 
+def validate_adapter(folder: Path, base: Path | None = None) -> CheckpointManifest:
+    """Returns the manifest of an adapter that is exactly what its manifest and adapter_config.json say.
+
+    `base` is the folder of the checkpoint that it changes. With it, the base must be the one that was trained from, and
+    the adapter must fit its weights. Raises one CheckpointError that lists every problem.
+    """
+    folder = Path(folder)
+    check_adapter_safety(folder)
+    manifest = read_manifest(folder)
+    weights = _Weights(folder)
+    problems = [*weights.problems, *weights.value_problems, *_file_problems(folder, manifest, weights)]
+    if manifest.kind != "adapter":
+        problems.append(f"the manifest says that it is a {manifest.kind} model. Export the adapter again.")
+    if unread := sorted(weights.files.keys() - {ADAPTER_WEIGHTS}):
+        problems.append(f"{', '.join(unread)}: no loader of adapters reads this file. Export the adapter again.")
+    tensors = None
+    if base is not None:
+        tensors = read_tensor_table(base)
+        problems += _digest_problems(manifest, base, table_digest(tensors))
+    problems += adapter_tensor_problems(read_json(folder / ADAPTER_CONFIG), weights.tensors, tensors)
+    # lora_B is zero before the first step, and lora_A is not.
+    if weights.tensors and not any(name.endswith(".lora_B.weight") for name in weights.nonzero):
+        problems.append("every lora_B holds only zeros: the training was a silent no-op.")
+    if problems:
+        raise CheckpointError(
+            f"{folder} is not a valid adapter: {count_of(len(problems), 'problem')}\n{listed(problems)}"
+        )
+    return manifest
+
+
+def validate_checkpoint(folder: Path) -> CheckpointManifest:
+    """Returns the manifest of a valid model or a valid adapter. See validate_hf_checkpoint and validate_adapter."""
+    return validate_adapter(folder) if is_adapter(folder) else validate_hf_checkpoint(folder)
+
+
 class _Weights:
     """The safetensors files in a folder, whatever the manifest says about them."""
 
@@ -88,6 +125,8 @@ class _Weights:
             self.tensors |= tensors
             self.file_of |= dict.fromkeys(tensors, path.name)
         self.value_problems = list(values.problems())
+        self.nonzero = values.nonzero()
+        """Names of the tensors that hold a value other than zero."""
 
 
 def _layout_problems(folder: Path, weights: _Weights) -> Iterator[str]:
@@ -137,9 +176,8 @@ def _file_problems(folder: Path, manifest: CheckpointManifest, weights: _Weights
                 f"changed or damaged after it was written (tensors: {_changed_tensors(manifest, weights, name)}). Copy "
                 "it again, or write a new checkpoint."
             )
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in LOADED_SUFFIXES):
-        name = path.relative_to(folder).as_posix()
-        if name != MANIFEST_NAME and name not in manifest.files:
+    for name, path in checkpoint_files(folder):
+        if path.suffix in LOADED_SUFFIXES and name != MANIFEST_NAME and name not in manifest.files:
             yield f"{name}: extra file. The manifest does not list it, but a loader would read it. Remove it."
 
 
@@ -149,6 +187,14 @@ def _changed_tensors(manifest: CheckpointManifest, weights: _Weights, file: str)
     return first_of([name for name in in_file if manifest.tensors.get(name) != weights.tensors[name]])
 
 
+def _digest_problems(manifest: CheckpointManifest, base_folder: Path, digest: str) -> Iterator[str]:
+    if manifest.base is not None and manifest.base.digest != digest:
+        yield (
+            f"the manifest says it was finetuned from {manifest.base.name} (weights {manifest.base.digest[:12]}…), but "
+            f"{base_folder} holds other weights ({digest[:12]}…). Give the folder of the right base."
+        )
+
+
 def _base_problems(manifest: CheckpointManifest, base_folder: Path) -> Iterator[str]:
     """Differences in form between the tensors and the base's, or no difference in value."""
     try:
@@ -156,11 +202,7 @@ def _base_problems(manifest: CheckpointManifest, base_folder: Path) -> Iterator[
     except CheckpointError as e:
         yield f"base: {e}"
         return
-    if manifest.base is not None and manifest.base.digest != (digest := table_digest(base)):
-        yield (
-            f"the manifest says it was finetuned from {manifest.base.name} (weights {manifest.base.digest[:12]}…), but "
-            f"{base_folder} holds other weights ({digest[:12]}…). Give the folder of the right base."
-        )
+    yield from _digest_problems(manifest, base_folder, table_digest(base))
     shared = sorted(manifest.tensors.keys() & base.keys())
     is_same_format = has_mxfp4_tensors(base) == has_mxfp4_tensors(manifest.tensors)
     if is_same_format and manifest.tensors.keys() != base.keys():

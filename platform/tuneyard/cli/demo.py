@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -73,14 +74,16 @@ class Demo:
                 self._processes.run("-m", BUILD_BASE_MODEL, BASE)
             with self._step("finetune"):
                 self._processes.run("-m", FINETUNE, "--config", "jobs/configs/demo_cpu.yaml", "--address", "local")
-            with self._step("deploy base and finetuned model"):
-                self._deploy()
+            with self._step("deploy base and finetuned model, start the chat page"):
+                server, page = self._deploy(), self._start_chat_page()
+                wait_until_answering(f"{self._finetuned_url}/models", server)
             with self._step("first answer of the finetuned model"):
                 print(f"  ? {QUESTION}\n  {self._ask()}")
             print(f"[demo] first answer {self._elapsed()} after the start", flush=True)
             with self._step("chat page"):
-                self._open_chat_page()
+                wait_until_answering(f"http://127.0.0.1:{self._ui_port}/", page)
             with self._step("compare base and finetuned model on held-out questions"):
+                wait_until_answering(f"{self._base_url}/models", server)
                 scores = self._evaluate()
             if self._check:
                 _check_scores(scores)
@@ -88,12 +91,10 @@ class Demo:
                 return
             self._wait_for_interrupt()
 
-    def _deploy(self) -> None:
+    def _deploy(self) -> subprocess.Popen[bytes]:
         config = "serve_apps/configs/demo_cpu.yaml"
         options = ["--config", config, "--address", "local", "--set", f"http.port={self._port}"]
-        server = self._processes.start("-m", DEPLOY, *options)
-        wait_until_answering(f"{self._finetuned_url}/models", server)
-        wait_until_answering(f"{self._base_url}/models", server)
+        return self._processes.start("-m", DEPLOY, *options)
 
     def _ask(self) -> str:
         """Returns the finetuned model's answer, streamed by OpenAI's client."""
@@ -103,16 +104,17 @@ class Demo:
         stream = client.chat.completions.create(**FIRST_REQUEST, stream=True)
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
-    def _open_chat_page(self) -> None:
-        page = self._processes.start(
+    def _start_chat_page(self) -> subprocess.Popen[bytes]:
+        # Without its output, which would invite to a page whose models are still loading.
+        return self._processes.start(
             "-m",
             CHAT_PAGE,
             *("--base-url", self._finetuned_url, "--base-url", self._base_url, "--port", str(self._ui_port)),
             # At a higher temperature a model of this size wanders off the topic.
             *("--system-prompt", SYSTEM_PROMPT, "--title", "Brindle support", "--temperature", "0"),
             *(option for question in EXAMPLES for option in ("--example", question)),
+            stdout=subprocess.DEVNULL,
         )
-        wait_until_answering(f"http://127.0.0.1:{self._ui_port}/", page)
 
     def _evaluate(self) -> list[dict[str, object]]:
         """Returns the scores that jobs.evaluate writes, one dict per model."""

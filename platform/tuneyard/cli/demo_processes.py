@@ -47,15 +47,15 @@ class DemoProcesses:
         if code != 0:
             raise DemoError(f"`python {' '.join(arguments)}` ended with exit code {code}; see its message above.")
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Starts `python ARGUMENTS` in the background."""
-        return self._background.enter_context(self._running(arguments))
+    def start(self, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        """Starts `python ARGUMENTS` in the background. `stdout` as in subprocess.Popen."""
+        return self._background.enter_context(self._running(arguments, stdout))
 
     @contextlib.contextmanager
-    def _running(self, arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(self, arguments: tuple[str, ...], stdout: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
         # In a session of its own, so that Ctrl-C reaches the demo only, which ends its children in order.
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=CHECKOUT, env=self._environment, start_new_session=True
+            [sys.executable, *arguments], cwd=CHECKOUT, env=self._environment, stdout=stdout, start_new_session=True
         )
         try:
             yield process

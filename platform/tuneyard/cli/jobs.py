@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
 from tuneyard.cluster.job_client import add_address_option, find_job, job_client, job_message, run_name
 from tuneyard.core.command import Commands, add_command, add_overrides
+from tuneyard.core.room_commands import REHEARSE
 
 EPILOG = """\
 JOB is a job's id, or a run's name, which means the run's newest job.
 
 examples:
+  tuneyard jobs rehearse jobs/configs/gpt_oss_20b_lora.yaml
   tuneyard jobs submit jobs/configs/gpt_oss_20b_lora.yaml --dry-run
   tuneyard jobs submit jobs/configs/gpt_oss_20b_lora.yaml --set training.epochs=1 --address http://head:8265
   tuneyard jobs logs -f support-lora
   tuneyard jobs resume support-lora
+"""
+REHEARSE_EPILOG = """\
+Reads and checks the run's own config, base, data and storage. Then runs all of it with a small model of the same form,
+on a private Ray and CPUs, with the same parallel layout: import, training, a worker killed, export, proof, registration
+and the checks of serving. Each step is reported with its time; one that fails, with its cause and the fix.
+
+Files and registry are temporary. With training.backend=nemo, run it in NeMo's environment. Exit code 1 if a step fails.
+
+examples:
+  tuneyard jobs rehearse jobs/configs/gpt_oss_20b_lora.yaml
+  tuneyard jobs rehearse my.yaml --set workers.num_workers=16 --json
 """
 SUBMIT_EPILOG = """\
 The cluster gets the checkout, without the files that git ignores. A CONFIG in the checkout is read there, so its
@@ -76,6 +91,18 @@ def add_jobs_command(commands: Commands) -> None:
     _add_wait_option(submit)
     add_address_option(submit)
     submit.set_defaults(action=_submit)
+    rehearse = add_command(
+        subcommands, "rehearse", "check a run and try all its steps with a small model, on CPUs", REHEARSE_EPILOG
+    )
+    rehearse.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of a finetuning run")
+    add_overrides(rehearse)
+    rehearse.add_argument(
+        "--keep", action="store_true", help="keep the files of the rehearsal, and print where they are"
+    )
+    rehearse.add_argument(
+        "--json", action="store_true", help="print the report as JSON; its lines go to standard error"
+    )
+    rehearse.set_defaults(action=_rehearse)
     list_ = add_command(subcommands, "list", "list the cluster's jobs with their states")
     add_address_option(list_)
     list_.set_defaults(action=_list)
@@ -115,6 +142,18 @@ def _submit(arguments: argparse.Namespace) -> int:
     from tuneyard.cli.job_submission import submit_run
 
     return submit_run(arguments)
+
+
+def _rehearse(arguments: argparse.Namespace) -> None:
+    from tuneyard.cluster.connection import CHECKOUT
+
+    options = [option for override in arguments.overrides for option in ("--set", override)]
+    options += [f"--{name}" for name in ("keep", "json") if getattr(arguments, name)]
+    present = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT / "platform"), str(CHECKOUT), *present])}
+    # Replaces this process, so that Ctrl-C and the exit code are those of the rehearsal.
+    python = [sys.executable, *(f"-W{option}" for option in sys.warnoptions)]
+    os.execve(sys.executable, [*python, "-m", REHEARSE, "--config", str(arguments.config), *options], environment)
 
 
 def _resume(arguments: argparse.Namespace) -> int:

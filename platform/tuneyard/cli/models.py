@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from tuneyard.checkpoints.engine_compatibility import ENGINES, check_for_engine
+from tuneyard.checkpoints.engine_compatibility import ENGINES, check_for_engine, find_base
 from tuneyard.core.command import Commands, add_command
 
 EPILOG = """\
@@ -102,15 +102,20 @@ def _list(_: argparse.Namespace) -> None:
         aliases = registry.aliases(name)
         for version in registry.versions(name):
             marks = "".join(f" @{alias}" for alias, number in sorted(aliases.items()) if number == version.version)
-            print(f"{name}/{version.version}{marks}  {version.checkpoint}")
+            kind = "  (adapter)" if version.tags.get("kind") == "adapter" else ""
+            print(f"{name}/{version.version}{marks}  {version.checkpoint}{kind}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from tuneyard.checkpoints.layout.adapter import is_adapter
     from tuneyard.checkpoints.node_cache import local_folder
     from tuneyard.checkpoints.references import resolve_checkpoint
     from tuneyard.checkpoints.validation import validate_hf_checkpoint
 
     folder = local_folder(resolve_checkpoint(arguments.model))
+    if is_adapter(folder):
+        _check_adapter(folder, arguments.base)
+        return
     manifest = validate_hf_checkpoint(folder)
     engine_checks = check_for_engine(folder, manifest, arguments.engine, arguments.base)
     size_bytes = sum(entry.size_bytes for entry in manifest.files.values())
@@ -120,6 +125,26 @@ def _check(arguments: argparse.Namespace) -> None:
     for line in engine_checks:
         print(f"  {line}")
     print(f"fit for the engine {arguments.engine}")
+
+
+def _check_adapter(folder: Path, base: Path | None) -> None:
+    from tuneyard.checkpoints.layout.adapter import ADAPTER_CONFIG
+    from tuneyard.checkpoints.layout.json_files import read_json
+    from tuneyard.checkpoints.manifest import read_manifest
+    from tuneyard.checkpoints.validation import validate_adapter
+
+    base = base or find_base(read_manifest(folder))
+    manifest = validate_adapter(folder, base)
+    config = read_json(folder / ADAPTER_CONFIG)
+    size_bytes = sum(entry.size_bytes for entry in manifest.files.values())
+    print(f"{manifest.name}/{manifest.version} at {folder}")
+    print(f"  all bytes of {len(manifest.files)} files ({size_bytes / 2**20:.1f} MiB) match the manifest")
+    print(f"  {len(manifest.tensors)} LoRA matrices of rank {config['r']}, alpha {config['lora_alpha']:g}")
+    if base is not None:
+        print(f"  they fit the weights of {base}, from which they were trained")
+    else:
+        print("  NOT compared: the base, because it is not here (--base FOLDER)")
+    print(f"an adapter, which no engine serves on its own; merge it: python -m jobs.export {folder}")
 
 
 def _adopt(arguments: argparse.Namespace) -> None:
@@ -144,21 +169,24 @@ def _trust(arguments: argparse.Namespace) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> None:
+    from tuneyard.checkpoints.manifest import MANIFEST_NAME
     from tuneyard.checkpoints.node_cache import local_folder
     from tuneyard.checkpoints.publishing import publish, staged
     from tuneyard.checkpoints.references import resolve_checkpoint
-    from tuneyard.checkpoints.validation import validate_hf_checkpoint
+    from tuneyard.checkpoints.validation import validate_checkpoint
     from tuneyard.storage.audit_log import AuditLog
     from tuneyard.storage.location import is_uri
 
     folder = local_folder(resolve_checkpoint(arguments.model))
-    manifest = validate_hf_checkpoint(folder)
+    manifest = validate_checkpoint(folder)
     target = arguments.target if is_uri(arguments.target) else str(Path(arguments.target).expanduser().resolve())
     if is_uri(target):
         publish(folder, target)
     else:
         with staged(target) as staging:
-            shutil.copytree(folder, staging, dirs_exist_ok=True)
+            for name in (*manifest.files, MANIFEST_NAME):
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / name, staging / name)
             publish(staging, target)
     AuditLog().append("checkpoint.copy", target, after=manifest.digest[:16], details={"source": arguments.model})
     print(f"{manifest.name}/{manifest.version} is at {target} (weights {manifest.digest[:12]})")

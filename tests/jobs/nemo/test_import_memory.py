@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobs.nemo.setup.import_memory import available_bytes, check_import_memory, import_bytes
+from jobs.nemo.setup.import_memory import available_bytes, check_import_memory
 from tuneyard.core.errors import ClusterError
 from tuneyard.planning.published_models import PUBLISHED
+from tuneyard.planning.training.host_memory import import_bytes
 
 
 def published(size: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,62 @@ def test_a_nemo_checkpoint_has_the_step_of_its_name(run: Path) -> None:
     folder = run / "nemo" / "step-0000300"
     folder.mkdir(parents=True)
     assert find_checkpoint(folder, None, []).metrics == {"step": 300.0}
+
+
+def lora_checkpoint(folder: Path) -> Path:
+    """The files that transformers' Trainer writes for a run with LoRA; their content does not matter here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    for state in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state.pth", "training_args.bin"):
+        (folder / state).write_bytes(b"\x80\x02")
+    return folder
+
+
+UNSAFE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "code by the adapter's config": (
+        lambda f: (f / "adapter_config.json").write_text(
+            json.dumps({"r": 4, "lora_alpha": 8, "auto_mapping": {"a": 1}})
+        ),
+        "auto_mapping is",
+    ),
+    "a pickle for the weights": (
+        lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
+        "adapter_model.bin is in a format",
+    ),
+    "a kernel in the model's config": (
+        lambda f: (f / "config.json").write_text(json.dumps({"_attn_implementation_internal": "evil/kernel"})),
+        "_attn_implementation_internal is 'evil/kernel'",
+    ),
+    "a model elsewhere": (
+        lambda f: (f / "config.json").write_text("{}"),
+        "adapter_config.json: transformers would load",
+    ),
+    "a link": (lambda f: (f / "model.safetensors").symlink_to("/etc/passwd"), "is a symbolic link out of the folder"),
+}
+
+
+@pytest.mark.parametrize("kind", list(UNSAFE))
+def test_a_checkpoint_that_would_run_code_is_refused(kind: str, run: Path, tmp_path: Path) -> None:
+    """Given with a config, it may come from anywhere. Its optimizer's state is a pickle too, and is not read."""
+    config = tmp_path / "config.json"
+    config.write_text((run / "config.json").read_text())
+    folder = lora_checkpoint(tmp_path / "foreign")
+    assert find_checkpoint(folder, config, []).folder == folder
+    change, refusal = UNSAFE[kind]
+    change(folder)
+    with pytest.raises(CheckpointError, match="is not safe to load") as caught:
+        find_checkpoint(folder, config, [])
+    assert refusal in str(caught.value)
+
+
+def test_full_finetuning_has_no_adapter(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["training"]["method"] = "full"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    folder = add_checkpoint(run, "checkpoint_2026-11-27_17-11-03.5")
+    assert main([str(folder), "--config", str(tmp_path / "config.json"), "--form", "adapter"]) == 1
+    assert "training.method is full, which changes every weight, so there is no adapter" in capsys.readouterr().err
 
 
 def test_what_cannot_be_exported_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

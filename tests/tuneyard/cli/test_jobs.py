@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +122,24 @@ def test_a_remote_cluster_needs_tuneyard_home(
     assert "TUNEYARD_HOME is not set, and http://head.example:8265 is another machine" in capsys.readouterr().err
     monkeypatch.setenv("TUNEYARD_HOME", "/mnt/shared/tuneyard")
     assert main(command) == 0
+
+
+def test_rehearse_runs_the_program_in_its_place(tmp_path: Path) -> None:
+    """From any folder: with the same options, its exit code, and standard output for the JSON alone."""
+    config = str((CONFIGS / "gpt_oss_20b_lora.yaml").resolve())
+    options = ["--set", "training.lora.experts=true", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(Path("platform").resolve())}
+    finished = subprocess.run(
+        [sys.executable, "-m", "tuneyard.cli.main", "jobs", "rehearse", config, *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert finished.returncode == 1, finished.stderr
+    report = json.loads(finished.stdout)
+    assert report["failed_step"] == "config"
+    assert "nemo does not support training.lora.experts" in report["steps"][0]["text"]
+    assert "✗ config" in finished.stderr
+    assert list(tmp_path.iterdir()) == []

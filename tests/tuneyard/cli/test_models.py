@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.mxfp4_base import download_mxfp4, publish_mxfp4
+from tests.mxfp4_base import PublishedBase, publish_mxfp4
 from tuneyard.checkpoints.manifest import read_manifest
 from tuneyard.checkpoints.manifest_writer import write_manifest
 from tuneyard.checkpoints.registry import ModelRegistry
@@ -110,16 +110,18 @@ def test_weights_in_fp32_are_refused(tiny_oss_copy: Path, capsys: pytest.Capture
     assert "the weights are F32, but TensorRT-LLM serves GPT-OSS in BF16" in capsys.readouterr().err
 
 
-def test_the_published_form_is_fit(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The files of openai/gpt-oss-20b, blocks apart from scales, and its original form in a folder below."""
-    folder = tmp_path / "gpt-oss"
-    download_mxfp4(tiny_oss, folder)
+def test_the_published_form_is_fit(
+    published_base: PublishedBase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of openai/gpt-oss-20b and -120b, blocks apart from scales, and the original form in a folder below."""
+    folder = Path(shutil.copytree(published_base.downloaded, tmp_path / "gpt-oss"))
     plain = weights_digest(folder)
     (folder / "original").mkdir()
     save_file({"embedding.weight": torch.zeros(2, 2)}, folder / "original" / WEIGHTS)
     assert main(["models", "adopt", str(folder)]) == 0
     assert read_manifest(folder).digest == plain == weights_digest(folder)
-    assert main(["models", "check", str(folder), "--engine", "tensorrt_llm", "--base", str(tiny_oss)]) == 0
+    base = str(published_base.unquantised)
+    assert main(["models", "check", str(folder), "--engine", "tensorrt_llm", "--base", base]) == 0
     assert "fit for the engine tensorrt_llm" in capsys.readouterr().out
 
 
@@ -183,6 +185,23 @@ def test_a_download_is_adopted(tiny_oss_copy: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["models", "adopt", str(tiny_oss_copy)]) == 1
     assert "has a manifest already" in capsys.readouterr().err
+
+
+def test_what_download_tools_keep_for_themselves_is_no_part_of_the_model(tiny_oss_copy: Path, tmp_path: Path) -> None:
+    """`hf download --local-dir` and git write into these folders again at any later time."""
+    (tiny_oss_copy / "manifest.json").unlink()
+    for name in (".cache/huggingface/download/config.json.metadata", ".cache/huggingface/.gitignore", ".git/HEAD"):
+        (tiny_oss_copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny_oss_copy / name).write_text("one")
+    assert main(["models", "adopt", str(tiny_oss_copy)]) == 0
+    assert not [name for name in read_manifest(tiny_oss_copy).files if name.startswith(".")]
+    (tiny_oss_copy / ".cache/huggingface/download/config.json.metadata").write_text("two")
+    (tiny_oss_copy / ".cache/huggingface/download/more.json").write_text("{}")
+    (tiny_oss_copy / ".git/HEAD").unlink()
+    assert main(["models", "check", str(tiny_oss_copy)]) == 0
+    assert main(["models", "copy", str(tiny_oss_copy), str(tmp_path / "copy")]) == 0
+    assert not list((tmp_path / "copy").glob(".*"))
+    assert main(["models", "check", str(tmp_path / "copy")]) == 0
 
 
 def test_what_is_no_model_is_not_adopted(

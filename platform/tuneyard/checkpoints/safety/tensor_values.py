@@ -49,6 +49,10 @@ class TensorValues:
         if infinity is not None and largest >= infinity:
             seen.has_infinity |= bool((magnitudes == infinity).any())
 
+    def nonzero(self) -> set[str]:
+        """The names of the tensors that were added and hold a value other than zero."""
+        return {name for (name, _), seen in self._seen.items() if seen.largest}
+
     def problems(self) -> Iterator[str]:
         """Yields one message for each damaged tensor that was added."""
         for (name, dtype), seen in self._seen.items():

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.row_reader import ChatRowReader
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, read_manifest
+from tuneyard.checkpoints.safety.checkpoint_safety import refuse_adapter
 from tuneyard.core.errors import CheckpointError, DatasetError
 from tuneyard.core.home import expand_path
 from tuneyard.core.room_commands import BUILD_BASE_MODEL
@@ -24,9 +25,10 @@ Item = TypeVar("Item")
 def load_codec(model: str) -> HarmonyCodec:
     """Returns the codec of a checkpoint folder, with the manifest's settings; a base has the default settings.
 
-    Raises CheckpointError when the folder holds no tokenizer.
+    Raises CheckpointError when the folder holds no tokenizer, or an adapter.
     """
     folder = Path(expand_path(model))
+    refuse_adapter(folder)
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
             f"--model {folder}: no checkpoint there; its tokenizer is needed to count tokens. "

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tuneyard.checkpoints.safety import written_folders
 from tuneyard.checkpoints.safety.written_folders import check_written_folder, record_written_folder
 from tuneyard.cli.main import main
 from tuneyard.core.errors import CheckpointError
@@ -46,14 +47,27 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("whole_bytes", [2**26, 16])
 @pytest.mark.parametrize("name", list(CHANGES))
-def test_each_change_is_named(name: str, whole_bytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(written_folders, "WHOLE_BYTES", whole_bytes)
-    monkeypatch.setattr(written_folders, "EDGE_BYTES", 4)
+def test_each_change_is_named(name: str, folder: Path) -> None:
     record_written_folder(folder)
     CHANGES[name](folder)
     with pytest.raises(CheckpointError, match=rf"{name} changed afterwards"):
+        check_written_folder(folder)
+
+
+@given(place=st.integers(min_value=0, max_value=65 * 2**20 - 1))
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_byte_of_a_large_file_can_change(place: int, folder: Path) -> None:
+    """A .distcp file holds pickled objects between its tensors."""
+    large = folder / "weights" / "__0_1.distcp"
+    with large.open("wb") as file:
+        file.truncate(65 * 2**20)
+    record_written_folder(folder)
+    check_written_folder(folder)
+    with large.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\x80")
+    with pytest.raises(CheckpointError, match=r"weights/__0_1\.distcp changed afterwards"):
         check_written_folder(folder)
 
 

@@ -1,6 +1,6 @@
 """With this folder on PYTHONPATH, every Python process installs the CPU shim just before it imports Megatron or NeMo.
 
-Fixtures do not reach Ray workers and their child processes. On a machine with a GPU this does nothing.
+It reaches Ray workers and their child processes. Where PyTorch sees a GPU this does nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class _ShimBeforeNemo(importlib.abc.MetaPathFinder):
         import torch
 
         if not torch.cuda.is_available():
-            sys.path.append(str(Path(__file__).resolve().parents[3]))
-            from tests.nemo import cpu_shim
+            sys.path.append(str(Path(__file__).resolve().parents[4]))
+            from jobs.nemo.cpu import cpu_shim
 
             cpu_shim.install()
 

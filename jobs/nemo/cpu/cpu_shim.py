@@ -1,7 +1,7 @@
-"""Replaces torch.cuda on machines without CUDA, where Megatron and NeMo call it unconditionally. For tests only.
+"""Replaces torch.cuda on machines without CUDA, where Megatron and NeMo call it unconditionally.
 
-Devices, streams, events, generators, memory counters and tensor types are those of the CPU. On a machine with a GPU
-`install` raises an error.
+For rehearsals and tests: a real run never imports this. Devices, streams, events, generators, memory counters and
+tensor types are those of the CPU. On a machine with a GPU `install` raises an error.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def install() -> None:
     cuda.set_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
     for name in _TENSOR_TYPES:
         setattr(cuda, f"{name}Tensor", _tensor_type(getattr(torch, f"{name}Tensor")))
-    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-    torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
-    _CpuForCuda().__enter__()
+    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
+    torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
+    cpu_for_cuda: Any = _CpuForCuda()
+    cpu_for_cuda.__enter__()  # for good
     _patch_megatron()
 
 
@@ -168,7 +169,8 @@ def _clip(parameters: Any, max_norm: float, total_norm: float, use_decoupled_gra
     coefficient = max_norm / (total_norm + 1e-6)
     if coefficient >= 1.0:
         return
-    for parameter in [parameters] if isinstance(parameters, torch.Tensor) else parameters:
+    several: list[Any] = [parameters] if isinstance(parameters, torch.Tensor) else parameters
+    for parameter in several:
         gradient = parameter.decoupled_grad if use_decoupled_grad else parameter.grad
         if gradient is not None:
             gradient.mul_(coefficient)
