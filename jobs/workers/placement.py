@@ -5,6 +5,8 @@ from __future__ import annotations
 from tuneyard.cluster.placement import WORKER_FIELDS, WORKER_WAIT_FIELD, check_placement
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.doctor.shared_paths import check_shared_paths, path_fingerprints
+from tuneyard.planning.training.host_memory import HostMemory
+from tuneyard.planning.training.node_memory import check_node_memory
 from tuneyard.storage.location import child_location
 
 
@@ -22,6 +24,13 @@ def check_workers(config: FinetuneConfig, what: str) -> str:
         fields=WORKER_FIELDS,
         wait_field=WORKER_WAIT_FIELD,
     )
+
+
+def check_main_memory(config: FinetuneConfig, memory: HostMemory) -> None:
+    """Raises ClusterError when no node that can hold a worker has the main memory for the run's workers and export."""
+    import ray
+
+    check_node_memory(config.workers, memory, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def check_files(config: FinetuneConfig) -> None:

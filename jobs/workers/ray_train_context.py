@@ -73,7 +73,7 @@ class RayTrainContext:
 @contextlib.contextmanager
 def ray_train_context(events: DriverChannel, run_state: StorageFolder) -> Iterator[RayTrainContext]:
     """The context of this worker, with a scratch folder that is deleted at the end."""
-    _remove_work_dirs_of_dead_workers()
+    remove_work_dirs_of_dead_workers()
     with (
         tempfile.TemporaryDirectory(prefix=f"{WORK_DIR_PREFIX}{os.getpid()}-") as work_dir,
         contextlib.ExitStack() as resume_stack,
@@ -81,9 +81,11 @@ def ray_train_context(events: DriverChannel, run_state: StorageFolder) -> Iterat
         yield RayTrainContext(events, Path(work_dir), run_state, resume_stack)
 
 
-def _remove_work_dirs_of_dead_workers() -> None:
+def remove_work_dirs_of_dead_workers() -> None:
     """Deletes the scratch folders of killed workers on this node. Each may be as large as a checkpoint."""
     for path in Path(tempfile.gettempdir()).glob(f"{WORK_DIR_PREFIX}*-*"):
         pid = path.name.removeprefix(WORK_DIR_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and path.stat().st_uid == os.getuid():
-            shutil.rmtree(path, ignore_errors=True)
+        # All workers of a node start at the same time, so another one may have removed the folder meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and path.stat().st_uid == os.getuid():
+                shutil.rmtree(path, ignore_errors=True)

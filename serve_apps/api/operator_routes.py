@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -28,6 +30,9 @@ from tuneyard.storage.audit_log import ADMIN_KEY_ACTOR, AuditLog
 
 logger = logging.getLogger(__name__)
 
+RENDER_INTERVAL_S = 60.0
+"""A deployment's parity check renders each row of its manifest: one line for all of them, not one for each."""
+
 
 def add_operator_routes(
     api: FastAPI,
@@ -39,9 +44,10 @@ def add_operator_routes(
 ) -> None:
     """Adds the routes. Without an `admin_key` the administrators' route refuses every request.
 
-    Its use is recorded in `audit_log`.
+    Its use is recorded in `audit_log`, see RenderRecorder.
     """
     chat = ChatService(model)
+    recorder = RenderRecorder(audit_log, model.model_id) if audit_log is not None else None
 
     @api.post(
         "/v1/chat/completions/render",
@@ -53,8 +59,8 @@ def add_operator_routes(
         _check_admin_key(request, admin_key)
         parsed = RenderRequest.parse(await read_json(request, limits))
         rendered = await chat.render(parsed)
-        if audit_log is not None:
-            await asyncio.to_thread(_record_render, audit_log, model.model_id)
+        if recorder is not None:
+            await recorder.record()
         return JSONResponse(rendered.model_dump())
 
     async def health() -> Response:
@@ -78,13 +84,28 @@ def add_operator_routes(
         return metrics_page(await collect_metrics() if collect_metrics is not None else ())
 
 
-def _record_render(audit_log: AuditLog, model: str) -> None:
-    """Records that a prompt was rendered. It is answered all the same where the log cannot be written: it changes
-    nothing, and a replica's node may not see the log's folder."""
-    try:
-        audit_log.append("prompt.render", model, actor=ADMIN_KEY_ACTOR)
-    except ConfigError as e:
-        logger.warning("%s", e)
+class RenderRecorder:
+    """Records that prompts are rendered: the first, and the first after each RENDER_INTERVAL_S. `now` gives seconds."""
+
+    def __init__(self, audit_log: AuditLog, model: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._audit_log = audit_log
+        self._model = model
+        self._now = now
+        self._recorded_at = -math.inf
+
+    async def record(self) -> None:
+        """Records a rendered prompt, unless the last line is recent."""
+        if self._now() - self._recorded_at >= RENDER_INTERVAL_S:
+            self._recorded_at = self._now()
+            await asyncio.to_thread(self._append)
+
+    def _append(self) -> None:
+        """The prompt is answered all the same where the log cannot be written: it changes nothing, and a replica's node
+        may not see the log's folder."""
+        try:
+            self._audit_log.append("prompt.render", self._model, actor=ADMIN_KEY_ACTOR)
+        except ConfigError as e:
+            logger.warning("%s", e)
 
 
 def _check_admin_key(request: Request, admin_key: str | None) -> None:

@@ -21,8 +21,9 @@ from serve_apps.engines.engine_factory import create_engine
 from serve_apps.engines.stop_tokens import read_stop_token_ids
 from tuneyard.chats.messages import ChatMessage
 from tuneyard.checkpoints.manifest import read_manifest
+from tuneyard.checkpoints.safety.checkpoint_safety import refuse_adapter
 from tuneyard.configs.engine import EngineConfig
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.errors import CheckpointError, ConfigError
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
@@ -174,6 +175,7 @@ class TensorRTLLMAPIDeployable:
 
 def _checkpoint_folder(path: str) -> Path:
     folder = Path(path).expanduser().absolute()
+    refuse_adapter(folder)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{path} is not a checkpoint folder: it contains no config.json. Models are not downloaded here. Run "

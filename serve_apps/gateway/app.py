@@ -66,7 +66,7 @@ def build_gateway(config: GatewayConfig, access: Access) -> Application:
     deployment = serve.deployment(serve.ingress()(Gateway)).options(
         name="Gateway",
         num_replicas=config.num_replicas,
-        ray_actor_options={"num_cpus": config.num_cpus},
+        ray_actor_options={"num_cpus": config.num_cpus, "resources": config.resources},
         **request_queue_options(config.max_ongoing_requests, config.max_queued_requests),
     )
     return deployment.bind(access)

@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, Response
 from ray.serve.exceptions import BackPressureError
 
 from serve_apps.api.call_origin import CallOrigin
-from serve_apps.api.model_calls import CallAnswer
+from serve_apps.api.model_calls import CallAnswer, CallEvents
+from serve_apps.gateway.charged_call import ChargedCall
 from serve_apps.gateway.metrics import RequestMeasurement
 from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
 from serve_apps.http_front.admission import authorization_header, reserve_tokens
@@ -21,7 +22,7 @@ from serve_apps.http_front.events import EventStreamResponse, ends_stream, error
 from serve_apps.keys.grant import Grant
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.keys.model_scope import hidden_model_error
-from serve_apps.tracing.span import NO_SPAN, TraceSpan, current_span
+from serve_apps.tracing.span import NO_SPAN, current_span
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import EngineError, ModelNotFoundError, OverloadedError, RequestError
 
@@ -55,16 +56,26 @@ class Forwarder:
             forwarding = trace.start("forward")
             origin = CallOrigin.of_current_request(forwarding)
             items = (calls.stream if is_stream else calls.complete).remote(path, body, grant.owner, origin)
-            answer = await _first_answer(model, items, grant, trace)
+            call = ChargedCall(items, grant, trace)
+            answer = await _first_answer(model, call)
         except BaseException:
             grant.release()
             forwarding.end()
             raise
         headers = model.description.headers | grant.headers()
         if answer.content is None:
-            on_close = [grant.close, lambda: measurement.close("cut"), items.cancel, forwarding.end]
-            events = _events(model, grant, items, measurement, trace)
-            return EventStreamResponse(events, on_close, headers, request.app.state.heartbeat_s)
+
+            async def close() -> None:
+                """First ends the call: a replica that goes on would take what the key's grant no longer counts."""
+                try:
+                    await call.cancel()
+                finally:
+                    measurement.close("cut")
+                    forwarding.end()
+                    await grant.close()
+
+            events = _events(model, call, measurement)
+            return EventStreamResponse(events, [close], headers, request.app.state.heartbeat_s)
         if answer.status == 200:
             measurement.record_begin()
         measurement.close(str(answer.status))
@@ -99,28 +110,24 @@ def _answer_size(path: str, body: dict[str, Any]) -> tuple[int | None, int]:
     return max_tokens, choices
 
 
-async def _first_answer(model: RunningModel, items: Any, grant: Grant, trace: TraceSpan) -> CallAnswer:
-    """The whole answer, or that the replica has started a stream. Charges the tokens that are reported before it.
+async def _first_answer(model: RunningModel, call: ChargedCall) -> CallAnswer:
+    """The whole answer, or that the replica has started a stream.
 
     Cancels the call if the client disconnects meanwhile.
     """
     try:
-        async for item in items:
-            grant.charge(item.used)
-            trace.add_tokens(item.used.prompt_tokens, item.used.completion_tokens)
+        async for item in call:
             if isinstance(item, CallAnswer):
                 return item
         raise EngineError("The replica ended without an answer.")
     except Exception as e:
         raise _call_error(model, e) from e
     except BaseException:  # the client has disconnected
-        items.cancel()
+        await call.cancel()
         raise
 
 
-async def _events(
-    model: RunningModel, grant: Grant, items: Any, measurement: RequestMeasurement, trace: TraceSpan
-) -> AsyncGenerator[str, None]:
+async def _events(model: RunningModel, call: ChargedCall, measurement: RequestMeasurement) -> AsyncGenerator[str, None]:
     """The stream's events. If the replica dies, the last one is an error event, and there is no DONE_EVENT.
 
     Only events of a response have names, in a line before their data.
@@ -128,12 +135,11 @@ async def _events(
     has_begun = False
     named_events = 0
     try:
-        async for item in items:
+        async for item in call:
+            assert isinstance(item, CallEvents)
             if not has_begun:
                 has_begun = True
                 measurement.record_begin()
-            grant.charge(item.used)
-            trace.add_tokens(item.used.prompt_tokens, item.used.completion_tokens)
             named_events += item.text.startswith("event: ") + item.text.count("\nevent: ")
             if ends_stream(item.text):
                 # Before it is sent: many clients disconnect when they have read it, which must not count as "cut".

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import AwareDatetime, Field, ValidationError
 
-from tuneyard.core.atomic_files import write_atomically
+from tuneyard.core.atomic_files import replacing
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import tuneyard_home
 from tuneyard.core.strict_model import FrozenModel
@@ -64,7 +64,7 @@ class KeyStore:
     """The keys in a file, `$TUNEYARD_HOME/api_keys.json` by default.
 
     Every call sees what other processes changed before it. All methods raise ConfigError when the file is broken. Each
-    change is recorded in the audit log, `audit.jsonl` in the same folder.
+    change is recorded in the audit log, `audit.jsonl` in the same folder; without the log, nothing changes.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -119,8 +119,7 @@ class KeyStore:
             tokens_per_month=tokens_per_month,
         )
         with self._locked_keys() as keys:
-            keys[key.sha256] = key
-        self._record("key.create", None, key)
+            self._save({**keys, key.sha256: key}, "key.create", None, key)
         return key, secret
 
     def update(self, key_id: str, changes: Mapping[str, int | None]) -> ApiKey:
@@ -131,15 +130,15 @@ class KeyStore:
         with self._locked_keys() as keys:
             before = self._find_id(keys, key_id)
             after = ApiKey.model_validate(before.model_dump() | dict(changes))
-            keys[before.sha256] = after
-        self._record("key.update", before, after, sorted(changes))
+            self._save({**keys, before.sha256: after}, "key.update", before, after, sorted(changes))
         return after
 
     def revoke(self, key_id: str) -> ApiKey:
         """Removes a key and returns its record. Raises ConfigError for an unknown id."""
         with self._locked_keys() as keys:
-            key = keys.pop(self._find_id(keys, key_id).sha256)
-        self._record("key.revoke", key, None)
+            key = self._find_id(keys, key_id)
+            others = {sha256: other for sha256, other in keys.items() if other is not key}
+            self._save(others, "key.revoke", key, None)
         return key
 
     def _find_id(self, keys: Mapping[str, ApiKey], key_id: str) -> ApiKey:
@@ -161,21 +160,38 @@ class KeyStore:
             before=_record_digest(before),
             after=_record_digest(after),
             details={"changed": {name: getattr(after, name) for name in changed_fields}} if changed_fields else None,
+            is_taken=False,
         )
 
     @contextlib.contextmanager
-    def _locked_keys(self) -> Iterator[dict[str, ApiKey]]:
-        """Yields the keys, to be changed in place, while no other process can change them; writes them back at the end.
+    def _locked_keys(self) -> Iterator[Mapping[str, ApiKey]]:
+        """Yields the keys while no other process can change them. Raises ConfigError if they cannot be written."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._path.with_suffix(".lock")):
+                self._file_version = None
+                self._refresh()
+                yield self._keys
+        except OSError as e:
+            raise ConfigError(
+                f"The API keys in {self._path} cannot be written: {e}. Nothing was changed. Make the folder writable."
+            ) from e
+
+    def _save(
+        self,
+        keys: Mapping[str, ApiKey],
+        action: str,
+        before: ApiKey | None,
+        after: ApiKey | None,
+        changed_fields: Sequence[str] = (),
+    ) -> None:
+        """Replaces the keys and records the action, or does neither. See _record for the other arguments.
 
         The file is replaced atomically and readable by its owner only.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._path.with_suffix(".lock")):
-            self._file_version = None
-            self._refresh()
-            yield self._keys
-            rows = [key.model_dump(mode="json") for key in self._keys.values()]
-            write_atomically(self._path, json.dumps({"keys": rows}, indent=1), mode=0o600)
+        rows = [key.model_dump(mode="json") for key in keys.values()]
+        with replacing(self._path, json.dumps({"keys": rows}, indent=1), mode=0o600):
+            self._record(action, before, after, changed_fields)
 
     def _refresh(self) -> None:
         """Reads the file again if it changed."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,8 +15,19 @@ def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) 
     Text is written as UTF-8. `mode` sets the permission bits; None applies the umask. The data and the folder entry
     are synced to the disk before this returns. Raises OSError if the write fails; `path` is then unchanged.
     """
+    with replacing(path, data, mode=mode):
+        pass
+
+
+@contextlib.contextmanager
+def replacing(path: Path, data: bytes | str, *, mode: int | None = None) -> Iterator[None]:
+    """As write_atomically, but `data` takes its place only at the end of the context, and not if the context raises.
+
+    For what must happen if and only if the file changes: `data` is on the disk when the context begins.
+    """
     temporary = _write_beside(path, data, mode)
     try:
+        yield
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

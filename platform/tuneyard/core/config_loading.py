@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import absolute_path, expand_path
-from tuneyard.core.path_fields import ENV_PREFIX
+from tuneyard.core.path_fields import ENV_PREFIX, holds_secret
 from tuneyard.core.strict_model import StrictConfig
 from tuneyard.core.wording import count_of, listed
 from tuneyard.core.yaml_files import parse_yaml
@@ -100,7 +100,9 @@ def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
             # From Tuneyard's own validators, whose messages hold the value already.
             lines.append(f"{field}: {problem['ctx']['error']}.")
         else:
-            lines.append(f"{field}: {problem['msg']} (found {problem['input']!r}).")
+            value = problem["input"]
+            found = "" if isinstance(value, str) and holds_secret(value) else f" (found {value!r})"
+            lines.append(f"{field}: {problem['msg']}{found}.")
     return f"{count_of(len(lines), 'problem')}\n{listed(lines)}"
 
 

@@ -32,15 +32,35 @@ A path that `--set` gives and that starts with `./` or `../` is relative to the 
 """
 
 
-SECRET_PARAMETERS = ("access_key", "secret_key", "session_token", "sas_token", "sig", "password", "token")
+SECRET_PARAMETERS = (
+    "access_key",
+    "secret_key",
+    "session_token",
+    "sas_token",
+    "sig",
+    "password",
+    "token",
+    # libpq's: of a client certificate's key, and of OAuth.
+    "sslpassword",
+    "oauth_client_secret",
+)
 """Query parameters of a URI that hold a secret."""
+
+
+def holds_secret(uri: str) -> bool:
+    """Whether a URI holds a password, in its authority or as a parameter; True for what looks like one but is none."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # such as a host that begins with a bracket
+        return "@" in uri or "?" in uri
+    return parts.password is not None or bool(set(parse_qs(parts.query)) & set(SECRET_PARAMETERS))
 
 
 def reject_password(uri: str) -> str:
     """The URI unchanged. Raises ValueError if it holds a password or a key, because configs are copied into logs."""
     parts = urlsplit(uri)
     is_key = parts.scheme == "s3" and parts.username is not None
-    if parts.password is not None or is_key or set(parse_qs(parts.query)) & set(SECRET_PARAMETERS):
+    if is_key or holds_secret(uri):
         raise ValueError(
             f"the URI of {parts.scheme}://{parts.hostname} holds a password or an access key, which would be copied "
             "into runs, manifests and logs. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment instead"

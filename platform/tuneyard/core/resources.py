@@ -52,7 +52,7 @@ def _total_shortages(requests: Sequence[ResourceRequest], nodes: Sequence[Resour
 def _node_shortage(request: ResourceRequest, nodes: Sequence[Resources]) -> str:
     """Why too few processes of the request fit on single nodes; "" if enough fit."""
     per_process = {name: amount for name, amount in request.per_process.items() if amount > 0}
-    fitting = sum(_process_capacity(per_process, node) for node in nodes)
+    fitting = sum(process_capacity(per_process, node) for node in nodes)
     if not per_process or fitting >= request.count:
         return ""
     needed = ", ".join(f"{name} {_amount(name, amount)}" for name, amount in per_process.items())
@@ -63,9 +63,10 @@ def _node_shortage(request: ResourceRequest, nodes: Sequence[Resources]) -> str:
     )
 
 
-def _process_capacity(per_process: Resources, node: Resources) -> int:
-    """How many processes fit on the node."""
-    return min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in per_process.items())
+def process_capacity(per_process: Resources, node: Resources) -> int:
+    """How many processes fit on the node. `per_process` must request something."""
+    amounts = {name: amount for name, amount in per_process.items() if amount > 0}
+    return min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in amounts.items())
 
 
 def _amount(name: str, value: float) -> str:

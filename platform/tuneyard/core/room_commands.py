@@ -9,6 +9,8 @@ import re
 
 FINETUNE = "jobs.finetune"
 """Trains, exports, proves and registers one run."""
+REHEARSE = "jobs.rehearse"
+"""Rehearses one run with a small model, on CPUs."""
 BUILD_BASE_MODEL = "jobs.build_base_model"
 QUANTIZE = "jobs.quantize"
 EVALUATE = "jobs.evaluate"

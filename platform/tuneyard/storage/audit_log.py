@@ -62,10 +62,12 @@ class AuditLog:
         before: str | None = None,
         after: str | None = None,
         details: Mapping[str, Any] | None = None,
+        is_taken: bool = True,
     ) -> None:
         """Appends one line, synced to the disk before this returns; `actor` of None is the operating system's user.
 
-        Raises ConfigError if the file cannot be written.
+        Raises ConfigError if the file cannot be written. The message says that the action was taken all the same, or
+        without `is_taken` that it was not: the caller then takes it only if this returns.
         """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         host = socket.gethostname()
@@ -81,10 +83,12 @@ class AuditLog:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as e:  # FileLock's Timeout is one
-            raise ConfigError(
-                f"The audit log {self.path} cannot be written: {e}. The action {action} on {target} was taken, and is "
-                "not in the log. Make the file writable."
-            ) from e
+            consequence = (
+                f"The action {action} on {target} was taken, and is not in the log. Make the file writable."
+                if is_taken
+                else f"Therefore nothing was changed ({action} on {target}). Make the file writable and try again."
+            )
+            raise ConfigError(f"The audit log {self.path} cannot be written: {e}. {consequence}") from e
 
     def events(self) -> Iterator[AuditEvent]:
         """All events, oldest first; none without a file. Raises ConfigError for a line that is no event."""

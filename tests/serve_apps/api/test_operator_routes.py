@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import httpx
+import itertools
+from pathlib import Path
 
+import httpx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_apps.api.operator_routes import RENDER_INTERVAL_S, RenderRecorder
 from serve_apps.api.routes import ApiOptions, create_api
 from tests.serve_apps.api_client import ANSWER, CHAT, client_of
 from tests.serve_apps.conftest import ModelFactory
+from tuneyard.storage.audit_log import AuditLog
 
 
 async def test_models_health_and_version(tiny_client: httpx.AsyncClient) -> None:
@@ -45,3 +52,39 @@ async def test_render_gives_the_prompt_of_a_completion_to_administrators_only(ma
 async def test_without_a_key_the_administrators_route_is_closed(tiny_client: httpx.AsyncClient) -> None:
     headers = {"Authorization": "Bearer None"}
     assert (await tiny_client.post("/v1/chat/completions/render", json=CHAT, headers=headers)).status_code == 403
+
+
+async def test_a_parity_check_is_one_line_of_the_audit_log(make_model: ModelFactory, tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    api = create_api(make_model(ANSWER), ApiOptions(admin_key="secret", audit_log=log))
+    headers = {"Authorization": "Bearer secret"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
+        for _ in range(20):
+            assert (await client.post("/v1/chat/completions/render", json=CHAT, headers=headers)).status_code == 200
+    assert [(event.action, event.target, event.actor) for event in log.events()] == [
+        ("prompt.render", "tiny", "admin key")
+    ]
+
+
+class LineCount(AuditLog):
+    """Counts the lines instead of writing them."""
+
+    lines = 0
+
+    def append(self, *_: object, **__: object) -> None:
+        self.lines += 1
+
+
+@given(st.lists(st.floats(0, 200), max_size=30))
+async def test_every_use_has_a_line_that_is_less_than_the_interval_older(waits_s: list[float]) -> None:
+    log = LineCount(Path("unused"))
+    now_s = 1000.0
+    recorder = RenderRecorder(log, "tiny", lambda: now_s)
+    recorded_s: list[float] = []
+    for wait_s in waits_s:
+        now_s += wait_s
+        before = log.lines
+        await recorder.record()
+        recorded_s += [now_s] * (log.lines - before)
+        assert now_s - recorded_s[-1] < RENDER_INTERVAL_S
+    assert all(later - earlier >= RENDER_INTERVAL_S for earlier, later in itertools.pairwise(recorded_s))

@@ -1,4 +1,4 @@
-"""The gateway's list of models shows a key only what it may use."""
+"""The gateway's list of models shows a key only what it may use; its replicas are placed by resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from serve_apps.gateway.metrics import GatewayMetrics
 from serve_apps.keys.key_gate import KeyGate
 from tuneyard.api.api_keys import KeyStore
-from tuneyard.configs.serve import HttpConfig
+from tuneyard.configs.serve import GatewayConfig, HttpConfig
+from tuneyard.core.resources import ResourceRequest
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Serve's own, when it is imported
@@ -49,3 +50,15 @@ async def test_a_key_sees_only_the_models_that_it_may_use(tmp_path: Path) -> Non
                     error = refused.json()["error"]
                     assert (refused.status_code, error["code"]) == (404, "model_not_found")
                     assert ("large" in error["message"]) == ("large" in visible)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_gateway_is_placed_by_resources() -> None:
+    from serve_apps.gateway.app import build_gateway
+    from serve_apps.http_front.access import Access
+
+    config = GatewayConfig(num_replicas=2, num_cpus=0.2, resources={"serve": 0.01})
+    options = build_gateway(config, Access())._bound_deployment.ray_actor_options
+    assert (options["num_cpus"], options["resources"]) == (0.2, {"serve": 0.01})
+    assert config.resource_request == ResourceRequest(2, {"CPU": 0.2, "serve": 0.01})
+    assert GatewayConfig().resource_request.per_process == {"CPU": 0.5}

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from serve_apps.tracing.tracing import NO_TRACING, TracingOptions, open_tracing, tracing_options
 from tests.otlp_collector import Collector
 from tuneyard.configs.telemetry import TelemetryConfig
-from tuneyard.core.errors import MissingDependencyError
+from tuneyard.core.errors import ConfigError, MissingDependencyError
 
 
 @pytest.fixture
@@ -65,6 +65,19 @@ def test_the_environment_of_the_deploying_process_names_the_collector() -> None:
     assert TelemetryConfig(otlp_endpoint="https://d/otlp").traces_url(base) == "https://d/otlp/v1/traces"
     with pytest.raises(ValidationError):
         TelemetryConfig(otlp_endpoint="collector:4318")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:hunter2@c/otlp", "https://hunter2@c", "https://c/otlp?api_key=hunter2", "https://c/#hunter2"]
+)
+def test_an_endpoint_that_may_hold_a_secret_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="OTEL_EXPORTER_OTLP_HEADERS") as refused:
+        TelemetryConfig(otlp_endpoint=url)
+    assert all("hunter2" not in error["msg"] for error in refused.value.errors())
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        with pytest.raises(ConfigError, match=f"{name}: the URL of https://c holds a user or a query") as error:
+            TelemetryConfig().traces_url({name: url})
+        assert "hunter2" not in str(error.value)
 
 
 def test_without_an_exporter_nothing_is_traced_and_opentelemetry_not_imported() -> None:

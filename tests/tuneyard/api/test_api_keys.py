@@ -1,4 +1,4 @@
-"""The file of API keys holds no secret, and a broken one is refused."""
+"""The file of API keys holds no secret, a broken one is refused, and it changes only with the audit log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuneyard.api.api_keys import KeyStore
 from tuneyard.core.errors import ConfigError
+from tuneyard.storage.audit_log import AuditLog
 
 
 @pytest.fixture
@@ -26,3 +29,76 @@ def test_a_broken_file_is_refused(store: KeyStore) -> None:
     store.path.write_text("{")
     with pytest.raises(ConfigError, match="not a file of API keys"):
         store.find("ty-x")
+
+
+@pytest.mark.parametrize("action", ["create", "update", "revoke"])
+def test_without_the_audit_log_nothing_changes(store: KeyStore, action: str) -> None:
+    key, secret = store.create("first")
+    log = store.path.with_name("audit.jsonl")
+    log.unlink()
+    log.mkdir()
+    before = store.path.read_bytes()
+    changes = {
+        "create": lambda: store.create("second"),
+        "update": lambda: store.update(key.id, {"max_streams": 1}),
+        "revoke": lambda: store.revoke(key.id),
+    }
+    with pytest.raises(ConfigError, match=rf"nothing was changed \(key\.{action} on key .*Make the file writable and"):
+        changes[action]()
+    assert store.path.read_bytes() == before
+    assert (store.find(secret), [known.name for known in store.list_keys()]) == (key, ["first"])
+    assert {path.name for path in store.path.parent.iterdir()} == {
+        "api_keys.json",
+        "api_keys.lock",
+        "audit.jsonl",
+        "audit.jsonl.lock",
+    }
+    log.rmdir()
+    changes[action]()
+    assert [event.action for event in AuditLog(log).events()] == [f"key.{action}"]
+
+
+def test_keys_that_cannot_be_written_are_not_recorded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = KeyStore(tmp_path / "file" / "api_keys.json")
+    with pytest.raises(ConfigError, match=r"API keys in .* cannot be written: .* Nothing was changed"):
+        store.create("a")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["create", "update", "revoke"]), st.booleans()), max_size=12))
+def test_the_log_tells_of_every_change_and_of_no_other(
+    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, bool]]
+) -> None:
+    """Each action with a log that can be written, or not."""
+    store = KeyStore(tmp_path_factory.mktemp("keys") / "api_keys.json")
+    log = store.path.with_name("audit.jsonl")
+    names: list[str] = []
+    recorded: list[str] = []
+    for number, (action, is_writable) in enumerate(actions):
+        keys = store.list_keys()
+        if action != "create" and not keys:
+            continue
+        away = log.with_name("away")
+        if not is_writable:
+            if log.exists():
+                log.rename(away)
+            log.mkdir()
+        try:
+            if action == "create":
+                store.create(str(number))
+            elif action == "update":
+                store.update(keys[0].id, {"max_streams": number + 1})
+            else:
+                store.revoke(keys[0].id)
+        except ConfigError:
+            assert not is_writable
+        else:
+            assert is_writable
+            recorded.append(f"key.{action}")
+            names = [*names, str(number)] if action == "create" else names[action == "revoke" :]
+        if not is_writable:
+            log.rmdir()
+            if away.exists():
+                away.rename(log)
+        assert [key.name for key in store.list_keys()] == names
+        assert [event.action for event in AuditLog(log).events()] == recorded

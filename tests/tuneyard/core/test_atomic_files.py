@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneyard.core.atomic_files import create_atomically, write_atomically
+from tuneyard.core.atomic_files import create_atomically, replacing, write_atomically
 
 
 def test_replaces_text_and_bytes(tmp_path: Path) -> None:
@@ -38,6 +38,17 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path, mon
         write_atomically(path, "new")
     assert path.read_text(encoding="utf-8") == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_replacement_waits_for_its_context(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(RuntimeError, match="not now"), replacing(path, "new"):
+        raise RuntimeError("not now")
+    assert (path.read_text(), [entry.name for entry in tmp_path.iterdir()]) == ("old", ["file"])
+    with replacing(path, "new"):
+        assert path.read_text() == "old"
+    assert (path.read_text(), [entry.name for entry in tmp_path.iterdir()]) == ("new", ["file"])
 
 
 def test_creates_once(tmp_path: Path) -> None:

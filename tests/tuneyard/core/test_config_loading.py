@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
 
@@ -58,6 +59,12 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
 def test_mistakes_are_explained(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(FinetuneConfig, write(tmp_path, text), overrides)
+
+
+def test_a_refused_value_with_a_password_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url: String should match pattern") as error:
+        load_config(ServeConfig, write(tmp_path, "models: []\n"), ["database.url=mysql://u:hunter2@db/x"])
+    assert "hunter2" not in str(error.value)
 
 
 def test_a_missing_config_is_an_error(tmp_path: Path) -> None:
