@@ -18,7 +18,7 @@ JS_PACKAGES := $(addprefix tests/clients/js_scripts/,package.json package-lock.j
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-long test-compat test-clients test-gpu check audit bench docs docs-build nemo-env test-nemo clean
+.PHONY: help demo demo-check test test-fast test-long test-compat test-clients test-gpu check audit bench docs docs-build nemo-env test-nemo test-nemo-long clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C stops it"
@@ -31,7 +31,7 @@ help:
 	@echo "make docs        serve the documentation on http://127.0.0.1:8008; make docs-build  write it to site/ and check links"
 	@echo "make test-compat checkpoints in the transformers that TensorRT-LLM pins, and Triton's front, in two more environments (2 GB)"
 	@echo "make test-clients  SDKs and coding agents, unmodified, against the API, in environments of their own (2 GB)"
-	@echo "make test-nemo   tests with NeMo in .venv-nemo, which make nemo-env creates (3 GB)"
+	@echo "make test-nemo   tests with NeMo in .venv-nemo, which make nemo-env creates (3 GB); test-nemo-long rehearses the larger layouts"
 	@echo "make test-gpu    on a GPU node, with GPU_PYTHON=…: training and serving at 20B's shapes, contracts on CUDA, TensorRT-LLM"
 	@echo "options          ARGS=\"--port 8001 --ui-port 7861\" for demo, PYTHON=python3.12 for the first run"
 
@@ -131,11 +131,17 @@ $(NEMO_STAMP): pyproject.toml constraints/nemo.txt | $(BIN)/python
 
 nemo-env: $(NEMO_STAMP)
 
+NEMO_ON_RAY := tests/nemo/test_on_ray.py tests/nemo/test_rehearsal.py
+
 # Needs the default environment too, where the model that NeMo trained is served.
 # Warnings are ignored, because NeMo and its dependencies print dozens.
 test-nemo: $(NEMO_STAMP) $(STAMP)
-	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 --ignore=tests/nemo/test_on_ray.py tests/nemo $(ARGS)
-	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no tests/nemo/test_on_ray.py $(ARGS)
+	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -n 2 $(NEMO_ON_RAY:%=--ignore=%) tests/nemo $(ARGS)
+	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -m "not long" $(NEMO_ON_RAY) $(ARGS)
+
+# Rehearsals of the configs with pipeline and expert parallelism, on eight processes each (on two cores).
+test-nemo-long: $(NEMO_STAMP)
+	$(NEMO)/bin/python -m pytest -W ignore --show-capture=no -m long $(NEMO_ON_RAY) $(ARGS)
 
 # Run it on a node with a GPU, in the serve or train image or any environment with CUDA's PyTorch and transformers. tests/gpu/README.md
 # lists the packages; tests whose package is missing are skipped, and say so.

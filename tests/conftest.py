@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -27,12 +27,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(scope="session", autouse=True)
 def tuneyard_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """TUNEYARD_HOME in a temporary folder, so that no test reads or changes a person's own."""
+    """TUNEYARD_HOME and TUNEYARD_CACHE in a temporary folder, so that no test reads or changes a person's own."""
     home = tmp_path_factory.mktemp("tuneyard_home")
     with pytest.MonkeyPatch.context() as patch:
         # Benchmarks on a GPU read the models in the person's own home.
         patch.setenv("TUNEYARD_OUTER_HOME", os.environ.get("TUNEYARD_HOME", ""))
         patch.setenv("TUNEYARD_HOME", str(home))
+        patch.setenv("TUNEYARD_CACHE", str(home / "cache"))
         yield home
 
 
@@ -89,6 +90,17 @@ def tiny_oss(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("models") / "tiny-oss-random"
     build_tiny_oss(target)
     return target
+
+
+@pytest.fixture(scope="session", params=["20b", "120b"])
+def published_base(request: pytest.FixtureRequest, tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small model in the published form of each size (tests.mxfp4_base.PublishedBase). Do not change it."""
+    from tokenizers import Tokenizer
+
+    from tests.mxfp4_base import build_published_base
+
+    tokenizer = Tokenizer.from_file(str(tiny_oss / "tokenizer.json"))
+    return build_published_base(request.param, tokenizer, tmp_path_factory.mktemp(f"published-{request.param}"))
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneyard.checkpoints.engine_compatibility import check_for_engine
+from tuneyard.checkpoints.engine_compatibility import check_codec, check_for_engine
+from tuneyard.checkpoints.gguf.writing import gguf_size
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest
@@ -16,9 +17,7 @@ from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.configs.serve import ModelAppConfig
 from tuneyard.core.errors import CheckpointError, ConfigError
 from tuneyard.core.wording import listed
-from tuneyard.harmony.codec import HarmonyCodec
-from tuneyard.harmony.parity import check_parity, render_with
-from tuneyard.harmony.parity_rows import ParityRow, parse_parity_rows
+from tuneyard.harmony.parity_rows import ParityRow
 from tuneyard.harmony.settings import CodecSettings
 from tuneyard.planning.serve_plan import plan_engine
 from tuneyard.storage.location import is_uri
@@ -45,7 +44,8 @@ def check_model(config: ModelAppConfig) -> CheckedModel:
 
     Raises RegistryError for an unknown reference, CheckpointError for a checkpoint that is not what its manifest says
     or that was trained with another codec, ParityError if the training's prompts render to other tokens here, and
-    ConfigError if the model does not fit the engine's GPUs.
+    ConfigError if the model does not fit the engine's GPUs; MissingDependencyError if llama.cpp's file needs a package
+    that is not installed.
     """
     location, registered_version = locate_checkpoint(config.checkpoint)
     # From an object store, each node verifies every byte when it fetches the checkpoint. Only TensorRT-LLM's checks
@@ -63,20 +63,18 @@ def check_model(config: ModelAppConfig) -> CheckedModel:
             f"{config.model_id}: the config's codec {config.codec.model_dump()} is not the one that the checkpoint was "
             f"trained with, {trained.model_dump()}. Remove `codec` from the config; the manifest provides it."
         )
-    codec = HarmonyCodec.from_checkpoint(folder, trained)
-    if codec.fingerprint != manifest.codec.fingerprint:
-        raise CheckpointError(
-            f"{config.model_id}: this installation renders prompts differently from the training: its codec "
-            f"fingerprint is {codec.fingerprint[:12]}, the manifest's is {manifest.codec.fingerprint[:12]}. Install "
-            f"the software versions of the manifest: {manifest.software}."
-        )
-    rows = parse_parity_rows(manifest.parity)
-    check_parity(rows, render_with(codec), codec, config.model_id)
+    rows = check_codec(folder, manifest, config.model_id)
     return CheckedModel(config, location, folder, version, trained, rows)
 
 
 def _check_engine(config: ModelAppConfig, folder: Path, manifest: CheckpointManifest) -> None:
-    """Checks that TensorRT-LLM can load the checkpoint and that the model fits the GPUs; nothing for other engines."""
+    """Checks that TensorRT-LLM or llama.cpp can load the checkpoint, and that the model fits the GPUs.
+
+    The transformers engine loads every valid checkpoint. For llama.cpp the weights must be on this machine, or only the
+    replica finds out.
+    """
+    if config.engine.llama_cpp is not None and any(folder.glob("*.safetensors")):
+        gguf_size(folder, config.engine.llama_cpp.weights)
     engine = config.engine.tensorrt_llm
     if engine is None:
         return

@@ -13,9 +13,10 @@ from typing import Self
 from serve_apps.deployment.applications import (
     GATEWAY_APPLICATION,
     application_name,
+    begin_applications,
     remove_applications,
     running_applications,
-    start_application,
+    wait_until_running,
 )
 from serve_apps.deployment.checked_model import CheckedModel, check_model
 from serve_apps.deployment.replica_resources import (
@@ -139,7 +140,7 @@ class Deployment:
     def _check_cluster(self, models: Sequence[CheckedModel], keys: KeyStore | None) -> None:
         """Checks that replicas can be placed, and that they will see their files."""
         shortages = check_replica_placement(models, self._config.gateway, wait_for_nodes=self._config.wait_for_nodes)
-        check_files_visible(models, keys)
+        check_files_visible(models, self._config.gateway, keys)
         check_response_store(self._config.responses, self._config.database)
         self._keeps_usage = check_usage_storage(keys, self._config.database, count_nodes())
         if keys is not None and not self._keeps_usage:
@@ -168,10 +169,18 @@ class Deployment:
         own += [application_name(model.model_id) for model in self._config.models]
         # Applications that ran before stay: if their update fails, Serve keeps their old replicas.
         running = running_applications()
-        self._stack.callback(remove_applications, [name for name in own if name not in running])
+        shutdown_timeout_s = max(model.replicas.graceful_shutdown_timeout_s for model in self._config.models)
+        added = [name for name in own if name not in running]
+        self._stack.callback(remove_applications, added, shutdown_timeout_s)
 
     def _start_applications(self, models: Sequence[CheckedModel], keys: KeyStore | None) -> None:
-        """Starts each model and proves its parity; last the gateway."""
+        """Starts the models and proves their parity; last the gateway.
+
+        New models load at the same time. One that already runs is updated by itself, when those before it are up: an
+        update may need resources beside the old replicas, and none follows one that failed.
+        """
+        from ray.serve import RunTarget
+
         from serve_apps.gateway.app import build_gateway
         from serve_apps.http_front.access import Access
         from serve_apps.model_app.application import build_app
@@ -188,17 +197,30 @@ class Deployment:
             audit_file=self._audit_log.path,
             keeps_usage=self._keeps_usage,
         )
-        for model, base_url in zip(models, self.base_urls, strict=True):
-            model_id, route = model.config.model_id, self._config.route_of(model.config)
-            started_at = time.monotonic()
-            app = build_app(model.config, model.checkpoint, model.version, model.codec, access)
-            start_application(app, application_name(model_id), route, model_id)
+        running = running_applications()
+        targets = [
+            RunTarget(
+                build_app(model.config, model.checkpoint, model.version, model.codec, access),
+                name=application_name(model.config.model_id),
+                route_prefix=self._config.route_of(model.config),
+            )
+            for model in models
+        ]
+        started_at = time.monotonic()
+        begin_applications([target for target in targets if target.name not in running])
+        for model, target, base_url in zip(models, targets, self.base_urls, strict=True):
+            model_id = model.config.model_id
+            if target.name in running:
+                started_at = time.monotonic()
+                begin_applications([target])
+            wait_until_running(target.name, model_id)
             self._report(f"{model_id}: up after {time.monotonic() - started_at:.1f} s")
-            if route is not None:
+            if target.route_prefix is not None:
                 self._prove_parity(model, render_over_http(base_url, model_id, admin_key))
         if self._config.gateway is not None:
             gateway = build_gateway(self._config.gateway, access)
-            start_application(gateway, GATEWAY_APPLICATION, "/", GATEWAY_APPLICATION)
+            begin_applications([RunTarget(gateway, name=GATEWAY_APPLICATION, route_prefix="/")])
+            wait_until_running(GATEWAY_APPLICATION, GATEWAY_APPLICATION)
             self._report("gateway: up; all models at one /v1")
         self._record_start(models)
 

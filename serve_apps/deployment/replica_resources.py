@@ -30,13 +30,13 @@ def check_replica_placement(
     # A model that starts without replicas must fit the cluster by itself, not beside all others.
     alone = [[ResourceRequest(1, request.per_process)] for request in requests if request.count == 0]
     if gateway is not None:
-        requests.append(ResourceRequest(gateway.num_replicas, {"CPU": gateway.num_cpus}))
+        requests.append(gateway.resource_request)
     shortages = [
         check_placement(
             simultaneous,
             "The deployment",
             wait_for_nodes=wait_for_nodes,
-            fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus, replicas.resources",
+            fields="replicas.num_replicas, replicas.num_cpus, replicas.num_gpus, replicas.resources, gateway",
             wait_field="wait_for_nodes",
         )
         for simultaneous in (requests, *alone)
@@ -44,13 +44,18 @@ def check_replica_placement(
     return "; ".join(filter(None, shortages))
 
 
-def check_files_visible(models: Sequence[CheckedModel], keys: KeyStore | None) -> None:
-    """Raises ClusterError if a node that may run a replica does not see its checkpoint, or the file of API keys."""
+def check_files_visible(models: Sequence[CheckedModel], gateway: GatewayConfig | None, keys: KeyStore | None) -> None:
+    """Raises ClusterError if a node that may run a replica does not see its checkpoint, or the file of API keys.
+
+    A replica of the gateway needs the keys only.
+    """
     for model in models:
         paths = {f"{model.config.model_id}: checkpoint": child_location(model.checkpoint, MANIFEST_NAME)}
         if keys is not None:
             paths["API keys"] = str(keys.path)
         check_shared_paths(paths, replica_requests(model.config))
+    if gateway is not None and keys is not None:
+        check_shared_paths({"API keys": str(keys.path)}, [gateway.resource_request])
 
 
 def check_response_store(config: ResponsesConfig, database: DatabaseConfig | None) -> None:

@@ -13,8 +13,8 @@ from tuneyard.core.errors import MissingDependencyError
 def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
     """The engine `config.engine` for a checkpoint folder, not started yet.
 
-    Raises CheckpointError for a checkpoint that is not safe to load, and MissingDependencyError if TensorRT-LLM is
-    needed and not installed.
+    Raises CheckpointError for a checkpoint that is not safe to load, and MissingDependencyError if TensorRT-LLM or
+    xllamacpp is needed and not installed.
     """
     check_safety(checkpoint)
     match config.engine:
@@ -35,6 +35,18 @@ def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
                     "conflicts with Ray Serve's pinned versions; that file explains why."
                 ) from e
             return TensorRTLLMEngine(config, checkpoint)
+        case "llama_cpp":
+            try:
+                from serve_apps.engines.llama_cpp.llama_cpp_engine import LlamaCppEngine
+            except ModuleNotFoundError as e:
+                if e.name != "xllamacpp":
+                    raise
+                raise MissingDependencyError(
+                    "engine: llama_cpp needs the package xllamacpp, which is not installed here. On every node that "
+                    "runs replicas: pip install 'tuneyard[llama_cpp]'. docs/serving.md says how to get a build for "
+                    "this CPU or for CUDA."
+                ) from e
+            return LlamaCppEngine(config, checkpoint)
         case "scripted":
             from serve_apps.engines.scripted_engine import ScriptedEngine
 

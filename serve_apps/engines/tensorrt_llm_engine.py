@@ -32,8 +32,8 @@ from serve_apps.engines.tensorrt_llm_requests import (
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.configs.grammar_limits import GrammarLimits
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.errors import ConfigError, EngineError, RequestError
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
 

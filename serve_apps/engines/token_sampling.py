@@ -89,8 +89,9 @@ class TokenChooser:
             penalty = sampling.repetition_penalty
             logits[0, tokens] = torch.where(values > 0, values / penalty, values * penalty)
         logits.clamp_(-MAX_LOGIT, MAX_LOGIT)
-        if self._grammar is not None:
-            self._grammar.mask(logits)
+        allowed = self._grammar.allowed_tokens() if self._grammar is not None else None
+        if allowed is not None:
+            logits[0, torch.from_numpy(~allowed).to(logits.device)] = float("-inf")
         return logits
 
 

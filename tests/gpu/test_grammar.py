@@ -26,15 +26,15 @@ def test_an_answer_ends_with_return(record: Callable[[str, dict[str, Any]], None
     """Random logits, so only the grammar makes the answer: its JSON follows the schema, and <|return|> ends it."""
     pytest.importorskip("llguidance")
     pytest.importorskip("openai_harmony")
+    from jobs.bases.o200k_tokenizer import build_o200k_tokenizer
     from serve_apps.engines.engine import GenerationRequest, SamplingParams
     from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
     from serve_apps.engines.token_sampling import TokenChooser
-    from tests.o200k_tokenizer import write_o200k_tokenizer
     from tuneyard.configs.grammar_limits import GrammarLimits
     from tuneyard.harmony.answer_grammar import answer_grammar
     from tuneyard.harmony.encoding import load_harmony_encoding
 
-    write_o200k_tokenizer(tmp_path)
+    build_o200k_tokenizer().save(str(tmp_path / "tokenizer.json"))
     compiler = GrammarCompiler(tmp_path, VOCABULARY, GrammarLimits())
     grammar = asyncio.run(compiler.compile(answer_grammar(ending="answer", schema=SCHEMA)))
     compiler.close()

@@ -13,7 +13,7 @@ from serve_apps.engines.engine import InferenceEngine
 from serve_apps.engines.engine_factory import create_engine
 from tests.serve_apps.engines import test_engine
 from tuneyard.configs.engine import EngineConfig
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.planning.local_gpus import known_local_gpu
 
 pytestmark = [

@@ -11,6 +11,7 @@ import transformers
 from serve_apps.engines.engine import GenerationRequest, InferenceEngine, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
 from tests.jobs.training.backend_contract import backend_config, check_contract, token_rows
+from tests.jobs.training.sharding.worker_group import group_of_one
 from tests.serve_apps.engines import test_engine
 from tuneyard.configs.engine import EngineConfig
 
@@ -48,3 +49,11 @@ def test_backend_contract(precision: str, tiny_oss: Path, tmp_path: Path) -> Non
     config = backend_config(tiny_oss, precision=precision)
     on_gpu = config.model_copy(update={"workers": config.workers.model_copy(update={"use_gpu": True})})
     check_contract(on_gpu, token_rows(tiny_oss), tmp_path)
+
+
+def test_sharded_backend_contract(tiny_oss: Path, tmp_path: Path) -> None:
+    """FSDP2 in bf16 in a group of one process: layers are gathered and divided, but no other GPU takes part."""
+    config = backend_config(tiny_oss, sharding="fsdp2")
+    on_gpu = config.model_copy(update={"workers": config.workers.model_copy(update={"use_gpu": True})})
+    with group_of_one(tmp_path, "nccl"):
+        check_contract(on_gpu, token_rows(tiny_oss), tmp_path)

@@ -43,8 +43,6 @@ def deployment(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     arguments = ("-m", "serve_apps.deploy", "--config", str(folder / "serve.yaml"), "--address", "local")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", str(HARD_STOP_S))
-        # Seconds that a replica waits before it ends, by default 30.
-        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
         with running(folder, folder / "home", *arguments) as command:
             command.wait_for(lambda: "Ctrl-C stops it" in command.output, "deployment")
             yield command, f"http://127.0.0.1:{port}"

@@ -25,6 +25,9 @@ ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     # Cloud providers announce preemption; this machine is not preempted.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # With HAProxy or RAY_SERVE_THROUGHPUT_OPTIMIZED, a replica that ends waits 30 s for load balancers outside Ray to
+    # notice. A private Ray has none; its own proxies are told at once.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
 }
 """Environment variables that a private Ray's processes inherit, unless they are set already."""
 
@@ -80,7 +83,7 @@ def killing_leftover_processes() -> Iterator[None]:
     """
     import psutil
 
-    processes = _raylet_children() if is_private_ray() else []
+    processes = private_ray_processes() if is_private_ray() else []
     try:
         yield
         deadline = time.monotonic() + EXIT_TIMEOUT_S
@@ -102,8 +105,8 @@ def _is_running(process: psutil.Process) -> bool:
         return False
 
 
-def _raylet_children() -> list[psutil.Process]:
-    """Returns every process below this node's raylet."""
+def private_ray_processes() -> list[psutil.Process]:
+    """Every process that the connected private Ray runs for jobs: workers, actors and their children."""
     import psutil
     from ray._private import worker
 

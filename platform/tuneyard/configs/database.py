@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from tuneyard.core.path_fields import AbsolutePath
+from tuneyard.core.path_fields import AbsolutePath, holds_secret
 from tuneyard.core.strict_model import StrictConfig
 from tuneyard.storage.sql.location import SqlLocation
 
@@ -31,9 +31,11 @@ class DatabaseConfig(StrictConfig):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.password is not None or "password" in parse_qs(parts.query):
-            raise ValueError("the URL holds a password, which would be copied into logs. Use password_file instead")
-        if not parts.path.strip("/"):
+        if holds_secret(url):
+            raise ValueError(
+                "the URL holds a password, which would be copied into logs. Use password_file instead; the sslpassword "
+                "of a client's key belongs in libpq's service file (service=NAME)"
+            )
+        if not urlsplit(url).path.strip("/"):
             raise ValueError(f"{url} names no database. Write postgresql://user@host:port/name")
         return url

@@ -6,21 +6,27 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tuneyard.configs.engines.llama_cpp import LlamaCppConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.configs.grammar_limits import GrammarLimits
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.strict_model import StrictConfig
 
 
 class EngineConfig(StrictConfig):
     """The inference engine of a replica."""
 
-    engine: Literal["transformers", "tensorrt_llm", "scripted"] = "transformers"
-    """`transformers`: continuous batching of the transformers library, on a CPU or a GPU. `tensorrt_llm`: NVIDIA's
-    engine, in the serve image. `scripted`: fixed replies, for tests and work on user interfaces."""
+    engine: Literal["transformers", "llama_cpp", "tensorrt_llm", "scripted"] = "transformers"
+    """`transformers`: continuous batching of the transformers library, on a CPU or a GPU. `llama_cpp`: llama.cpp, the
+    fastest on CPUs; needs the extra tuneyard[llama_cpp]. `tensorrt_llm`: NVIDIA's engine, in the serve image.
+    `scripted`: fixed replies, for tests and work on user interfaces."""
 
     tensorrt_llm: TensorRTLLMConfig | None = None
     """Fields of the TensorRT-LLM engine. Required with `engine: tensorrt_llm`, which takes none of the fields below.
     null for the other engines."""
+
+    llama_cpp: LlamaCppConfig | None = None
+    """Fields of the llama.cpp engine. Required with `engine: llama_cpp`, which takes none of the fields below but
+    `grammar`. null for the other engines."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the transformers engine. float32 is faster on most CPUs."""
@@ -54,14 +60,16 @@ class EngineConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _check_engine_fields(self) -> Self:
-        if (self.engine == "tensorrt_llm") != (self.tensorrt_llm is not None):
+        for name, section in (("tensorrt_llm", self.tensorrt_llm), ("llama_cpp", self.llama_cpp)):
+            if (self.engine == name) != (section is not None):
+                raise ValueError(
+                    f"the section {name} is for engine: {name} only, and required there; found engine: {self.engine}"
+                )
+        own = {"tensorrt_llm": {"tensorrt_llm"}, "llama_cpp": {"llama_cpp", "grammar"}}.get(self.engine)
+        others = sorted(self.model_fields_set - own - {"engine"}) if own is not None else []
+        if others:
+            name = {"tensorrt_llm": "TensorRT-LLM", "llama_cpp": "llama.cpp"}[self.engine]
             raise ValueError(
-                f"the section tensorrt_llm is for engine: tensorrt_llm only, and required there; found engine: "
-                f"{self.engine}"
-            )
-        others = sorted(self.model_fields_set - {"engine", "tensorrt_llm"})
-        if self.engine == "tensorrt_llm" and others:
-            raise ValueError(
-                f"{others[0]} is not a field of the TensorRT-LLM engine. Use the fields of the section tensorrt_llm"
+                f"{others[0]} is not a field of the {name} engine. Use the fields of the section {self.engine}"
             )
         return self

@@ -134,6 +134,26 @@ class FinetuneConfig(StrictConfig):
         chosen = self.training.gradient_checkpointing
         return self.workers.use_gpu if chosen is None else chosen
 
+    @property
+    def obstacles_to_kept_outputs(self) -> list[str]:
+        """The settings with which `training.keep_frozen_outputs` cannot be true."""
+        training = self.training
+        obstacles = {
+            "training.backend: nemo": training.backend == "nemo",
+            "training.method: full": training.method == "full",
+            "training.lora.last_layers: null": training.method == "lora" and training.lora.last_layers is None,
+            "training.precision: bf16": self.precision == "bf16",
+            "training.router_aux_loss_coef over 0": training.router_aux_loss_coef > 0,
+            "training.sharding: fsdp2": training.sharding != "none",
+            "workers.use_gpu: true": self.workers.use_gpu,
+        }
+        return [name for name, is_set in obstacles.items() if is_set]
+
+    @property
+    def model_shards(self) -> int:
+        """The number of workers that share a copy of the model; with elastic runs the smallest."""
+        return self.workers.worker_counts[0] if self.training.sharding == "fsdp2" else 1
+
     def accumulation_at(self, workers: int) -> int:
         """The gradient accumulation with which `workers` workers take as many rows per step as num_workers do."""
         return self.training.gradient_accumulation_steps * self.workers.num_workers // workers
@@ -175,6 +195,15 @@ class FinetuneConfig(StrictConfig):
         return self
 
     @model_validator(mode="after")
+    def _check_kept_outputs(self) -> Self:
+        if self.training.keep_frozen_outputs and (obstacles := self.obstacles_to_kept_outputs):
+            raise ValueError(
+                f"training.keep_frozen_outputs cannot be true with {' and '.join(obstacles)}. Leave it out: it is used "
+                "where it can be"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_attention(self) -> Self:
         if self.model.attention_implementation == "flex_attention" and not self.workers.use_gpu:
             raise ValueError(
@@ -194,6 +223,7 @@ class FinetuneConfig(StrictConfig):
             "training.early_stopping_patience": training.early_stopping_patience is not None,
             "training.router_aux_loss_coef over 0": training.router_aux_loss_coef > 0,
             "training.gradient_checkpointing": training.gradient_checkpointing is not None,
+            "training.sharding: fsdp2": training.sharding != "none",
             "model.experts_implementation": self.model.experts_implementation is not None,
             "model.attention_implementation": self.model.attention_implementation is not None,
             "workers.min_workers": self.workers.min_workers is not None,

@@ -14,6 +14,7 @@ from tuneyard.configs.limits.key_counting import KeyCountingConfig
 from tuneyard.configs.replicas import ReplicaConfig
 from tuneyard.configs.responses import ResponsesConfig
 from tuneyard.configs.telemetry import TelemetryConfig
+from tuneyard.core.resources import ResourceRequest
 from tuneyard.core.strict_model import StrictConfig
 from tuneyard.harmony.settings import CodecSettings
 
@@ -120,6 +121,17 @@ class ModelAppConfig(StrictConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_threads(self) -> Self:
+        engine, cpus = self.engine.llama_cpp, self.replicas.num_cpus
+        threads = max(engine.n_threads, engine.n_threads_batch or 1) if engine is not None else 0
+        if threads > max(1.0, cpus):
+            raise ValueError(
+                f"llama.cpp runs {threads} threads (n_threads, n_threads_batch), but replicas.num_cpus={cpus:g}. Its "
+                f"threads wait actively, and are slow where they share CPUs. Set num_cpus: {threads}"
+            )
+        return self
+
 
 class GatewayConfig(StrictConfig):
     """One /v1 for all models, at `/`, which finds a model by id, version (`name/3`) or alias (`name@production`)."""
@@ -130,11 +142,21 @@ class GatewayConfig(StrictConfig):
     num_cpus: float = Field(default=0.5, ge=0)
     """CPUs that Ray reserves for a gateway replica."""
 
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Custom Ray resources that a gateway replica reserves, as `models.replicas.resources`. The gateway runs in the
+    serve image: where other nodes have free CPUs, {serve: 0.01} keeps it on the nodes of that image and leaves their
+    whole units to models."""
+
     max_ongoing_requests: int = Field(default=1024, ge=1)
     """Requests that a gateway replica processes at the same time. Further requests wait in Ray Serve's queue."""
 
     max_queued_requests: int = Field(default=1024, ge=-1)
     """Requests that may wait for the gateway. Further requests are answered with status 503. -1: no limit."""
+
+    @property
+    def resource_request(self) -> ResourceRequest:
+        """The Ray resources of all gateway replicas."""
+        return ResourceRequest(self.num_replicas, {"CPU": self.num_cpus} | self.resources)
 
 
 class ServeConfig(StrictConfig):

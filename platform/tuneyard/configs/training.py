@@ -85,6 +85,18 @@ class TrainingConfig(StrictConfig):
     more time: on an H100 1.2 to 2.1 times as much. null: true with `workers.use_gpu`, otherwise false. The NeMo backend
     keeps the recipe's value and takes only null."""
 
+    sharding: Literal["none", "fsdp2"] = "none"
+    """How several workers hold the model. `none`: each holds all of it, which is faster if it fits. `fsdp2`: weights,
+    gradients and optimizer state are divided among the workers, and each layer is gathered when it computes (PyTorch's
+    FSDP2). The result is the same. The NeMo backend divides the model as `nemo` says, and takes only `none`."""
+
+    keep_frozen_outputs: bool | None = None
+    """Computes the layers below `lora.last_layers`, which training does not change, once per row, and keeps their
+    outputs for later epochs and evaluations in a temporary file of each node: 4 bytes × hidden size per token, up to 1
+    GiB and half of the free disk; rows beyond that are computed again. Losses differ from those of false by fp32
+    rounding only. Needs workers without GPUs, `precision` fp32, `lora.last_layers`, `sharding: none` and
+    router_aux_loss_coef 0. null: true where that is so and the run is longer than one epoch."""
+
     seed: int = 17
     """Seed of the row order, the initial adapter weights and dropout."""
 

@@ -35,7 +35,8 @@ class WorkersConfig(StrictConfig):
     """Main memory that Ray reserves for a worker, in GiB. null: no reservation."""
 
     accelerator_type: str | None = None
-    """GPU type that workers require, by Ray's name: H100, H200, B200, A100 and so on. null: any GPU."""
+    """GPU type that workers require, by Ray's name: H100, H200, B200, A100 and so on. null: any GPU; the memory that
+    the run takes is then compared with the nodes' GPUs only if they are of one type."""
 
     resources_per_worker: dict[str, float] = Field(default_factory=dict)
     """Custom Ray resources that a worker reserves, by the names that nodes were started with, such as {train: 1}."""

@@ -82,7 +82,7 @@ def _examine(arguments: argparse.Namespace) -> int:
             Path(path).mkdir(parents=True, exist_ok=True)
     facts = probe_nodes([path for path in arguments.paths if not is_uri(path)], timeout_s=arguments.timeout_s)
     probe = probe_dashboard()
-    stores = [_check_object_store(path) for path in arguments.paths if is_uri(path)]
+    stores = [check_object_store(path) for path in arguments.paths if is_uri(path)]
     findings = diagnose(facts, probe, [*stores, *check_hard_stop(running_hard_stop_s())])
     if arguments.json:
         report = {
@@ -96,7 +96,7 @@ def _examine(arguments: argparse.Namespace) -> int:
     return int(any(finding.severity == "error" for finding in findings))
 
 
-def _check_object_store(location: str) -> Finding:
+def check_object_store(location: str) -> Finding:
     """Writes and reads an object from this node. Other nodes may still lack the credentials."""
     from tuneyard.storage.folder import StorageFolder
 

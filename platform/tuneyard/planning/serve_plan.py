@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.resources import GIB
 from tuneyard.core.room_commands import QUANTIZE
 from tuneyard.planning.engine_weights import loaded_expert_bytes, weight_bytes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.errors import ConfigError
 from tuneyard.planning.gpus import GPUS
 from tuneyard.planning.tensorrt_llm_checks import gpu_problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.planning.gpus import GPUS, Gpu
 from tuneyard.planning.tensorrt_llm_defaults import expert_parallel_size
 

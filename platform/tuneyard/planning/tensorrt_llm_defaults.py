@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.planning.gpus import GPUS
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import llguidance.numpy
 import numpy as np
-import torch
 
 from serve_apps.engines.grammars.grammar_proof import first_line
 
@@ -23,22 +22,25 @@ class TokenGrammar:
         self.error: str | None = None
         self._bitmask = llguidance.numpy.allocate_token_bitmask(1, vocabulary_size)
 
-    def mask(self, logits: torch.Tensor) -> None:
-        """Sets the logits [1, vocabulary] of all tokens that may not come next to -inf, in place.
-
-        After an error it changes nothing.
-        """
+    def allowed_tokens(self) -> np.ndarray | None:
+        """Which tokens may come next, as booleans [vocabulary]; None after an error."""
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bitmask, 0)
         self._update_error()
         if self.error is not None:
-            return
-        is_allowed = np.unpackbits(self._bitmask[0].view(np.uint8), bitorder="little")[: self._vocabulary_size]
-        logits[0, torch.from_numpy(is_allowed == 0).to(logits.device)] = float("-inf")
+            return None
+        bits = np.unpackbits(self._bitmask[0].view(np.uint8), bitorder="little")[: self._vocabulary_size]
+        return bits.astype(np.bool_)
 
     def accept(self, token: int) -> None:
         """Advances the state by a chosen token."""
         self._matcher.consume_token(token)
         self._update_error()
+
+    def try_accept(self, token: int) -> bool:
+        """Advances the state by the token if it may come next, and returns whether it may. False after an error."""
+        is_accepted = self._matcher.try_consume_tokens([token]) == 1
+        self._update_error()
+        return is_accepted and self.error is None
 
     def _update_error(self) -> None:
         if self.error is None and self._matcher.is_error():

@@ -15,11 +15,11 @@ from serve_apps.engines.engine import GenerationRequest, InferenceEngine, Sampli
 from serve_apps.engines.engine_factory import create_engine
 from serve_apps.engines.scripted_engine import ScriptedEngine
 from tuneyard.configs.engine import EngineConfig
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.errors import EngineError, RequestError
 
 PROMPT = tuple(range(20, 40))
-ENGINES = ["scripted", "transformers", "tensorrt_llm"]
+ENGINES = ["scripted", "transformers", "tensorrt_llm", "llama_cpp f32", "llama_cpp q8_0"]
 
 
 def request(name: str = "r", max_tokens: int = 8, stop: tuple[int, ...] = (), **sampling: Any) -> GenerationRequest:
@@ -36,6 +36,9 @@ def config_of(engine: str) -> EngineConfig:
     if engine == "tensorrt_llm":
         section = TensorRTLLMConfig(gpu="H100", max_seq_len=8192, max_num_tokens=8192)
         return EngineConfig(engine="tensorrt_llm", tensorrt_llm=section)
+    if engine.startswith("llama_cpp"):
+        section = {"weights": engine.split()[1], "n_ctx": 8192, "n_parallel": 2}
+        return EngineConfig.model_validate({"engine": "llama_cpp", "llama_cpp": section})
     script = (tuple(range(5, 1000)),)
     return EngineConfig.model_validate(
         {"engine": engine, "script": script, "token_interval_s": 0.005, "kv_cache_tokens": 8192}

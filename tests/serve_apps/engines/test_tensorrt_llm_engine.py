@@ -25,8 +25,8 @@ from serve_apps.engines.engine_factory import create_engine
 from tests.serve_apps.engines.test_engine import PROMPT, collect, greedy_tokens, request, wait_until_idle
 from tuneyard.api.usage_counts import UsageCounts
 from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.configs.serve import ServeConfig
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError, EngineError, MissingDependencyError, RequestError
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments

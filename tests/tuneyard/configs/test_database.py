@@ -15,6 +15,9 @@ from tuneyard.configs.database import DatabaseConfig
     [
         ("postgresql://u:secret@db/tuneyard", "holds a password"),
         ("postgresql://u@db/tuneyard?password=secret", "holds a password"),
+        ("postgresql://u@db/tuneyard?sslmode=verify-full&sslpassword=secret", "service file"),
+        ("postgresql://u@db/tuneyard?%73slpassword=secret", "holds a password"),
+        ("postgresql://u@db/tuneyard?oauth_client_secret=secret", "holds a password"),
         ("postgresql://u@db", "names no database"),
         ("mysql://u@db/tuneyard", "pattern"),
     ],

@@ -21,6 +21,32 @@ def config(storage: str, **sections: object) -> FinetuneConfig:
     return FinetuneConfig.model_validate({"run": run, "model": {"base": "b"}, "data": {"train": "t"}, **sections})
 
 
+@pytest.mark.parametrize(
+    ("training", "workers", "obstacle"),
+    [
+        ({}, {}, None),
+        ({"lora": {}}, {}, "training.lora.last_layers: null"),
+        ({"method": "full"}, {}, "training.method: full"),
+        ({"precision": "bf16"}, {}, "training.precision: bf16"),
+        ({"router_aux_loss_coef": 0.1}, {}, "training.router_aux_loss_coef over 0"),
+        ({"sharding": "fsdp2"}, {}, "training.sharding: fsdp2"),
+        ({"precision": "fp32"}, {"use_gpu": True}, "workers.use_gpu: true"),
+    ],
+)
+def test_outputs_of_frozen_layers_are_kept_only_where_losses_stay_the_same(
+    tmp_path: Path, training: dict[str, Any], workers: dict[str, Any], obstacle: str | None
+) -> None:
+    sections = {"training": {"lora": {"last_layers": 2}} | training, "workers": workers}
+    expected = [] if obstacle is None else [obstacle]
+    assert config(str(tmp_path), **sections).obstacles_to_kept_outputs == expected
+    wanted = sections | {"training": sections["training"] | {"keep_frozen_outputs": True}}
+    if obstacle is None:
+        config(str(tmp_path), **wanted)
+        return
+    with pytest.raises(ValidationError, match=f"keep_frozen_outputs cannot be true with {re.escape(obstacle)}"):
+        config(str(tmp_path), **wanted)
+
+
 def test_a_password_in_a_uri_is_refused() -> None:
     with pytest.raises(ValueError, match="holds a password"):
         config("s3://key:secret@bucket/x")

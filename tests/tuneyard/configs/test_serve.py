@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.configs.serve import ModelAppConfig, ServeConfig
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
 

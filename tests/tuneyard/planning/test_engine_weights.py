@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.mxfp4_base import PublishedBase
+from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.validation import INDEX_NAME
 from tuneyard.planning.engine_weights import loaded_expert_bytes, weight_bytes
 from tuneyard.planning.gpus import GPUS
 from tuneyard.planning.published_models import PUBLISHED
@@ -24,3 +27,17 @@ def test_loaded_experts_are_larger() -> None:
         for sizes in PUBLISHED.values():
             experts, _ = weight_bytes(sizes, is_mxfp4=True)
             assert 1.05 < loaded_expert_bytes(sizes, gpu) / experts < 1.15
+
+
+def test_a_checkpoint_has_the_planned_size_to_the_byte(published_base: PublishedBase) -> None:
+    """In both forms of both models, from their own config.json, as `tuneyard serve plan` reads it."""
+    for folder, is_mxfp4 in ((published_base.adopted, True), (published_base.unquantised, False)):
+        planned = sum(weight_bytes(read_json(folder / "config.json"), is_mxfp4=is_mxfp4))
+        if is_mxfp4:
+            assert read_json(folder / INDEX_NAME)["metadata"]["total_size"] == planned
+        headers = files = 0
+        for path in folder.glob("*.safetensors"):
+            with path.open("rb") as file:
+                headers += 8 + int.from_bytes(file.read(8), "little")
+            files += path.stat().st_size
+        assert files - headers == planned

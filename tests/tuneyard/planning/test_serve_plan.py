@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tuneyard.cli.main import main
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.configs.serve import ServeConfig
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
 from tuneyard.planning.published_models import PUBLISHED
@@ -73,6 +73,8 @@ def test_presets_fit_and_every_value_has_its_source(path: Path, capsys: pytest.C
     assert config is not None
     plan = plan_engine(config, PUBLISHED[size], is_mxfp4=True)
     assert not plan.problems
+    # Never tried on a GPU: its end token is the grammar's own last terminal (docs/tensorrt-llm.md).
+    assert config.guided_decoding_backend is None
     assert model.replicas.max_ongoing_requests == plan.max_streams
     assert main(["serve", "plan", str(path), "--size", size, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["llm_arguments"] == llm_arguments(config, is_mxfp4=True)

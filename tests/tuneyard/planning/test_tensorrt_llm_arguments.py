@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.planning.published_models import PUBLISHED
 from tuneyard.planning.serve_plan import plan_engine
 from tuneyard.planning.tensorrt_llm_checks import parallelism_problems

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from tuneyard.core.path_fields import AbsolutePath
+from tuneyard.core.path_fields import AbsolutePath, holds_secret
 from tuneyard.core.strict_model import StrictConfig
 
 
@@ -32,12 +32,11 @@ class KeyCountingConfig(StrictConfig):
     def _check_store(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if parts.password is not None or "password" in parse_qs(parts.query):
+        if holds_secret(url):
             raise ValueError(
                 "the URL holds a password, which would be copied into logs. Use rate_limits_password_file instead"
             )
-        if not parts.hostname:
+        if not urlsplit(url).hostname:
             raise ValueError(f"{url} names no host. Write redis://host:6379/0")
         return url
 

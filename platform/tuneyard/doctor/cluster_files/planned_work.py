@@ -37,9 +37,10 @@ def load_work(path: Path, overrides: Sequence[str] = ()) -> PlannedWork:
 
     if "models" in parse_yaml(path.read_text(encoding="utf-8"), str(path)):
         deployment = load_config(ServeConfig, path, list(overrides))
-        return PlannedWork(str(path), tuple(_replica_request(model) for model in deployment.models))
+        gateways = [deployment.gateway.resource_request] if deployment.gateway is not None else []
+        return PlannedWork(str(path), (*map(_replica_request, deployment.models), *gateways))
     run = load_config(FinetuneConfig, path, list(overrides))
-    export = published_export_bytes(run.model.base) if run.training.backend == "nemo" else 0
+    export = published_export_bytes(run.model.base, run.training.backend)
     return PlannedWork(str(path), (run.workers.resource_request,), export)
 
 

@@ -1,4 +1,4 @@
-"""Grammars in the transformers engine: answers and tool calls match their schemas."""
+"""Grammars in the engines: answers and tool calls match their schemas."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ from tuneyard.harmony.answer_grammar import answer_grammar
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
 
+ENGINES: dict[str, dict[str, Any]] = {
+    "transformers": {"kv_cache_tokens": 8192},
+    "llama_cpp": {"engine": "llama_cpp", "llama_cpp": {"weights": "f32", "n_ctx": 8 * 8192, "n_parallel": 8}},
+}
 
-@pytest.fixture
-async def engine(tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
-    engine = create_engine(EngineConfig(kv_cache_tokens=8192), tiny_oss)
+
+@pytest.fixture(params=ENGINES)
+async def engine(request: pytest.FixtureRequest, tiny_oss: Path) -> AsyncIterator[InferenceEngine]:
+    engine = create_engine(EngineConfig.model_validate(ENGINES[request.param]), tiny_oss)
     await engine.start()
     yield engine
     await engine.shutdown()

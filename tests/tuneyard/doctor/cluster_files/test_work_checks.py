@@ -54,6 +54,13 @@ def test_the_work_that_a_manifest_names_itself_is_checked(tmp_path: Path) -> Non
     assert "serve: 1 needed, 0 available" in problem
 
 
+def test_the_gateway_is_part_of_a_deployment(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text("models: [{model_id: m, checkpoint: c}]\ngateway: {resources: {edge: 1}}\n", encoding="utf-8")
+    (problem,) = validate_cluster_file(AWS, [load_work(path)])
+    assert "edge: 1 needed, 0 available" in problem
+
+
 def test_a_memory_limit_below_what_the_export_takes_is_found(tmp_path: Path) -> None:
     work = [load_work(ROOT / "jobs/configs/gpt_oss_120b_lora.yaml")]
     assert 930e9 < work[0].export_bytes < 950e9

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tuneyard.configs.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 
 
 def engine(**fields: Any) -> TensorRTLLMConfig:

@@ -1,0 +1,88 @@
+"""The steps of the rehearsed run: those of a real one, in the same code, with the results reported step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray.exceptions
+
+from jobs.rehearsal.report import RehearsalReport
+from jobs.rehearsal.training import rehearse_training
+from jobs.runs.export_task import export_on_ray
+from jobs.runs.finetuning import proof_line
+from jobs.runs.preflight import prepare_run
+from jobs.runs.prepared_run import PreparedRun
+from jobs.runs.ray_training import TrainOutcome
+from jobs.runs.registration import register_checkpoint, run_params
+from jobs.runs.run_record import RunFolder
+from tuneyard.checkpoints.engine_compatibility import ENGINES, check_codec, check_for_engine
+from tuneyard.checkpoints.manifest import CheckpointManifest
+from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
+from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.cluster.connection import connect_ray
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.errors import TrainingError
+from tuneyard.core.wording import count_of
+
+RAY, EXPORT, REGISTER, SERVE = "ray", "export", "register", "serve"
+PROGRESS_LOG = "training.log"
+
+
+def steps_after(training: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of all steps of a small run whose training has the stages `training`."""
+    return (RAY, *training, EXPORT, REGISTER, SERVE)
+
+
+def rehearse_small_run(report: RehearsalReport, config: FinetuneConfig, scratch: Path) -> None:
+    """Trains, exports, registers and checks the small run, and adds each step to the report.
+
+    Starts a private Ray; the environment must be that of scratch.rehearsal_environment, which also ends it.
+    """
+    prepared = prepare_run(config)
+    if report.run(RAY, lambda: connect_ray("local"), str) is None:
+        return
+    folder, record = RunFolder.open(config, prepared.inputs_fingerprint(config))
+    registry = ModelRegistry()
+    run_id = registry.start_run(config.run.model_name, config.run.name, run_params(config, prepared), None)
+    with (scratch / PROGRESS_LOG).open("w", encoding="utf-8") as progress:
+        outcome = rehearse_training(report, config, prepared, folder, registry, run_id, progress)
+    if outcome is None:
+        return
+    exported = report.run(
+        EXPORT, lambda: _export(config, prepared, outcome, run_id), lambda result: proof_line(result[0])
+    )
+    if exported is None:
+        return
+    manifest, target = exported
+    version = report.run(
+        REGISTER,
+        lambda: register_checkpoint(registry, config, manifest, target, record),
+        lambda version: f"{version.name}/{version.version}, in a registry of the rehearsal only",
+    )
+    registry.end_run(run_id, succeeded=version is not None)
+    if version is not None:
+        report.run(SERVE, lambda: _check_served(version, config), str)
+
+
+def _export(
+    config: FinetuneConfig, prepared: PreparedRun, outcome: TrainOutcome, run_id: str
+) -> tuple[CheckpointManifest, str]:
+    """See export_on_ray. Any other error of the export's process becomes a TrainingError, which names its end."""
+    try:
+        return export_on_ray(config, prepared, outcome, run_id)
+    except ray.exceptions.RayError as e:
+        raise TrainingError(f"The export failed: {e}") from e
+
+
+def _check_served(version: ModelVersion, config: FinetuneConfig) -> str:
+    """What a deployment checks before it serves the version, for each engine; returns what was checked.
+
+    Raises CheckpointError.
+    """
+    folder = Path(version.checkpoint)
+    manifest: CheckpointManifest = validate_hf_checkpoint(folder, base=config.model.folder)
+    for engine in ENGINES:
+        check_for_engine(folder, manifest, engine, base=config.model.folder)
+    rows = check_codec(folder, manifest, version.name)
+    prompts = count_of(len(rows), "prompt")
+    return f"a valid checkpoint for {' and '.join(ENGINES)}; {prompts} with the tokens of the training"

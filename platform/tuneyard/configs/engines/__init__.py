@@ -1,0 +1,1 @@
+"""The fields of one inference engine each, under the engine's own names."""

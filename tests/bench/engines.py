@@ -1,0 +1,167 @@
+"""The engines side by side: cold start, peak memory, time to the first token and tokens/s, on one checkpoint.
+
+Each row is a process of its own, on the CPUs of this machine. The bare row is llama.cpp's server as the package
+xllamacpp offers it, called from threads: what the adapter of the llama.cpp engine costs is the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from serve_apps.engines.engine_factory import create_engine
+from tests.bench.bases import SMOL, base
+from tests.bench.engine import ANSWER_TOKENS, PROMPT_TOKENS, measure_streams
+from tuneyard.checkpoints.gguf.gguf_types import GgufType
+from tuneyard.checkpoints.gguf.node_gguf import local_gguf
+from tuneyard.checkpoints.manifest_writer import software_versions
+from tuneyard.configs.engine import EngineConfig
+
+STREAMS = (1, 8, 32)
+ROWS = ("transformers f32", "llama_cpp f32", "llama_cpp q8_0", "bare xllamacpp f32", "bare xllamacpp q8_0")
+
+
+def run(
+    streams: Sequence[int] = STREAMS,
+    prompt: int = PROMPT_TOKENS,
+    answer: int = ANSWER_TOKENS,
+    rows: Sequence[str] = ROWS,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Measures every row, one after another. By default with one thread per CPU that this process may use.
+
+    llama.cpp's threads wait actively: beside other work on the same CPUs its rows mean nothing.
+    """
+    checkpoint, threads = base(SMOL), threads or len(os.sched_getaffinity(0))
+    conversions = {}
+    for kind in (GgufType.F32, GgufType.Q8_0):
+        started = time.monotonic()
+        local_gguf(checkpoint, kind)
+        conversions[str(kind)] = time.monotonic() - started
+    context = multiprocessing.get_context("spawn")
+    results = []
+    for row in rows:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_measure_row, args=(sender, row, checkpoint, threads, tuple(streams), prompt, answer)
+        )
+        process.start()
+        sender.close()
+        results.append({"engine": row, **receiver.recv()})
+        process.join()
+    return {
+        "checkpoint": checkpoint.name,
+        "threads": threads,
+        "software": software_versions("tuneyard", "torch", "transformers", "xllamacpp"),
+        "prompt_tokens": prompt,
+        "answer_tokens": answer,
+        "gguf_made_or_found_s": conversions,
+        "engines": results,
+    }
+
+
+def _measure_row(
+    sender: Any, row: str, checkpoint: Path, threads: int, streams: tuple[int, ...], prompt: int, answer: int
+) -> None:
+    """Runs in a process of its own, and sends the row's result."""
+    kind = row.split()[-1]
+    if row.startswith("bare"):
+        result = _measure_bare(local_gguf(checkpoint, GgufType(kind)), threads, streams, prompt, answer)
+    else:
+        config = _engine_config(row, threads, max(streams), prompt + answer)
+        result = asyncio.run(_measure_engine(config, checkpoint, streams, prompt, answer))
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sender.send({**result, "peak_memory_mib": peak_mib})
+
+
+def _engine_config(row: str, threads: int, streams: int, length: int) -> EngineConfig:
+    name, kind = row.split()
+    if name == "transformers":
+        cache_tokens = streams * length
+        return EngineConfig(threads=threads, kv_cache_tokens=cache_tokens, max_concurrent_requests=streams)
+    section = {"weights": kind, "n_threads": threads, "n_parallel": streams, "n_ctx": streams * length}
+    return EngineConfig.model_validate({"engine": "llama_cpp", "llama_cpp": section})
+
+
+async def _measure_engine(
+    config: EngineConfig, checkpoint: Path, streams: tuple[int, ...], prompt: int, answer: int
+) -> dict[str, Any]:
+    started = time.monotonic()
+    engine = create_engine(config, checkpoint)
+    await engine.start()
+    cold_s = time.monotonic() - started
+    try:
+        await measure_streams(engine, 1, "warm-up", prompt, answer)
+        rows = [await measure_streams(engine, count, f"s{count}", prompt, answer) for count in streams]
+    finally:
+        await engine.shutdown()
+    return {"cold_start_s": cold_s, "streams": rows}
+
+
+def _measure_bare(gguf: Path, threads: int, streams: tuple[int, ...], prompt: int, answer: int) -> dict[str, Any]:
+    import xllamacpp
+
+    started = time.monotonic()
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(gguf)
+    parameters.n_parallel = max(streams)
+    parameters.n_ctx = max(streams) * (-(-(prompt + answer + 1) // 256) * 256)
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.verbosity = 1
+    server = xllamacpp.Server(parameters)
+    cold_s = time.monotonic() - started
+    _measure_bare_streams(server, 1, "warm-up", prompt, answer)
+    rows = [_measure_bare_streams(server, count, f"s{count}", prompt, answer) for count in streams]
+    return {"cold_start_s": cold_s, "streams": rows}
+
+
+def _measure_bare_streams(server: Any, count: int, name: str, prompt: int, answer: int) -> dict[str, Any]:
+    """As measure_streams, with one thread per request."""
+    together = threading.Barrier(count)
+
+    def one(index: int) -> tuple[float, int]:
+        first_token = zlib.crc32(f"{name}-{index}".encode())
+        body = {
+            "prompt": [100 + (first_token + 31 * position) % 10_000 for position in range(prompt)],
+            "n_predict": answer,
+            "temperature": 0,
+            "samplers": ["temperature"],
+            "stream": True,
+        }
+        times: list[float] = []
+        together.wait()
+        started = time.monotonic()
+        server.handle_completions(json.dumps(body), _record(times))
+        # The last chunk has no token.
+        return times[0] - started, len(times) - 1
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(count) as pool:
+        measured = list(pool.map(one, range(count)))
+    took = time.monotonic() - started
+    firsts = sorted(first for first, _ in measured)
+    return {
+        "streams": count,
+        "first_token_p50_s": statistics.median(firsts),
+        "first_token_max_s": firsts[-1],
+        "output_tokens_per_s": sum(tokens for _, tokens in measured) / took,
+    }
+
+
+def _record(times: list[float]) -> Callable[[str], bool]:
+    def record(_: str) -> bool:
+        times.append(time.monotonic())
+        return False
+
+    return record
