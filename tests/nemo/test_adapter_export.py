@@ -103,7 +103,7 @@ def test_adapters_on_some_layers_and_projections(imported: Path, tiny_fp32: Path
     model.trainer = trainer
     LoRA(target_modules=["*.layers.0.*.linear_proj", "*.layers.1.*.linear_qkv"], dim=4, alpha=8)(model)
     for name, weight in model.named_parameters():
-        if "linear_out" in name:
+        if ".adapter." in name:  # a model that is loaded for export leaves new weights uninitialised
             torch.nn.init.normal_(weight, std=0.5)
     trained = label_logits(model.float().eval(), probe_rows(tiny_fp32))
     write_adapter(*peft_adapter(model), tmp_path)

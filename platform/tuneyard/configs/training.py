@@ -94,7 +94,7 @@ class TrainingConfig(StrictConfig):
     """Computes the layers below `lora.last_layers`, which training does not change, once per row, and keeps their
     outputs for later epochs and evaluations in a temporary file of each node: 4 bytes × hidden size per token, up to 1
     GiB and half of the free disk; rows beyond that are computed again. Losses differ from those of false by fp32
-    rounding only. Needs workers without GPUs, `precision` fp32, `lora.last_layers`, `sharding: none` and
+    rounding at most. Needs workers without GPUs, `precision` fp32, `lora.last_layers`, `sharding: none` and
     router_aux_loss_coef 0. null: true where that is so and the run is longer than one epoch."""
 
     seed: int = 17

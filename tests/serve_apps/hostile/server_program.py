@@ -9,7 +9,6 @@ its URL. GET /-/watchdog gives LoopWatchdog's longest pauses since the request b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -68,17 +67,32 @@ class LocalMethod:
 
 
 class LocalCall:
-    """The items of a call, which ends when it is cancelled."""
+    """The items of a call; they end when it is cancelled, as those of a call of Serve's."""
 
     def __init__(self, items: AsyncGenerator[Any, None]) -> None:
         self._items = items
+        self._reading: asyncio.Future[Any] | None = None
+        self._is_cancelled = False
 
-    def __aiter__(self) -> AsyncGenerator[Any, None]:
-        return self._items
+    def __aiter__(self) -> LocalCall:
+        return self
 
-    async def cancel(self) -> None:
-        with contextlib.suppress(RuntimeError):  # an item is being made: it ends with its task
+    async def __anext__(self) -> Any:
+        if self._is_cancelled:
             await self._items.aclose()
+            raise StopAsyncIteration
+        self._reading = asyncio.ensure_future(anext(self._items))
+        try:
+            return await self._reading
+        except asyncio.CancelledError:
+            if self._is_cancelled:
+                raise StopAsyncIteration from None
+            raise
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._reading is not None:
+            self._reading.cancel()
 
 
 class OneModel(ModelDirectory):
