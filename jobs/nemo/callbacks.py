@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from megatron.core import parallel_state
 from nemo import lightning as nl
 
 import jobs.nemo.setup.patched
@@ -35,6 +37,8 @@ class MetricsReporter(pl.Callback):
         self._rows: RunRows | None = None
         self._step_start = time.monotonic()
         self._evaluated_step = -1
+        self._batch_losses: list[torch.Tensor] = []
+        self._heldout_labels: torch.Tensor | None = None
         self.last: dict[str, float] = {}
 
     def on_train_start(self, *_: Any) -> None:
@@ -62,11 +66,30 @@ class MetricsReporter(pl.Callback):
         self._step_start = now
         self._report(trainer, metrics)
 
+    def on_validation_start(self, *_: Any) -> None:
+        self._batch_losses = []
+
+    def on_validation_batch_end(self, _trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self._batch_losses.append(outputs.detach())
+
     def on_validation_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         self.restart_step_timer()
-        if "val_loss" in trainer.callback_metrics:
+        if self._batch_losses:
             self._evaluated_step = trainer.global_step
-            self._report(trainer, {"eval_loss": float(trainer.callback_metrics["val_loss"])})
+            self._report(trainer, {"eval_loss": self._heldout_loss()})
+
+    def _heldout_loss(self) -> float:
+        """The mean over labelled tokens of all held-out rows.
+
+        NeMo's own val_loss is the mean of the global batches' means, in which a token of a short batch counts more.
+        """
+        if self._heldout_labels is None:
+            self._heldout_labels = self._data.heldout_labels()
+        losses = torch.stack(self._batch_losses).double()
+        # Zero on all pipeline stages but the last.
+        torch.distributed.all_reduce(losses, group=parallel_state.get_pipeline_model_parallel_group())
+        labels = self._heldout_labels[: len(losses)].to(losses.device)
+        return float((losses * labels).sum() / labels.sum())
 
     def of_step(self, step: int) -> dict[str, float]:
         """The newest metrics. eval_loss only if it was measured at this very step, because it ranks checkpoints."""

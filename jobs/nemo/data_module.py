@@ -72,10 +72,16 @@ class TokenStoreDataModule(pl.LightningDataModule, IOMixin):
 
     def val_dataloader(self) -> WrappedDataLoader | list[Any]:
         """The held-out rows, with filler rows up to whole steps; no loader if there are no held-out rows."""
-        if self.heldout is None:
-            return []
-        rows = with_filler(open_token_rows(Path(self.heldout)), self.global_batch_size)
-        return self._loader(_RowDataset(rows), "validation")
+        return self._loader(_RowDataset(self._heldout_rows()), "validation") if self.heldout is not None else []
+
+    def heldout_labels(self) -> torch.Tensor:
+        """Labelled tokens of each global batch of an evaluation, fp64 [batches]."""
+        counts = [sum(label != IGNORED_LABEL for label in row["labels"][1:]) for row in self._heldout_rows()]
+        return torch.tensor(counts, dtype=torch.float64).view(-1, self.global_batch_size).sum(dim=1)
+
+    def _heldout_rows(self) -> datasets.Dataset:
+        assert self.heldout is not None
+        return with_filler(open_token_rows(Path(self.heldout)), self.global_batch_size)
 
     @property
     def micro_batches_per_step(self) -> int:

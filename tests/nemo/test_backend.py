@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,49 @@ def test_both_backends_have_one_loss_curve(tiny_fp32: Path, tmp_path: Path) -> N
     assert len(losses["nemo"]) == STEPS
     assert losses["nemo"] == pytest.approx(losses["transformers"], abs=CURVE_TOLERANCE)
     assert losses["nemo"][-1] < 0.6 * losses["nemo"][0]
+
+
+def test_both_backends_have_one_heldout_loss_at_any_batch_size(tiny_fp32: Path, tmp_path: Path) -> None:
+    """The mean over labelled tokens of rows with very different lengths, before a weight has changed."""
+    from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
+
+    rows = token_rows(tiny_fp32, 8)
+    losses = {}
+    for backend, size in (("transformers", 1), ("nemo", 1), ("nemo", 4)):
+        config = backend_config(
+            tiny_fp32,
+            name=f"heldout-{backend}-{size}",
+            backend=backend,
+            method="full",
+            learning_rate=1e-30,
+            batch_size_per_worker=size,
+            gradient_accumulation_steps=1,
+            max_steps=1,
+            eval_every_steps=1,
+            checkpoint_every_steps=1,
+        )
+        destroy_num_microbatches_calculator()  # NeMo's batch size holds for a process
+        context = RecordingContext(tmp_path / f"{backend}-{size}")
+        create_backend(config).train(config, stored(rows, tmp_path / f"tokens-{backend}-{size}"), context)
+        losses[backend, size] = context.evaluations[1]
+    assert losses["nemo", 1] == pytest.approx(losses["transformers", 1], abs=CURVE_TOLERANCE)
+    assert losses["nemo", 4] == pytest.approx(losses["nemo", 1], abs=1e-5)
+
+
+def test_a_port_that_another_process_took_does_not_end_an_export(
+    imported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of one that ended before left its port in the environment."""
+    import torch
+
+    from jobs.nemo.connectors.hf_exporter import HFExporter
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        model, _ = HFExporter(str(imported)).nemo_load(imported)
+    assert model.state_dict()
 
 
 def test_layer_offload_does_not_change_the_logits(imported: Path, tiny_fp32: Path) -> None:

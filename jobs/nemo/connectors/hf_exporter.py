@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import tenacity
+import torch
 from nemo.collections.llm import GPTOSSConfig
 from nemo.collections.llm.gpt.model import gpt_oss
 from nemo.lightning import io
@@ -26,6 +30,17 @@ class HFExporter(gpt_oss.HFGPTOSSExporter):
     def config(self) -> Any:
         source: GPTOSSConfig = io.load_context(str(self), subpath="model.config")
         return hf_config(source)
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(torch.distributed.DistNetworkError),
+        stop=tenacity.stop_after_attempt(3),
+        reraise=True,
+    )
+    def nemo_load(self, path: Path, trainer: Any = None, cpu: bool = True) -> tuple[Any, Any]:
+        """See NeMo's. Tries another port if the one that was found for the process group has been taken meanwhile."""
+        os.environ.pop("MASTER_PORT", None)
+        loaded: tuple[Any, Any] = super().nemo_load(path, trainer, cpu)
+        return loaded
 
     def convert_state(self, source: Any, target: Any) -> Any:
         """Renames and reshapes all tensors of the NeMo model `source` into the transformers model `target`.
