@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from pathlib import Path
 
 from tuneyard.core.errors import ConfigError
@@ -10,17 +12,29 @@ from tuneyard.planning.gpus import GPUS
 from tuneyard.planning.local_gpus import describe_gpus
 
 CONTRACT = Path(__file__).with_name("tensorrt_llm_contract.json")
-"""Everything that the engine uses of tensorrt_llm, per version."""
+"""Everything that the engine uses of tensorrt_llm, per exact version: release candidates of one version differ.
+
+`read` names the sources of a column, `unproved` what no run has shown; a column that has passed on a GPU has none.
+"""
+
+logger = logging.getLogger(__name__)
 
 
 def check_version(version: str) -> None:
-    """Raises ConfigError if the contract does not contain this version of TensorRT-LLM."""
-    known = sorted(json.loads(CONTRACT.read_bytes()))
-    if version not in known:
+    """Warns of what is unproved with this version of TensorRT-LLM. Raises ConfigError if the contract lacks it."""
+    columns = json.loads(CONTRACT.read_bytes())
+    if version not in columns:
         raise ConfigError(
-            f"TensorRT-LLM {version} is installed; this adapter was written for {', '.join(known)}. Install that "
-            f"version, as the serve image does, or add this one to {CONTRACT.name} and run `make test-gpu`."
+            f"TensorRT-LLM {version} is installed; this adapter was written for {' and '.join(sorted(columns))}. "
+            f"Install 1.2.1, as the serve image does, or add this one to {CONTRACT.name} and run `make test-gpu`."
         )
+    if unproved := columns[version].get("unproved"):
+        logger.warning("TensorRT-LLM %s: %s. Run `make test-gpu` before you rely on it.", version, unproved)
+
+
+def stop_usage_reports() -> None:
+    """Switches off the usage reports that TensorRT-LLM 1.3 sends to NVIDIA, where the environment does not choose."""
+    os.environ.setdefault("TRTLLM_NO_USAGE_STATS", "1")
 
 
 def check_gpu(name: str) -> None:

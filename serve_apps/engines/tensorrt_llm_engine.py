@@ -22,7 +22,7 @@ from tensorrt_llm import llmapi
 from serve_apps.engines.engine import EngineStats, GenerationRequest, SamplingParams, TokenChunk
 from serve_apps.engines.request_checks import check_request, check_token_ids
 from serve_apps.engines.running_requests import ChunkCallback, RunningRequests
-from serve_apps.engines.tensorrt_llm_compatibility import check_gpu, check_version
+from serve_apps.engines.tensorrt_llm_compatibility import check_gpu, check_version, stop_usage_reports
 from serve_apps.engines.tensorrt_llm_requests import (
     cached_prompt_tokens,
     finish_reason,
@@ -96,6 +96,7 @@ class TensorRTLLMEngine:
         """Loads the model. Raises ConfigError for another version or GPU, and TensorRT-LLM's errors unchanged."""
         check_version(tensorrt_llm.__version__)
         check_gpu(self._config.gpu)
+        stop_usage_reports()
         try:
             self._llm = await self._create_llm()
         except Exception as e:
@@ -263,7 +264,8 @@ class TensorRTLLMEngine:
     async def _watch(self) -> None:
         """Reads statistics, and fails the engine if it holds requests and generates no token for stall_timeout_s.
 
-        TensorRT-LLM 1.2 does not report a dead worker to requests that are waiting for it.
+        TensorRT-LLM 1.2 does not report a dead worker to requests that are waiting for it; 1.3 does, but not one that
+        hangs.
         """
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from serve_apps.engines.engine import GenerationRequest, TokenLogprob
+from serve_apps.engines.engine import MAX_TOP_K, GenerationRequest, TokenLogprob
 from serve_apps.engines.stop_tokens import ends_with_stop_token
 from tuneyard.core.errors import EngineError
 
@@ -20,7 +20,7 @@ def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
+        "top_k": min(sampling.top_k, MAX_TOP_K),
         # Required without a tokenizer. -1 is no token's id, so without stop tokens only max_tokens ends the answer.
         "end_id": stop_token_ids[0] if stop_token_ids else -1,
         "stop_token_ids": list(stop_token_ids[1:]) or None,

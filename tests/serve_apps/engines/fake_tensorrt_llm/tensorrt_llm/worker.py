@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import transformers
 
+import tensorrt_llm
 from tensorrt_llm.executor.result import Logprob, RequestOutput, Response
 from tensorrt_llm.llmapi import TorchLlmArgs
 from tensorrt_llm.sampling_params import SamplingParams
@@ -78,9 +79,14 @@ class Worker:
             self._aborted.add(request_id)
 
     def crash(self) -> None:
-        """Dies with an exception that the next step or submit raises; waiting requests are not informed."""
+        """Dies with an exception that the next step or submit raises; 1.3 passes it to waiting requests too."""
         self._stopping = True
         self.fatal = RuntimeError("CUDA error: an illegal memory access was encountered")
+        if not tensorrt_llm.__version__.startswith("1.2"):
+            with self._lock:
+                held = [*self._waiting, *(running for running, _ in self._active.values())]
+            for running in held:
+                running.output.put(Response([], fatal=self.fatal))
 
     def hang(self) -> None:
         """Generates no further token and reports nothing."""

@@ -88,6 +88,9 @@ class RequestOutput:
         if self._done:
             raise StopAsyncIteration
         response = await self._queue.get()
+        if response.fatal is not None:
+            self._done = True
+            raise response.fatal
         self._llm.raise_background_error()
         if response.error is not None:
             raise RequestError(response.error)  # _done stays False, so another step would wait forever
