@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from tuneyard.checkpoints.engine_compatibility import ENGINES, check_for_engine, find_base
+from tuneyard.checkpoints.engine_compatibility import ALL_ENGINES, check_for_engine, find_base
 from tuneyard.core.command import Commands, add_command
 
 EPILOG = """\
@@ -25,6 +25,7 @@ finetuned model it also checks that the experts have the element order of the ba
 
 examples:
   tuneyard models check acme-support@newest --engine tensorrt_llm
+  tuneyard models check /models/gpt-oss-20b --engine llama_cpp
   tuneyard models check /models/acme --base /models/gpt-oss-20b
 """
 ADOPT_EPILOG = """\
@@ -65,7 +66,10 @@ def add_models_command(commands: Commands) -> None:
     )
     check.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     check.add_argument(
-        "--engine", choices=ENGINES, default="transformers", help="the engine to serve it with (default: %(default)s)"
+        "--engine",
+        choices=ALL_ENGINES,
+        default="transformers",
+        help="the engine to serve it with (default: %(default)s)",
     )
     check.add_argument(
         "--base",

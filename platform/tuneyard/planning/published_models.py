@@ -6,6 +6,8 @@ PUBLISHED = {
     size: {
         "num_hidden_layers": layers,
         "num_local_experts": experts,
+        "num_experts_per_tok": 4,
+        "sliding_window": 128,
         "hidden_size": 2880,
         "intermediate_size": 2880,
         "num_attention_heads": 64,

@@ -125,6 +125,22 @@ def test_the_published_form_is_fit(
     assert "fit for the engine tensorrt_llm" in capsys.readouterr().out
 
 
+def test_what_llama_cpp_can_load(
+    published_base: PublishedBase, tiny_oss_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights in which it is served, with the size of each file; MXFP4 only where the experts are. A reason if none."""
+    assert main(["models", "check", str(published_base.adopted), "--engine", "llama_cpp"]) == 0
+    said = capsys.readouterr().out
+    assert "llama.cpp runs it with weights: mxfp4 (0.00 GiB), q8_0 (" in said
+    assert "fit for the engine llama_cpp" in said
+    assert main(["models", "check", str(tiny_oss_copy), "--engine", "llama_cpp"]) == 0
+    assert "llama.cpp runs it with weights: q8_0" in capsys.readouterr().out
+    change_config(tiny_oss_copy, lambda config: config.update(swiglu_limit=6.0))
+    seal(tiny_oss_copy)
+    assert main(["models", "check", str(tiny_oss_copy), "--engine", "llama_cpp"]) == 1
+    assert "swiglu_limit is 6.0, and llama.cpp computes with 7.0" in capsys.readouterr().err
+
+
 def test_quantised_attention_is_refused(tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish_mxfp4(tiny_oss, tmp_path / "q")
     change_config(tmp_path / "q", lambda c: c["quantization_config"].update(modules_to_not_convert=["lm_head"]))

@@ -1,4 +1,4 @@
-"""Memory and streams are calculated, every preset fits, and the command reports what does not."""
+"""Memory and streams are calculated, every preset for GPUs fits, and the command reports what does not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.mxfp4_base import PublishedBase
 from tuneyard.cli.main import main
 from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
 from tuneyard.configs.serve import ServeConfig
@@ -18,7 +19,7 @@ from tuneyard.planning.published_models import PUBLISHED
 from tuneyard.planning.serve_plan import plan_engine
 from tuneyard.planning.tensorrt_llm_arguments import llm_arguments
 
-PRESETS = sorted(Path("serve_apps/configs").glob("gpt_oss_*.yaml"))
+PRESETS = sorted(path for path in Path("serve_apps/configs").glob("gpt_oss_*.yaml") if "laptop" not in path.name)
 
 
 def engine(**fields: Any) -> TensorRTLLMConfig:
@@ -96,4 +97,24 @@ def test_the_command_reports_what_fits(tmp_path: Path, tiny_oss: Path, capsys: p
     assert main(["serve", "plan", str(config), "--bf16"]) == 1
     assert "--bf16 needs --size" in capsys.readouterr().err
     assert main(["serve", "plan", "serve_apps/configs/demo_cpu.yaml"]) == 1
-    assert "only engine: tensorrt_llm can be planned" in capsys.readouterr().err
+    assert "only engine: tensorrt_llm and engine: llama_cpp can be planned" in capsys.readouterr().err
+
+
+def test_the_command_plans_llama_cpp(published_base: PublishedBase, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped config by the published sizes; a checkpoint's own; what cannot be planned, without a traceback."""
+    laptop = ["serve", "plan", "serve_apps/configs/gpt_oss_20b_laptop.yaml"]
+    assert main([*laptop, "--size", "20b"]) == 0
+    said = capsys.readouterr().out
+    assert "disk: GGUF file         12.83 GiB  mxfp4" in said
+    assert "main memory needed      14.08 GiB" in said
+    assert main([*laptop, "--size", "20b", "--json"]) == 0
+    (fields,) = json.loads(capsys.readouterr().out)
+    assert fields["weights_bytes"] == 13_779_630_336
+    checkpoint = f"models.0.checkpoint={published_base.adopted}"
+    windows = "models.0.engine.llama_cpp.swa_full=false"
+    assert main([*laptop, "--set", checkpoint, "--set", windows]) == 0
+    assert "sliding windows" in capsys.readouterr().out
+    assert main([*laptop, "--size", "20b", "--bf16"]) == 1
+    assert "weights: mxfp4 needs a checkpoint with experts in MXFP4" in capsys.readouterr().err
+    assert main([*laptop, "--size", "20b", "--set", "models.0.replicas.num_gpus=1"]) == 1
+    assert "llama.cpp can be planned on CPUs only" in capsys.readouterr().err

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import torch
@@ -20,34 +19,9 @@ from jobs.training.backend import TokenFiles
 from jobs.training.trainable_model import load_trainable_model
 from jobs.training.transformers_backend import TransformersBackend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config
+from tests.process_memory import PeakMemory
 
 ROW = {"input_ids": [40] * 64, "labels": [-100] * 32 + [40] * 32, "position_ids": [*range(64)], "segment_ids": [0] * 64}
-SAMPLE_S = 0.005
-
-
-class PeakMemory:
-    """The largest number of anonymous bytes of this process, sampled by a thread until `stop`."""
-
-    def __init__(self) -> None:
-        self._start = self._peak = _anonymous_bytes()
-        self._is_done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def _sample(self) -> None:
-        while not self._is_done.wait(SAMPLE_S):
-            self._peak = max(self._peak, _anonymous_bytes())
-
-    def stop(self) -> int:
-        """Bytes of the peak beyond the start."""
-        self._is_done.set()
-        self._thread.join()
-        return self._peak - self._start
-
-
-def _anonymous_bytes() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
 
 def main() -> None:

@@ -74,14 +74,36 @@ def test_workers_of_a_sharded_run_hold_a_part_each(training: dict[str, Any], wor
     one = config_of({}, training)
     whole = training_memory(one, base, BatchShape(1, 64, 8))
     part = training_memory(sharded(one, workers), base, BatchShape(1, 64, 8))
-    # 32 experts are not divided evenly among 12 workers: some have three.
+    # 32 experts are not divided evenly among 12 workers: some have three, and 36 are gathered.
     excess = 12 * 3 / 32 if workers == 12 else 1
     for field in ("weights", "state", "gradients"):
         assert getattr(part, field) == pytest.approx(excess * getattr(whole, field) / workers, rel=0.13), field
     assert (part.activations, part.layer, part.logits) == (whole.activations, whole.layer, whole.logits)
     # Two of 24 layers in bf16 (LoRA), or in fp32 with their gradients.
-    assert part.gathered_layers / GIB == pytest.approx(12.3 if training == {"method": "full"} else 3.1, rel=0.05)
+    two_layers = 12.3 if training == {"method": "full"} else 3.1
+    assert part.gathered_layers / GIB == pytest.approx(excess * two_layers, rel=0.05)
     assert whole.gathered_layers == whole.gathered_head == 0
+
+
+@pytest.mark.parametrize("training", [{}, {"method": "full"}])
+@pytest.mark.parametrize(("workers", "padded"), [(8, 32), (12, 36), (32, 32), (33, 33), (48, 48), (64, 64)])
+def test_gathered_layers_are_padded_to_equal_parts(training: dict[str, Any], workers: int, padded: int) -> None:
+    """FSDP2 makes the 32 experts divisible by the number of workers. They are 97 % of a layer or more."""
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    batch = BatchShape(1, 64, 8)
+    even, plan = (training_memory(sharded(config_of({}, training), n), base, batch) for n in (1, workers))
+    assert plan.gathered_layers == pytest.approx(even.gathered_layers * padded / 32, rel=0.04)
+    assert plan.gathered_layers >= even.gathered_layers
+
+
+def test_an_elastic_run_is_planned_for_the_padding_of_its_most_workers() -> None:
+    """With 32 to 64 workers each has one of 32 experts, if any; but 64 experts are gathered at the end."""
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    batch = BatchShape(1, 64, 8)
+    most = sharded(config_of({}, {}), 64)
+    elastic = most.model_copy(update={"workers": most.workers.model_copy(update={"min_workers": 32})})
+    few, many = (training_memory(sharded(config_of({}, {}), n), base, batch) for n in (32, 64))
+    assert training_memory(elastic, base, batch).peak == many.peak > few.peak
 
 
 def test_an_elastic_run_is_planned_for_its_fewest_workers() -> None:

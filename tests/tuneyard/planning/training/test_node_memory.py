@@ -12,7 +12,7 @@ from tuneyard.configs.workers import WorkersConfig
 from tuneyard.core.errors import ClusterError
 from tuneyard.core.resources import GIB
 from tuneyard.planning.training.host_memory import HostMemory, host_memory
-from tuneyard.planning.training.memory_plan import BatchShape
+from tuneyard.planning.training.memory_plan import BatchShape, training_memory
 from tuneyard.planning.training.node_memory import check_node_memory
 
 MEMORY = HostMemory(first_worker=40 * GIB, worker=40 * GIB, sharded_worker=1 * GIB, export=80 * GIB)
@@ -86,3 +86,16 @@ def test_the_published_sizes() -> None:
     assert sharded.worker == lora.sharded_worker < 2 * GIB
     nemo = host_memory(config_of({}, {"backend": "nemo"}), BASE, batch)
     assert nemo.export > 1.7 * lora.export
+
+
+def test_on_cpus_frozen_weights_are_planned_in_fp32() -> None:
+    """Also if the run computes in bf16; and worker 0 of a sharded run holds its part beside the whole model."""
+    batch = BatchShape(1, 64, 8)
+    gpu = config_of({}, {"precision": "bf16"})
+    cpu = gpu.model_copy(update={"workers": gpu.workers.model_copy(update={"use_gpu": False, "num_workers": 2})})
+    fp32 = cpu.model_copy(update={"training": cpu.training.model_copy(update={"precision": "fp32"})})
+    weights = [training_memory(config, BASE, batch).weights for config in (gpu, cpu, fp32)]
+    assert 2 * weights[0] == weights[1] == weights[2]
+    sharded = cpu.model_copy(update={"training": cpu.training.model_copy(update={"sharding": "fsdp2"})})
+    part = host_memory(sharded, BASE, batch).first_worker - host_memory(cpu, BASE, batch).first_worker
+    assert part == pytest.approx(weights[1] / 2, rel=0.01)

@@ -1,0 +1,1 @@
+"""Main memory and disk of a llama.cpp replica on CPUs."""

@@ -1,0 +1,33 @@
+"""The main memory that this process takes, without the pages of files: Linux drops those when memory is needed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+SAMPLE_S = 0.005
+
+
+class PeakMemory:
+    """The largest number of anonymous bytes of this process, sampled by a thread until `stop`."""
+
+    def __init__(self) -> None:
+        self._start = self._peak = _anonymous_bytes()
+        self._is_done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def _sample(self) -> None:
+        while not self._is_done.wait(SAMPLE_S):
+            self._peak = max(self._peak, _anonymous_bytes())
+
+    def stop(self) -> int:
+        """Bytes of the peak beyond the start."""
+        self._is_done.set()
+        self._thread.join()
+        return self._peak - self._start
+
+
+def _anonymous_bytes() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
