@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "source", metavar="RUN_OR_CHECKPOINT", type=Path, help="a run's folder, one of its checkpoints, or an adapter"
+        "source", metavar="RUN_OR_CHECKPOINT", help="a run's folder, one of its checkpoints, or an adapter"
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the run's config; default: the one in the run's folder"

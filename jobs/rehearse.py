@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the files of the rehearsal, and print where they are")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(argv)
-    left = "The files are kept" if arguments.keep else "Nothing of the rehearsal is left"
+    left = "The files are kept" if arguments.keep else "The files of the rehearsal are deleted"
     return run_command(lambda: _rehearse(arguments), on_interrupt=f"Interrupted. {left}.")
 
 

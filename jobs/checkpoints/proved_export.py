@@ -73,7 +73,7 @@ def export_and_prove(
 
 def exported_name(config: FinetuneConfig, form: ExportForm) -> str:
     """The export's name in the registry. An adapter has one of its own: `MODEL@newest` is what gets deployed."""
-    return f"{config.run.model_name}-adapter" if form == "adapter" else config.run.model_name
+    return config.run.adapter_name if form == "adapter" else config.run.model_name
 
 
 def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.ndarray]:

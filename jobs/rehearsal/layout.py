@@ -47,7 +47,8 @@ def fit_layout(config: FinetuneConfig, available_bytes: int, cores: int) -> Rehe
     """The run's workers and layout, or as much of them as fits in main memory of `available_bytes` and on the cores.
 
     Copies of the model are left out first. If one copy has too many workers, its axes are shortened to their next
-    divisors: expert parallelism, then context, then pipeline.
+    divisors: expert parallelism, then context, then pipeline. Nothing else needs several workers: check_layout, which
+    must have passed, refuses tensor parallelism.
     """
     workers, layout = config.workers.num_workers, run_parallelism(config)
     in_memory = (available_bytes - OTHER_BYTES) // WORKER_BYTES[config.training.backend]
@@ -56,9 +57,7 @@ def fit_layout(config: FinetuneConfig, available_bytes: int, cores: int) -> Rehe
         return RehearsedLayout(workers, layout, "")
     smaller = layout
     while _ranks(smaller) > limit:
-        axis = next((name for name in REDUCIBLE if getattr(smaller, name) > 1), None)
-        if axis is None:
-            break
+        axis = next(name for name in REDUCIBLE if getattr(smaller, name) > 1)
         ranks = getattr(smaller, axis)
         divisor = next(d for d in range(ranks - 1, 0, -1) if ranks % d == 0)
         smaller = replace(smaller, **{axis: divisor})

@@ -34,12 +34,17 @@ def scratch_folder(*, keep: bool) -> Iterator[Path]:
 def rehearsal_environment(scratch: Path, *, uses_nemo: bool) -> Iterator[None]:
     """The environment variables of the rehearsed run, for this process and all that it starts. Ends Ray at the end.
 
-    Home, registry and caches lie in `scratch`. No process sees a GPU; with `uses_nemo` each installs the CPU shim. What
-    Ray prints to standard output, such as a notice of the worker that is killed, goes to RAY_LOG in `scratch`.
+    Home, registry, caches and the started processes' temporary files lie in `scratch`. No process sees a GPU; with
+    `uses_nemo` each installs the CPU shim. What Ray prints to standard output, such as a notice of the worker that is
+    killed, goes to RAY_LOG in `scratch`.
     """
     variables = {
         "TUNEYARD_HOME": str(scratch / "home"),
         "TUNEYARD_CACHE": str(scratch / "cache"),
+        # Workers that are killed delete nothing. Ray's own files stay where they would be: the path of a Unix socket
+        # has 107 bytes at most, and those of Ray's sockets leave 39 for the folder.
+        "TMPDIR": str(scratch / "tmp"),
+        "RAY_TMPDIR": os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(),
         "NEMO_HOME": str(scratch / "nemo_home"),
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
@@ -51,6 +56,7 @@ def rehearsal_environment(scratch: Path, *, uses_nemo: bool) -> Iterator[None]:
     if uses_nemo:
         present = [path for path in [os.environ.get("PYTHONPATH")] if path]
         variables["PYTHONPATH"] = os.pathsep.join([str(CPU_SHIM), *present])
+    (scratch / "tmp").mkdir(exist_ok=True)
     before = dict(os.environ)
     os.environ.update(variables)
     for name in (*REMOVED, NO_BYTECODE):

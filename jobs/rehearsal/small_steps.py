@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray.exceptions
@@ -14,7 +15,7 @@ from jobs.runs.preflight import prepare_run
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.ray_training import TrainOutcome
 from jobs.runs.registration import register_checkpoint, run_params
-from jobs.runs.run_record import RunFolder
+from jobs.runs.run_record import RunFolder, RunRecord
 from tuneyard.checkpoints.engine_compatibility import ENGINES, check_codec, check_for_engine
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
@@ -24,13 +25,24 @@ from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import TrainingError
 from tuneyard.core.wording import count_of
 
-RAY, EXPORT, REGISTER, SERVE = "ray", "export", "register", "serve"
+PREPARE, RAY, EXPORT, REGISTER, SERVE = "prepare", "ray", "export", "register", "serve"
 PROGRESS_LOG = "training.log"
+
+
+@dataclass(frozen=True, slots=True)
+class _StartedRun:
+    """The small run before it trains: its inputs, its folder, and its run in the rehearsal's registry."""
+
+    prepared: PreparedRun
+    folder: RunFolder
+    record: RunRecord
+    registry: ModelRegistry
+    run_id: str
 
 
 def steps_after(training: tuple[str, ...]) -> tuple[str, ...]:
     """The names of all steps of a small run whose training has the stages `training`."""
-    return (RAY, *training, EXPORT, REGISTER, SERVE)
+    return (PREPARE, RAY, *training, EXPORT, REGISTER, SERVE)
 
 
 def rehearse_small_run(report: RehearsalReport, config: FinetuneConfig, scratch: Path) -> None:
@@ -38,14 +50,14 @@ def rehearse_small_run(report: RehearsalReport, config: FinetuneConfig, scratch:
 
     Starts a private Ray; the environment must be that of scratch.rehearsal_environment, which also ends it.
     """
-    prepared = prepare_run(config)
-    if report.run(RAY, lambda: connect_ray("local"), str) is None:
+    started = report.run(
+        PREPARE, lambda: _start_run(config), lambda run: count_of(run.prepared.train_tokens.tokens, "token")
+    )
+    if started is None or report.run(RAY, lambda: connect_ray("local"), str) is None:
         return
-    folder, record = RunFolder.open(config, prepared.inputs_fingerprint(config))
-    registry = ModelRegistry()
-    run_id = registry.start_run(config.run.model_name, config.run.name, run_params(config, prepared), None)
+    prepared, registry, run_id = started.prepared, started.registry, started.run_id
     with (scratch / PROGRESS_LOG).open("w", encoding="utf-8") as progress:
-        outcome = rehearse_training(report, config, prepared, folder, registry, run_id, progress)
+        outcome = rehearse_training(report, config, prepared, started.folder, registry, run_id, progress)
     if outcome is None:
         return
     exported = report.run(
@@ -56,12 +68,24 @@ def rehearse_small_run(report: RehearsalReport, config: FinetuneConfig, scratch:
     manifest, target = exported
     version = report.run(
         REGISTER,
-        lambda: register_checkpoint(registry, config, manifest, target, record),
+        lambda: register_checkpoint(registry, config, manifest, target, started.record),
         lambda version: f"{version.name}/{version.version}, in a registry of the rehearsal only",
     )
     registry.end_run(run_id, succeeded=version is not None)
     if version is not None:
         report.run(SERVE, lambda: _check_served(version, config), str)
+
+
+def _start_run(config: FinetuneConfig) -> _StartedRun:
+    """Checks the small run's data and config, and creates its folder and its run in the registry.
+
+    Raises the TuneyardErrors of prepare_run, RunFolder.open and ModelRegistry.
+    """
+    prepared = prepare_run(config)
+    folder, record = RunFolder.open(config, prepared.inputs_fingerprint(config))
+    registry = ModelRegistry()
+    run_id = registry.start_run(config.run.model_name, config.run.name, run_params(config, prepared), None)
+    return _StartedRun(prepared, folder, record, registry, run_id)
 
 
 def _export(

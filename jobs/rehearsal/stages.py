@@ -32,7 +32,8 @@ class StageWatch:
     """Context manager around a training run. Every stage but the last is looked for while it runs, the last at its end.
 
     A TuneyardError of the run is the failure of the first stage that was not reached. It is not raised again: `passed`
-    says whether all stages were.
+    says whether all stages were. What `is_reached` or `describe` raises ends the watch, and counts at the run's end: a
+    TuneyardError as that stage's failure; any other exception is a defect and is raised.
     """
 
     def __init__(self, report: RehearsalReport, stages: Sequence[Stage]) -> None:
@@ -40,6 +41,7 @@ class StageWatch:
         self._stages = list(stages)
         self._next = 0
         self._ended = threading.Event()
+        self._watch_error: Exception | None = None
         self._thread = threading.Thread(target=self._watch, name="rehearsal-stages", daemon=True)
 
     @property
@@ -60,6 +62,8 @@ class StageWatch:
         if error is not None and not isinstance(error, TuneyardError):
             return False
         try:
+            if self._watch_error is not None:
+                raise self._watch_error from error
             if isinstance(error, TuneyardError):
                 raise error
             self._look(len(self._stages))
@@ -68,8 +72,11 @@ class StageWatch:
         return True
 
     def _watch(self) -> None:
-        while not self._ended.wait(POLL_EVERY_S):
-            self._look(len(self._stages) - 1)
+        try:
+            while not self._ended.wait(POLL_EVERY_S):
+                self._look(len(self._stages) - 1)
+        except Exception as e:  # noqa: BLE001  __exit__ raises it in the thread of the run
+            self._watch_error = e
 
     def _look(self, end: int) -> None:
         """Reports the stages before `end` that are reached, in their order."""

@@ -123,6 +123,11 @@ def check_resumption(points: Points, checkpoint_step: int, *, compares: bool) ->
     `checkpoint_step` is the step of the checkpoint that there was. `compares` says that a repeated step must have the
     loss that it had before.
     """
+    if checkpoint_step >= STEPS:
+        raise TrainingError(
+            f"The worker was killed after the last step, {checkpoint_step}, so no step shows that the run continues. "
+            "Start the rehearsal again."
+        )
     losses = _losses(points)
     steps = [step for step, _ in losses]
     if steps.count(1) > 1:

@@ -20,8 +20,9 @@ from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
 from tuneyard.checkpoints.validation import validate_adapter
 from tuneyard.cluster.connection import connect_ray
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.config_loading import load_config
+from tuneyard.core.config_loading import load_config, parse_config
 from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.storage.location import is_uri
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """File in which Ray Train keeps the metrics of a run's checkpoints (Ray 2.60)."""
@@ -42,13 +43,18 @@ class FoundCheckpoint:
     """The manifest, if the checkpoint is an adapter that was exported before; it is then merged."""
 
 
-def find_checkpoint(source: Path, config_path: Path | None, overrides: Sequence[str]) -> FoundCheckpoint:
+def find_checkpoint(source: str | Path, config_path: Path | None, overrides: Sequence[str]) -> FoundCheckpoint:
     """The checkpoint that `source` names: a checkpoint folder, the newest one of a run's folder, an exported adapter.
 
     `config_path` None reads the config in the run's folder, or in the adapter's manifest. Raises CheckpointError if
     there is no such checkpoint or if it is not safe to load, and ConfigError if no config belongs to it.
     """
-    source = source.expanduser().absolute()
+    if is_uri(str(source)):
+        raise CheckpointError(
+            f"{source}: a checkpoint to export must be a folder, and this is a URI. Copy it first, an adapter with "
+            "`tuneyard models copy URI FOLDER`."
+        )
+    source = Path(source).expanduser().absolute()
     if not source.is_dir():
         raise CheckpointError(f"{source}: no such folder. Give the folder of a run or of one of its checkpoints.")
     run = next((folder for folder in (source, *source.parents) if (folder / RECORD_NAME).is_file()), None)
@@ -58,9 +64,9 @@ def find_checkpoint(source: Path, config_path: Path | None, overrides: Sequence[
     elif overrides:
         raise ConfigError("--set changes fields of --config, and none was given. Give the run's config too.")
     elif adapter is not None:
-        config = FinetuneConfig.model_validate(adapter.config)
+        config = _stored_config(adapter.config, source / MANIFEST_NAME)
     elif run is not None and (run / CONFIG_NAME).is_file():
-        config = FinetuneConfig.model_validate(read_json(run / CONFIG_NAME))
+        config = _stored_config(read_json(run / CONFIG_NAME), run / CONFIG_NAME)
     else:
         raise ConfigError(
             f"{source} does not lie in the folder of a run of Tuneyard, so its config is unknown. Add --config FILE."
@@ -74,6 +80,16 @@ def find_checkpoint(source: Path, config_path: Path | None, overrides: Sequence[
     return FoundCheckpoint(
         config, folder, _metrics_of(folder, run), record.mlflow_run_id if record is not None else None
     )
+
+
+def _stored_config(data: object, path: Path) -> FinetuneConfig:
+    """The run's config from a file beside its weights. Raises ConfigError if this version cannot read it."""
+    try:
+        return parse_config(FinetuneConfig, data, path)
+    except ConfigError as e:
+        raise ConfigError(
+            f"{e}\nThis is no run's config, or one of another version of Tuneyard. Give the run's config with --config."
+        ) from e
 
 
 def export_checkpoint(

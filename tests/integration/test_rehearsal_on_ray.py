@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from jobs.rehearsal.scratch import PREFIX
+from jobs.workers.ray_train_context import WORK_DIR_PREFIX
 from tests.integration.conftest import write_finetune_config
 from tests.integration.processes import Command, running
 
 pytestmark = pytest.mark.integration
 
-STEPS = ["config", "base", "layout", "data", "storage", "small model", "ray", "train", "checkpoint", "resume"]
-LAST_STEPS = ["export", "register", "serve"]
+STEPS = ["config", "base", "layout", "data", "storage", "small model", "prepare", "ray", "train", "checkpoint"]
+LAST_STEPS = ["resume", "export", "register", "serve"]
 
 
 def command(config: Path, *more: str) -> tuple[str, ...]:
@@ -26,6 +27,16 @@ def command(config: Path, *more: str) -> tuple[str, ...]:
 def scratch_folders(rehearsal: Command) -> list[Path]:
     """What the rehearsal has in the folder for temporary files."""
     return list(Path(tempfile.gettempdir()).glob(f"{PREFIX}{rehearsal.process.pid}-*"))
+
+
+def work_dirs(rehearsal: Command) -> list[Path]:
+    """The scratch folders of the rehearsal's workers, wherever they are."""
+    return [
+        folder
+        for place in (Path(tempfile.gettempdir()), *scratch_folders(rehearsal))
+        for worker in rehearsal.descendants("RayTrain")
+        for folder in place.rglob(f"{WORK_DIR_PREFIX}{worker.pid}-*")
+    ]
 
 
 def report_of(rehearsal: Command) -> dict[str, Any]:
@@ -80,7 +91,13 @@ def test_ctrl_c_leaves_nothing(tiny_oss: Path, tmp_path: Path) -> None:
     with running(tmp_path, tmp_path / "home", *command(config)) as rehearsal:
         rehearsal.wait_for(lambda: "✓ ray" in rehearsal.output and bool(rehearsal.descendants("RayTrain")), "training")
         assert len(scratch_folders(rehearsal)) == 1
+        # The workers, once they have folders of their own: Ray kills them, so they delete nothing.
+        rehearsal.wait_for(lambda: bool(work_dirs(rehearsal)), "a worker's folder")
+        assert all(folder.is_relative_to(scratch_folders(rehearsal)[0]) for folder in work_dirs(rehearsal))
+        workers = [process.pid for process in rehearsal.descendants("RayTrain")]
         assert rehearsal.interrupt() == 130
+        shared = Path(tempfile.gettempdir())
+        assert [folder for pid in workers for folder in shared.glob(f"{WORK_DIR_PREFIX}{pid}-*")] == []
         assert scratch_folders(rehearsal) == []
     assert "Interrupted" in rehearsal.output
     assert "Traceback" not in rehearsal.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def export_gguf(job: GgufExport) -> GgufManifest:
     target = job.target.absolute()
     for path in (target, manifest_path(target)):
         if path.exists():
-            raise CheckpointError(f"{path} already exists. Delete it, or choose another file with --output.")
+            raise _exists(path)
     source = validate_hf_checkpoint(job.source)
     chats = heldout_chats(job.source, source, job.heldout, job.max_rows)
     prompts = check_template(parse_parity_rows(source.parity), chats.codec)
@@ -66,9 +67,25 @@ def export_gguf(job: GgufExport) -> GgufManifest:
         proof = _prove(job, written, chats) | {"template_prompts": prompts}
         manifest = write_gguf_manifest(written, source, job.kind, summary.dtypes, proof, software_versions(*SOFTWARE))
         # The file last, so that a file without a manifest is not from here.
-        manifest_path(written).rename(manifest_path(target))
-        written.rename(target)
+        _publish(manifest_path(written), manifest_path(target))
+        try:
+            _publish(written, target)
+        except BaseException:
+            manifest_path(target).unlink()
+            raise
     return manifest
+
+
+def _publish(written: Path, target: Path) -> None:
+    try:
+        # Unlike a rename, a link fails where the name is taken.
+        os.link(written, target)
+    except FileExistsError as e:
+        raise _exists(target) from e
+
+
+def _exists(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} already exists. Delete it, or choose another file with --output.")
 
 
 def _prove(job: GgufExport, written: Path, chats: HeldoutChats) -> dict[str, float | str | int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import secrets
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,10 @@ def _start(gguf: Path, slots: int, longest: int) -> Any:
     # So that the proof is about the file: by default, keys and values are rounded to F16.
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    # Without it, llama.cpp keeps up to 8 GiB of what the slots held before: here no row comes again.
+    params.cache_ram_mib = 0
+    # llama.cpp always serves HTTP too, on a free port of this machine: no other user may ask the model.
+    params.api_keys = [secrets.token_urlsafe(32)]
     params.warmup = False
     params.verbosity = -1
     try:
@@ -141,4 +146,9 @@ def _likeliest(server: Any, request: dict[str, Any]) -> dict[int, float]:
     if "error" in answer:
         raise CheckpointError(f"llama.cpp refuses a prompt of the proof: {answer['error'].get('message')}")
     (place,) = answer["choices"][0]["logprobs"]["content"]
+    if any(token["logprob"] is None for token in place["top_logprobs"]):
+        raise CheckpointError(
+            "llama.cpp computes logits that are not numbers (NaN) from the file. Nothing was kept. If the checkpoint's "
+            "own weights are right, they do not fit the type: try bf16 or f32."
+        )
     return {int(token["id"]): float(token["logprob"]) for token in place["top_logprobs"]}

@@ -6,6 +6,7 @@ its own folder, and the folders are merged. DCP's own storage is not used becaus
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -13,9 +14,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
+
+from tuneyard.core.errors import CheckpointError
 
 WEIGHTS, OPTIMIZER = "sharded_weights", "sharded_optimizer"
 """Folders of a checkpoint. The names are those of the model's trained parameters."""
@@ -32,7 +36,10 @@ def save_weights(model: torch.nn.Module, checkpoint: Path) -> None:
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Reads the trained weights into `model`, sharded or not. `checkpoint` holds the files of all workers."""
+    """Reads the trained weights into `model`, sharded or not. `checkpoint` holds the files of all workers.
+
+    Raises torch's CheckpointException, which is no Exception, if files are missing or do not fit the model.
+    """
     _load(_trained(model), checkpoint / WEIGHTS)
 
 
@@ -88,4 +95,19 @@ def _load(tensors: dict[str, torch.Tensor], folder: Path) -> None:
     with warnings.catch_warnings():
         # An export reads without a process group, on purpose.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not dist.is_initialized())
+        load(dict(tensors), storage_reader=_WholeTensors(str(folder)), no_dist=not dist.is_initialized())
+
+
+class _WholeTensors(HuggingFaceStorageReader):
+    """Refuses files that lack a part of a tensor. DCP itself would leave that part of the target as it was."""
+
+    def read_metadata(self) -> Metadata:
+        metadata: Metadata = super().read_metadata()
+        for name, tensor in metadata.state_dict_metadata.items():
+            assert isinstance(tensor, TensorStorageMetadata)
+            if sum(math.prod(chunk.sizes) for chunk in tensor.chunks) < math.prod(tensor.size):
+                raise CheckpointError(
+                    f"{self.path}: no file holds some part of {name}, so a worker's files are missing. Copy the "
+                    "checkpoint again with all its files, or give an older one."
+                )
+        return metadata

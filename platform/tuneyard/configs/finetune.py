@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneyard.chats.row_settings import RowSettings
 from tuneyard.configs.training import NemoConfig, TrainingConfig
@@ -16,6 +16,9 @@ from tuneyard.core.path_fields import ConfigLocation, DataLocation
 from tuneyard.core.strict_model import StrictConfig
 from tuneyard.harmony.settings import CodecSettings
 from tuneyard.storage.location import StorageLocation, default_storage, is_uri
+
+ADAPTER_SUFFIX = "-adapter"
+"""Ends the names of exported adapters in the registry, and no model's."""
 
 
 class ModelConfig(StrictConfig):
@@ -86,7 +89,8 @@ class RunConfig(StrictConfig):
     """Name of the run. Starting a run of the same name again resumes it."""
 
     model_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the model in the registry. Each successful run adds a version."""
+    """Name of the model in the registry. Each successful run adds a version. Names that end in `-adapter` are those of
+    exported adapters: MODEL-adapter holds the adapters of MODEL."""
 
     storage: StorageLocation = Field(default_factory=default_storage, validate_default=True)
     """Where `runs/`, `models/` and `tokens/` are kept: a folder, or a URI in an object store. A run on several nodes
@@ -95,6 +99,21 @@ class RunConfig(StrictConfig):
     resume: bool = True
     """Continues from the last checkpoint of a run of the same name. false: starts over, and renames the folder of the
     old run."""
+
+    @field_validator("model_name")
+    @classmethod
+    def _check_no_adapter_name(cls, name: str) -> str:
+        if name.endswith(ADAPTER_SUFFIX):
+            raise ValueError(
+                f"{name} ends in {ADAPTER_SUFFIX}, as names of exported adapters do: it would hold the adapters of "
+                f"{name.removesuffix(ADAPTER_SUFFIX)} too. Choose another name"
+            )
+        return name
+
+    @property
+    def adapter_name(self) -> str:
+        """The name in the registry of the model's adapters."""
+        return self.model_name + ADAPTER_SUFFIX
 
     @property
     def folder(self) -> Path:

@@ -36,7 +36,7 @@ from tuneyard.cli.data.inputs import load_codec
 from tuneyard.cli.main import main
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.serve import ModelAppConfig
-from tuneyard.core.errors import CheckpointError
+from tuneyard.core.errors import CheckpointError, ConfigError
 from tuneyard.training_data.token_table import TOKEN_COLUMNS
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -121,6 +121,20 @@ def test_it_can_be_exported_without_its_run(trained: Any, adapter: Path) -> None
     config, _ = trained
     found = find_checkpoint(adapter, None, [])
     assert (found.config, found.folder, found.adapter) == (config, adapter, read_manifest(adapter))
+
+
+@pytest.mark.parametrize(("config", "problem"), [({}, r"run: Field required"), ({"later": 1}, r"later: unknown field")])
+def test_without_a_config_of_this_version_its_run_must_be_given(
+    config: dict[str, Any], problem: str, trained: Any, adapter: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(adapter, tmp_path / "1"))
+    write_manifest(folder, kind="adapter", name="m-adapter", version="1", config=config)
+    with pytest.raises(ConfigError, match=rf"manifest\.json: \d problems?\n(.*\n)*.*{problem}") as e:
+        find_checkpoint(folder, None, [])
+    assert str(e.value).endswith("Give the run's config with --config.")
+    given = tmp_path / "config.json"
+    given.write_text(trained[0].model_dump_json())
+    assert find_checkpoint(folder, given, []).config == trained[0]
 
 
 def test_it_is_refused_as_a_model(adapter: Path, tmp_path: Path) -> None:

@@ -148,6 +148,15 @@ def test_nothing_is_written_to_the_runs_storage(base: Path, tmp_path: Path) -> N
     assert list(storage.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["gpt_oss_20b_lora", "gpt_oss_20b_full", "gpt_oss_120b_lora"])
+def test_tensor_parallelism_is_refused_before_workers_are_counted(name: str, base: Path) -> None:
+    """fit_layout cannot shorten it."""
+    sizes = ["nemo.tensor_parallel=8", "nemo.pipeline_parallel=1", "nemo.expert_parallel=1", "workers.num_workers=8"]
+    step, text = only_failure(rehearsed(name, f"model.base={base}", SHARED, *sizes))
+    assert step == "layout"
+    assert "Set nemo.tensor_parallel to 1" in text
+
+
 @pytest.mark.skipif(importlib.util.find_spec("nemo") is not None, reason="NeMo is installed here")
 def test_a_nemo_run_where_nemo_is_missing_does_not_pass(base: Path) -> None:
     report = rehearsed("gpt_oss_20b_lora", f"model.base={base}", SHARED)
@@ -155,7 +164,7 @@ def test_a_nemo_run_where_nemo_is_missing_does_not_pass(base: Path) -> None:
     assert not report.passed
     statuses = {result.name: result.status for result in report.results}
     assert statuses["small model"] == "passed"
-    left_out = ["ray", "import", "train", "checkpoint", "resume", "export", "register", "serve"]
+    left_out = ["prepare", "ray", "import", "train", "checkpoint", "resume", "export", "register", "serve"]
     assert [result.name for result in report.not_rehearsed] == left_out
     assert "make nemo-env" in report.not_rehearsed[0].text
     assert report.verdict().endswith(f"not rehearsed: {', '.join(left_out)}")

@@ -42,6 +42,19 @@ def test_home_registry_gpus_and_output_are_the_rehearsals_own(
     assert (tmp_path / RAY_LOG).read_text() == "a notice of Ray\n"
 
 
+def test_temporary_files_of_processes_lie_in_the_folder_and_those_of_ray_do_not(tmp_path: Path) -> None:
+    """Ray's sockets have long paths in its own folder."""
+    code = (
+        "import tempfile; from ray._common.utils import get_default_system_temp_dir as ray_folder;"
+        "print(tempfile.mkdtemp()); print(ray_folder())"
+    )
+    with rehearsal_environment(tmp_path, uses_nemo=False):
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    of_process, of_ray = map(Path, found.splitlines())
+    assert of_process.is_relative_to(tmp_path)
+    assert not of_ray.is_relative_to(tmp_path)
+
+
 @pytest.mark.parametrize("uses_nemo", [True, False])
 def test_only_a_rehearsal_of_nemo_puts_the_shims_hook_into_processes(tmp_path: Path, uses_nemo: bool) -> None:
     code = "import sys; print([type(finder).__name__ for finder in sys.meta_path])"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.rehearsal.report import RehearsalReport
 from jobs.rehearsal.stages import Stage, StageWatch
-from tuneyard.core.errors import TrainingError
+from tuneyard.core.errors import CheckpointError, TrainingError
 
 
 def watch_of(report: RehearsalReport, reached: dict[str, bool]) -> StageWatch:
@@ -63,6 +64,41 @@ def test_a_last_stage_that_is_wrong_fails() -> None:
         pass
     assert not watch.passed
     assert outcomes(report) == [("train", "passed"), ("resume", "failed")]
+
+
+@pytest.mark.parametrize("run_fails", [False, True])
+def test_an_error_of_the_watch_is_that_of_its_stage(run_fails: bool) -> None:
+    failed = threading.Event()
+
+    def refuse() -> bool:
+        failed.set()
+        raise CheckpointError("snapshot.json cannot be read")
+
+    report = RehearsalReport(lambda _: None)
+    stages = [Stage("train", lambda: True), Stage("checkpoint", refuse), Stage("resume", lambda: True)]
+    with StageWatch(report, stages) as watch:
+        assert failed.wait(10)
+        if run_fails:
+            raise TrainingError("the workers failed")
+    assert not watch.passed
+    assert outcomes(report) == [("train", "passed"), ("checkpoint", "failed")]
+    assert report.failed[0].text == "snapshot.json cannot be read"
+
+
+def test_a_defect_of_the_watch_is_raised_and_not_taken_for_the_runs() -> None:
+    failed = threading.Event()
+
+    def defect() -> bool:
+        failed.set()
+        raise KeyError("metrics")
+
+    report = RehearsalReport(lambda _: None)
+    with (
+        pytest.raises(KeyError, match="metrics"),
+        StageWatch(report, [Stage("checkpoint", defect), Stage("resume", lambda: True)]),
+    ):
+        assert failed.wait(10)
+    assert outcomes(report) == []
 
 
 def test_other_exceptions_are_raised() -> None:

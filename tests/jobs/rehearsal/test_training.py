@@ -47,6 +47,12 @@ def test_a_repeated_step_with_another_loss_is_wrong(last_before: int, shift: flo
     check_resumption(found, CHECKPOINT_EVERY, compares=False)
 
 
+@given(again=st.sets(st.integers(1, STEPS)))
+def test_a_worker_that_was_killed_after_the_last_step_shows_nothing(again: set[int]) -> None:
+    with pytest.raises(TrainingError, match=r"killed after the last step, 8.*Start the rehearsal again"):
+        check_resumption(points([*range(1, STEPS + 1), *sorted(again)]), STEPS, compares=True)
+
+
 @given(missing=st.integers(2, STEPS))
 def test_a_run_that_loses_a_step_is_wrong(missing: int) -> None:
     steps = [step for step in steps_of(CHECKPOINT_EVERY) if step != missing]

@@ -63,6 +63,15 @@ def test_a_nemo_checkpoint_has_the_step_of_its_name(run: Path) -> None:
     assert find_checkpoint(folder, None, []).metrics == {"step": 300.0}
 
 
+def test_a_stored_config_of_another_version_is_an_error_with_a_way_out(run: Path) -> None:
+    add_checkpoint(run, "checkpoint_2026-11-27_17-11-03.5")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"later": 1}))
+    with pytest.raises(ConfigError, match=r"config\.json: 1 problem\n.*later: unknown field") as e:
+        find_checkpoint(run, None, [])
+    assert "another version of Tuneyard. Give the run's config with --config" in str(e.value)
+
+
 def lora_checkpoint(folder: Path) -> Path:
     """The files that transformers' Trainer writes for a run with LoRA; their content does not matter here."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,5 +137,7 @@ def test_what_cannot_be_exported_is_named(run: Path, tmp_path: Path, capsys: pyt
         find_checkpoint(tmp_path, None, [])
     with pytest.raises(ConfigError, match="--set changes fields of --config"):
         find_checkpoint(run, None, ["run.model_name=x"])
+    assert main(["s3://bucket/models/m-adapter/1"]) == 1
+    assert "s3://bucket/models/m-adapter/1: a checkpoint to export must be a folder" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere")]) == 1
     assert "no such folder" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 from tuneyard.checkpoints.layout.gpt_oss import expected_tensors, is_expert_matrix
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.planning.disk_space import count_parameters
-from tuneyard.planning.training.memory_plan import BatchShape, training_memory
+from tuneyard.planning.training.memory_plan import BatchShape, frozen_bytes, training_memory
 
 PROCESS_BYTES = 750_000_000
 """A process with PyTorch, transformers and Ray, before it holds a model: 483 MB were measured without Ray; the rest is
@@ -70,10 +70,11 @@ def host_memory(
         return HostMemory(PROCESS_BYTES + loading, PROCESS_BYTES, PROCESS_BYTES, export)
     if config.training.method == "lora":
         export += _dequantising_bytes(base, 4)
-    # On a GPU, the frozen weights under adapters are loaded in the precision of the run, everything else in fp32.
-    is_frozen_in_bf16 = config.workers.use_gpu and config.precision == "bf16" and config.training.method == "lora"
-    size = 2 if is_frozen_in_bf16 else 4
+    size = frozen_bytes(config) if config.training.method == "lora" else 4
     loading = parameters * size + _dequantising_bytes(base, size)
+    if config.training.sharding == "fsdp2" and not config.workers.use_gpu:
+        # Worker 0's own part lies beside the whole model, from which it is copied.
+        loading += parameters * size // config.model_shards
     first = PROCESS_BYTES + max(loading, _training_bytes(config, base, batch, heldout))
     sharded = config.model_copy(update={"training": config.training.model_copy(update={"sharding": "fsdp2"})})
     sharded_worker = PROCESS_BYTES + _training_bytes(sharded, base, batch, heldout)

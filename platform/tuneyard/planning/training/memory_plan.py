@@ -6,13 +6,14 @@ The formulas count what PyTorch's autograd keeps in transformers' GPT-OSS (model
 
 With `training.sharding: fsdp2`, weights, trained state and gradients are divided by the number of workers. Beside them
 a worker holds the whole weights of two layers, the one that computes and the one that is being gathered for it, and the
-whole gradients of two layers, of which one is being added up (torch/distributed/fsdp/_fully_shard, 2.13).
+whole gradients of two layers, of which one is being added up. Each of these tensors is padded so that all workers have
+equal parts along its first axis (torch/distributed/fsdp/_fully_shard, 2.13).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +84,23 @@ class TrainingMemory:
 def training_memory(
     config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape, heldout: BatchShape | None = None
 ) -> TrainingMemory:
-    """Memory of a worker, from the content of the base's config.json and the largest batches of the data."""
+    """Memory of a worker, from the content of the base's config.json and the largest batches of the data.
+
+    An elastic run is planned for the number of workers that takes most: of a sharded model, fewer workers have larger
+    parts, but more may gather more padding.
+    """
+    counts = config.workers.worker_counts if config.training.sharding == "fsdp2" else (1,)
+    return max((_memory_of(config, base, batch, heldout, shards) for shards in counts), key=lambda plan: plan.peak)
+
+
+def _memory_of(
+    config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape, heldout: BatchShape | None, shards: int
+) -> TrainingMemory:
+    """See training_memory. The model is divided among `shards` workers."""
     size = _bytes_of_value(config)
     is_lora = config.training.method == "lora"
-    model = _largest_shard(base, config.model_shards)
-    trained = math.ceil(count_trained_parameters(config, base) / config.model_shards) if is_lora else model
+    model = _largest_shard(base, shards)
+    trained = math.ceil(count_trained_parameters(config, base) / shards) if is_lora else model
     layers = int(base["num_hidden_layers"])
     layer = layer_activations(config, base, batch)
     hidden = batch.rows * batch.length * int(base["hidden_size"]) * size
@@ -97,11 +110,11 @@ def training_memory(
     else:
         kept, at_work = layers * (layer + SCORE_COPIES * scores), (SCORE_COPIES_AT_WORK - SCORE_COPIES) * scores
     if is_lora and config.training.lora.experts:
-        at_work += _adapted_experts(base, size)
+        at_work += _adapted_experts(base, frozen_bytes(config))
     uses_buckets = config.workers.num_workers > 1 and config.training.sharding == "none"
-    head, gathered_layers = _gathered(config, base, gradients=True)
+    head, gathered_layers = _gathered(config, base, shards, gradients=True)
     return TrainingMemory(
-        weights=model * size if is_lora else 0,
+        weights=model * frozen_bytes(config) if is_lora else 0,
         state=trained * (STATE_BYTES + (BUCKET_BYTES if uses_buckets else 0)),
         gradients=trained * GRADIENT_BYTES,
         activations=kept,
@@ -109,17 +122,17 @@ def training_memory(
         logits=batch.rows * batch.places * int(base["vocab_size"]) * LOGIT_BYTES,
         gathered_head=head,
         gathered_layers=gathered_layers,
-        heldout=_heldout_memory(config, base, heldout) if heldout is not None else 0,
+        heldout=_heldout_memory(config, base, heldout, shards) if heldout is not None else 0,
     )
 
 
-def _heldout_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape) -> int:
+def _heldout_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape, shards: int) -> int:
     """Bytes at the loss or in a layer, whichever is more. Nothing is kept for a backward pass."""
-    head, gathered_layers = _gathered(config, base, gradients=False)
+    head, gathered_layers = _gathered(config, base, shards, gradients=False)
     at_loss = batch.rows * batch.places * int(base["vocab_size"]) * HELDOUT_LOGIT_BYTES + head
     in_layer = layer_activations(config, base, batch) + SCORE_COPIES_AT_WORK * _attention_scores(config, base, batch)
     if config.training.method == "lora" and config.training.lora.experts:
-        in_layer += _adapted_experts(base, _bytes_of_value(config))
+        in_layer += _adapted_experts(base, frozen_bytes(config))
     return max(at_loss, in_layer + gathered_layers)
 
 
@@ -130,26 +143,36 @@ def _attention_scores(config: FinetuneConfig, base: Mapping[str, Any], batch: Ba
     return batch.rows * int(base["num_attention_heads"]) * batch.length**2 * _bytes_of_value(config)
 
 
-def _gathered(config: FinetuneConfig, base: Mapping[str, Any], *, gradients: bool) -> tuple[int, int]:
-    """Bytes of the whole output head and of two whole layers, with the `gradients` of what is trained."""
+def _gathered(config: FinetuneConfig, base: Mapping[str, Any], shards: int, *, gradients: bool) -> tuple[int, int]:
+    """Bytes of the padded output head and of two padded layers, with the `gradients` of what is trained."""
     if config.training.sharding == "none":
         return 0, 0
     is_lora, layers = config.training.method == "lora", int(base["num_hidden_layers"])
     of_trained = STORED_BYTES + (GRADIENT_BYTES if gradients else 0)
-    of_weight = _bytes_of_value(config) if is_lora else of_trained
-    in_layer = sum(math.prod(shape) for name, shape in expected_tensors(base).items() if ".layers.0." in name)
+    of_weight = frozen_bytes(config) if is_lora else of_trained
+    in_layer = sum(_padded(shape, shards) for name, shape in expected_tensors(base).items() if ".layers.0." in name)
     adapters = math.ceil(count_trained_parameters(config, base) / layers) if is_lora else 0
-    head = int(base["vocab_size"]) * int(base["hidden_size"])
+    head = _padded((int(base["vocab_size"]), int(base["hidden_size"])), shards)
     return head * of_weight, 2 * (in_layer * of_weight + adapters * of_trained)
 
 
 def _largest_shard(base: Mapping[str, Any], shards: int) -> int:
     """Parameters of the worker with most of them. Each tensor is divided along its first axis."""
-    return sum(math.ceil(shape[0] / shards) * math.prod(shape[1:]) for shape in expected_tensors(base).values())
+    return sum(_padded(shape, shards) // shards for shape in expected_tensors(base).values())
+
+
+def _padded(shape: Sequence[int], shards: int) -> int:
+    """Values of a tensor whose first axis is padded to a multiple of `shards`."""
+    return math.ceil(shape[0] / shards) * shards * math.prod(shape[1:])
 
 
 def _bytes_of_value(config: FinetuneConfig) -> int:
     return 2 if config.precision == "bf16" else 4
+
+
+def frozen_bytes(config: FinetuneConfig) -> int:
+    """Bytes of a weight under adapters: on a GPU in the precision of the run, on a CPU always in fp32."""
+    return _bytes_of_value(config) if config.workers.use_gpu else 4
 
 
 def layer_activations(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape) -> int:

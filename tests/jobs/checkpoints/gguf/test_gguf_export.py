@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 import xllamacpp
+from safetensors.torch import load_file, save_file
 
 from jobs import export_gguf as command
+from jobs.checkpoints.gguf import gguf_export
 from jobs.checkpoints.gguf.gguf_export import GgufExport, export_gguf
 from jobs.checkpoints.gguf.llama_cpp import label_predictions
 from tests.chat_prompts import FROZEN_PROMPTS, llama_cpp_fields
@@ -89,6 +91,31 @@ def test_a_file_that_is_not_the_checkpoint_is_refused(
     with pytest.raises(CheckpointError, match=r"another model from the file .* KL divergence is .*allowed 0\.1"):
         export(tiny_oss, tmp_path / "m.gguf", GgufType.F32, max_loss_increase=10.0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "m.gguf.manifest.json"])
+def test_a_file_that_appears_meanwhile_is_not_overwritten(
+    tiny_oss: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prove(*_: object) -> dict[str, float]:
+        (tmp_path / name).write_text("another's")
+        return {"loss_before": 1.0, "loss_after": 1.0}
+
+    monkeypatch.setattr(gguf_export, "_prove", prove)
+    with pytest.raises(CheckpointError, match=rf"{name} already exists"):
+        export(tiny_oss, tmp_path / "m.gguf", GgufType.F32)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "another's")]
+
+
+def test_logits_that_are_not_numbers_are_refused(tiny_oss_copy: Path, tmp_path: Path) -> None:
+    weights = tiny_oss_copy / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"].fill_(3e38)  # overflows; NaN in a checkpoint is refused before
+    save_file(tensors, weights, {"format": "pt"})
+    write_manifest(tiny_oss_copy, kind="base", name="overflowing", version="1")
+    with pytest.raises(CheckpointError, match=r"not numbers \(NaN\).*Nothing was kept"):
+        export(tiny_oss_copy, tmp_path / "m.gguf", GgufType.F32)
+    assert {path.name for path in tmp_path.iterdir()} == {tiny_oss_copy.name}
 
 
 def test_without_heldout_chats_nothing_is_written(tiny_oss: Path, tmp_path: Path) -> None:

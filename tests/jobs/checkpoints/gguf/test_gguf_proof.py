@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from jobs.checkpoints.gguf import llama_cpp
 from jobs.checkpoints.gguf.gguf_proof import compare_predictions
 from jobs.checkpoints.gguf.llama_cpp import PlacePrediction
 
@@ -56,3 +60,14 @@ def test_another_first_token_is_counted() -> None:
     labels = np.array([0, 0, 0])
     found = compare_predictions([(log_p, labels)], [predictions(log_p[::-1], labels, 2)])
     assert found["top1_agreement"] == pytest.approx(1 / 3)
+
+
+def test_the_proofs_server_answers_no_other_user_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(llama_cpp.xllamacpp, "Server", started.append)
+    for _ in range(2):
+        llama_cpp._start(Path("model.gguf"), 2, 100)
+    first, second = started
+    assert (len(first.api_keys), len(second.api_keys)) == (1, 1)
+    assert first.api_keys != second.api_keys
+    assert first.cache_ram_mib == 0
