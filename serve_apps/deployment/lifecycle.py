@@ -45,6 +45,7 @@ from tuneyard.cluster.haproxy import (
     too_short_text,
 )
 from tuneyard.configs.serve import ServeConfig
+from tuneyard.core.errors import TuneyardError
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.parity import RenderRow, check_parity, render_over_http
 from tuneyard.storage.audit_log import AuditLog, digest_of
@@ -91,10 +92,15 @@ class Deployment:
             yield f"    curl {url}/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
 
     def __enter__(self) -> Self:
-        with self._stack:
+        try:
             self._start()
-            # Reached only on success: what was started then stays up until __exit__.
-            self._stack = self._stack.pop_all()
+        except BaseException:
+            try:
+                self._stack.close()
+            except TuneyardError as e:
+                # Raised, it would hide why the start failed.
+                self._report(f"warning: {e}")
+            raise
         return self
 
     def __exit__(

@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+MAX_TOP_K = 2**31 - 1
+"""What a larger top_k is passed on as: engines outside Python take 32 bits. No vocabulary has as many tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:

@@ -74,10 +74,12 @@ class EventStreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._events.aclose()
-            for close in self._on_close:
-                if inspect.isawaitable(result := close()):
-                    await result
+            try:
+                await self._events.aclose()
+            finally:
+                for close in self._on_close:
+                    if inspect.isawaitable(result := close()):
+                        await result
 
 
 async def server_sent_events(chunks: ClosableStream[BaseModel]) -> AsyncGenerator[str, None]:

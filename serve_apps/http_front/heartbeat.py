@@ -20,8 +20,13 @@ async def send_with_heartbeats(
     await send(HEARTBEAT)
     sender = _Sender(send, interval_s)
     beats = asyncio.create_task(sender.beat())
-    if (texts_task := asyncio.current_task()) is not None:
-        beats.add_done_callback(lambda task: None if task.cancelled() else texts_task.cancel())
+    texts_task, is_over = asyncio.current_task(), False
+
+    def end_texts(beats: asyncio.Task[None]) -> None:
+        if texts_task is not None and not is_over and not beats.cancelled():
+            texts_task.cancel()
+
+    beats.add_done_callback(end_texts)
     try:
         async for text in texts:
             await sender.send_text(text)
@@ -30,9 +35,13 @@ async def send_with_heartbeats(
             await beats  # raises what ended the heartbeats
         raise
     finally:
+        # Heartbeats may have ended already with the callback still to run: it must not cancel what follows.
+        is_over = True
         beats.cancel()
-        await asyncio.gather(beats, return_exceptions=True)
+        (ending,) = await asyncio.gather(beats, return_exceptions=True)
         await texts.aclose()
+    if isinstance(ending, Exception):
+        raise ending
 
 
 class _Sender:

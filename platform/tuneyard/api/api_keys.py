@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import AwareDatetime, Field, ValidationError
 
-from tuneyard.core.atomic_files import replacing
+from tuneyard.core.atomic_files import FolderSyncError, replacing
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import tuneyard_home
 from tuneyard.core.strict_model import FrozenModel
@@ -64,7 +64,9 @@ class KeyStore:
     """The keys in a file, `$TUNEYARD_HOME/api_keys.json` by default.
 
     Every call sees what other processes changed before it. All methods raise ConfigError when the file is broken. Each
-    change is recorded in the audit log, `audit.jsonl` in the same folder; without the log, nothing changes.
+    change is recorded in the audit log, `audit.jsonl` in the same folder, right before it is made: no change is missing
+    there. A change that fails after its line has another line, `key.….failed`; after a crash between the two, the line
+    stands alone.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -172,6 +174,12 @@ class KeyStore:
                 self._file_version = None
                 self._refresh()
                 yield self._keys
+        except FolderSyncError as e:
+            raise ConfigError(
+                f"The API keys in {self._path} were changed, but the folder cannot be synced: {e}. A power failure may "
+                "undo the change. Check the disk, then `tuneyard keys list`. The secret of a new key is lost: revoke "
+                "it."
+            ) from e
         except OSError as e:
             raise ConfigError(
                 f"The API keys in {self._path} cannot be written: {e}. Nothing was changed. Make the folder writable."
@@ -185,13 +193,23 @@ class KeyStore:
         after: ApiKey | None,
         changed_fields: Sequence[str] = (),
     ) -> None:
-        """Replaces the keys and records the action, or does neither. See _record for the other arguments.
+        """Records the action and replaces the keys. See _record for the other arguments.
 
-        The file is replaced atomically and readable by its owner only.
+        The file is replaced atomically and readable by its owner only. If it cannot be replaced after the action was
+        recorded, the failure is recorded too.
         """
         rows = [key.model_dump(mode="json") for key in keys.values()]
-        with replacing(self._path, json.dumps({"keys": rows}, indent=1), mode=0o600):
-            self._record(action, before, after, changed_fields)
+        is_recorded = False
+        try:
+            with replacing(self._path, json.dumps({"keys": rows}, indent=1), mode=0o600):
+                self._record(action, before, after, changed_fields)
+                is_recorded = True
+        except FolderSyncError:
+            raise
+        except OSError:
+            if is_recorded:
+                self._record(f"{action}.failed", after, before, changed_fields)
+            raise
 
     def _refresh(self) -> None:
         """Reads the file again if it changed."""

@@ -16,19 +16,25 @@ if TYPE_CHECKING:
     from tuneyard.harmony.parity_rows import ParityRow
 
 ENGINES = ("transformers", "tensorrt_llm")
+"""The engines whose checks need no other package."""
+
+ALL_ENGINES = ("transformers", "llama_cpp", "tensorrt_llm")
 
 
 def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, base: Path | None = None) -> list[str]:
     """Returns one line for each property that was checked beyond the manifest, in words for the user.
 
     `base` is the folder of the checkpoint that this one was finetuned from; None means the folder that the manifest
-    names, if it exists. Raises one CheckpointError that lists every problem.
+    names, if it exists. Raises one CheckpointError that lists every problem; MissingDependencyError for llama_cpp if
+    the package gguf is not installed.
     """
     problems: list[str] = []
     checked: list[str] = []
     if engine == "tensorrt_llm":
         problems += tensorrt_llm_problems(read_json(folder / "config.json"), manifest.tensors)
         checked.append("TensorRT-LLM reads this config and these dtypes correctly")
+    if engine == "llama_cpp":
+        _check_for_llama_cpp(folder, problems, checked)
     base = base or find_base(manifest)
     if base is not None:
         problems += arrangement_problems(folder, base)
@@ -41,6 +47,25 @@ def check_for_engine(folder: Path, manifest: CheckpointManifest, engine: str, ba
             f"{count_of(len(problems), 'problem')}\n{listed(problems)}"
         )
     return checked
+
+
+def _check_for_llama_cpp(folder: Path, problems: list[str], checked: list[str]) -> None:
+    """Adds what `engine.llama_cpp.weights` can be, or why llama.cpp cannot run the checkpoint in any form."""
+    from tuneyard.checkpoints.gguf.gguf_types import GgufType
+    from tuneyard.checkpoints.gguf.writing import gguf_size
+
+    sizes: list[str] = []
+    reasons: list[str] = []
+    for kind in GgufType:
+        try:
+            sizes.append(f"{kind} ({gguf_size(folder, kind) / 2**30:.2f} GiB)")
+        except CheckpointError as e:
+            reasons.append(str(e))
+    if sizes:
+        checked.append(f"llama.cpp runs it with weights: {', '.join(sizes)}")
+    else:
+        # Of f32, which has the fewest conditions: those are the checkpoint's own.
+        problems.append(reasons[-1])
 
 
 def check_codec(folder: Path, manifest: CheckpointManifest, model_id: str) -> tuple[ParityRow, ...]:

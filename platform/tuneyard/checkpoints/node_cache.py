@@ -56,12 +56,15 @@ def local_folder(location: str, *, weights: bool = True) -> Path:
     return use_entry(name, size_bytes, lambda partial: download(source, index, partial))
 
 
-def use_entry(name: str, size_bytes: int, fill: Callable[[Path], None]) -> Path:
+def use_entry(
+    name: str, size_bytes: int, fill: Callable[[Path], None], *, is_intact: Callable[[Path], bool] = lambda _: True
+) -> Path:
     """The cache's folder `name`, which stays until this process ends or releases it.
 
     If this node does not have it, `fill` makes its content in an empty folder, or in one with what an interrupted call
-    left; processes that need it meanwhile wait. Raises StorageFullError if `size_bytes` do not fit even after evicting
-    every unused entry.
+    left; processes that need it meanwhile wait. A folder that is not `is_intact` is made anew; processes that use it
+    keep the files that they have open. Raises StorageFullError if `size_bytes` do not fit even after evicting every
+    unused entry.
     """
     entry = cache_folder() / "checkpoints" / name
     entry.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +75,8 @@ def use_entry(name: str, size_bytes: int, fill: Callable[[Path], None]) -> Path:
             fcntl.flock(use_lock, fcntl.LOCK_SH)
             with entry.with_name(f"{entry.name}.fetch").open("ab+") as fill_lock:
                 fcntl.flock(fill_lock, fcntl.LOCK_EX)
+                if entry.is_dir() and not is_intact(entry):
+                    _remove_copy(entry)
                 if not entry.is_dir():
                     _fill_entry(entry, size_bytes, fill)
             _in_use[entry] = use_lock

@@ -41,10 +41,11 @@ class TelemetryConfig(StrictConfig):
                 return url if name == TRACES_VARIABLE else _traces_below(url)
         return None
 
-    @field_validator("otlp_endpoint")
+    @field_validator("otlp_endpoint", mode="before")
     @classmethod
-    def _check_endpoint(cls, url: str | None) -> str | None:
-        if url is not None and (problem := _secret_problem(url)):
+    def _check_endpoint(cls, url: object) -> object:
+        # Before the pattern is checked, whose message shows the value.
+        if isinstance(url, str) and (problem := _secret_problem(url)):
             raise ValueError(problem)
         return url
 
@@ -60,11 +61,14 @@ def _secret_problem(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-    except ValueError as e:
-        return f"not a URL ({e})"
-    if parts.username is None and not parts.query and not parts.fragment:
+    except ValueError:  # its message may quote the user
+        return "not a URL"
+    # Without a scheme, the user is no part of its own.
+    has_user = parts.username is not None or (parts.hostname is None and "@" in url)
+    if not has_user and not parts.query and not parts.fragment:
         return ""
+    name = f"{parts.scheme}://{parts.hostname}" if parts.hostname is not None else "the collector"
     return (
-        f"the URL of {parts.scheme}://{parts.hostname} holds a user or a query, which would be copied into logs. "
-        f"Remove it, and give credentials in {HEADERS_VARIABLE} on every node that serves"
+        f"the URL of {name} holds a user or a query, which would be copied into logs. Remove it, and give credentials "
+        f"in {HEADERS_VARIABLE} on every node that serves"
     )

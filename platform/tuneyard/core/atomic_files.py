@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+class FolderSyncError(OSError):
+    """The file has its new content, but the folder could not be synced: a power failure may undo the change."""
+
+
 def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) -> None:
     """Replaces the file at `path` with `data`. A reader sees the old content or the new content, never a mixture.
 
     Text is written as UTF-8. `mode` sets the permission bits; None applies the umask. The data and the folder entry
-    are synced to the disk before this returns. Raises OSError if the write fails; `path` is then unchanged.
+    are synced to the disk before this returns. Raises OSError if the write fails; `path` is then unchanged, except
+    after a FolderSyncError.
     """
     with replacing(path, data, mode=mode):
         pass
@@ -70,8 +75,12 @@ def _write_beside(path: Path, data: bytes | str, mode: int | None) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Raises FolderSyncError."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        raise FolderSyncError(e.errno, e.strerror, str(folder)) from e

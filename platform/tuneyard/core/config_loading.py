@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -29,6 +30,11 @@ def load_config(cls: type[ConfigT], path: Path | None, overrides: Sequence[str] 
     path = Path(expand_path(str(path)))
     data = parse_yaml(_config_text(path), str(path))
     return _validated(cls, {} if data is None else data, path, path.resolve().parent, overrides)
+
+
+def parse_config(cls: type[ConfigT], data: object, path: Path) -> ConfigT:
+    """The validated config of `data`, which Tuneyard wrote into the file at `path`. Raises ConfigError."""
+    return _validated(cls, data, path, path.parent, ())
 
 
 def _validated(cls: type[ConfigT], data: Any, path: Path, base_dir: Path, overrides: Sequence[str]) -> ConfigT:
@@ -61,12 +67,16 @@ def _config_text(path: Path) -> str:
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
-    """Sets the field of `a.b=value` in `data`. The value is parsed as YAML, so it can be a number or a list."""
+    """Sets the field of `a.b=value` in `data`. The value is parsed as YAML, so it can be a number or a list.
+
+    Errors do not show values, which may hold a secret.
+    """
     dotted, equals, raw = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: expected field.name=value, for example --set training.epochs=2.")
-    value = parse_yaml(raw, f"--set {override}")
+        shown = re.sub(r"[^\w.].*", "…", dotted, flags=re.DOTALL)
+        raise ConfigError(f"--set {shown}: expected field.name=value, for example --set training.epochs=2.")
+    value = parse_yaml(raw, f"--set {dotted}")
     if isinstance(value, str) and value.startswith(("./", "../", "~/")):
         value = str(absolute_path(value))
     node: Any = data
@@ -76,12 +86,12 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             if not key.isdigit() or int(key) >= len(node):
                 parent = ".".join(keys[:depth])
                 raise ConfigError(
-                    f"--set {override}: {parent} is a list with {count_of(len(node), 'item')}. "
+                    f"--set {dotted}: {parent} is a list with {count_of(len(node), 'item')}. "
                     f"Write {parent}.0 for the first one."
                 )
             index = int(key)
         elif not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {keys[depth - 1]} is {node!r}, which has no fields.")
+            raise ConfigError(f"--set {dotted}: {keys[depth - 1]} is a {type(node).__name__}, which has no fields.")
         if depth == len(keys) - 1:
             node[index] = value
         else:
@@ -100,10 +110,20 @@ def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
             # From Tuneyard's own validators, whose messages hold the value already.
             lines.append(f"{field}: {problem['ctx']['error']}.")
         else:
-            value = problem["input"]
-            found = "" if isinstance(value, str) and holds_secret(value) else f" (found {value!r})"
+            # A required field that is absent has the section around it as its input.
+            is_hidden = problem["type"] == "missing" or _shows_secret(problem["input"])
+            found = "" if is_hidden else f" (found {problem['input']!r})"
             lines.append(f"{field}: {problem['msg']}{found}.")
     return f"{count_of(len(lines), 'problem')}\n{listed(lines)}"
+
+
+def _shows_secret(value: object) -> bool:
+    """Whether a value of a YAML file, printed whole, shows a secret."""
+    if isinstance(value, dict):
+        return any(map(_shows_secret, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_shows_secret, value))
+    return isinstance(value, str) and holds_secret(value)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -40,9 +40,12 @@ SECRET_PARAMETERS = (
     "sig",
     "password",
     "token",
-    # libpq's: of a client certificate's key, and of OAuth.
+    # libpq's: of a client certificate's key, and of OAuth. redis-py's for such a key.
     "sslpassword",
+    "ssl_password",
     "oauth_client_secret",
+    # Of a service principal, which pyarrow.fs takes in abfss://.
+    "client_secret",
 )
 """Query parameters of a URI that hold a secret."""
 
@@ -63,7 +66,8 @@ def reject_password(uri: str) -> str:
     if is_key or holds_secret(uri):
         raise ValueError(
             f"the URI of {parts.scheme}://{parts.hostname} holds a password or an access key, which would be copied "
-            "into runs, manifests and logs. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment instead"
+            "into runs, manifests and logs. Set them in the environment instead: AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY; on Azure AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
         )
     return uri
 

@@ -84,6 +84,8 @@ class Answer:
                 return
             bias = f"[[{prompt[position]}, {FORCING_BIAS}]]"
             server.complete(scoring_fields(prompt[:position], top, slot_id), read, logit_bias=bias)
+            if len(scores) != position and not self._cancelled.is_set():
+                raise EngineError(f"llama.cpp gave no log-probability of the prompt's token {position}.")
         # What the answer will find in the cache is this work of its own.
         self._cached_tokens = 0
         if not self._cancelled.is_set():

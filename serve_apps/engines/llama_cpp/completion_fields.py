@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from serve_apps.engines.engine import GenerationRequest, SamplingParams, TokenLogprob
+from serve_apps.engines.engine import MAX_TOP_K, GenerationRequest, SamplingParams, TokenLogprob
+from tuneyard.core.errors import EngineError
 
 MIN_TEMPERATURE = 1e-5
 """Lower temperatures are raised to this, as in the transformers engine."""
@@ -70,7 +71,10 @@ def scoring_fields(prompt: Sequence[int], top: int, slot_id: int) -> dict[str, A
 
 
 def read_token(chunk: dict[str, Any], logprobs: int | None) -> tuple[int, TokenLogprob | None] | None:
-    """The token of a chunk, and its log-probability with the `logprobs` most likely tokens; None if it has no token."""
+    """The token of a chunk, and its log-probability with the `logprobs` most likely tokens; None if it has no token.
+
+    Raises EngineError for a log-probability that is not a number.
+    """
     if "prompt_progress" in chunk or chunk["choices"][0]["finish_reason"] is not None:
         return None
     if "__verbose" in chunk:
@@ -136,16 +140,21 @@ def _sampling(sampling: SamplingParams, max_length: int) -> dict[str, Any]:
     fields["samplers"].append("temperature")
     if sampling.temperature > 0:
         fields["temperature"] = max(sampling.temperature, MIN_TEMPERATURE)
-        for name, is_used in (
-            ("top_k", sampling.top_k > 0),
-            ("top_p", sampling.top_p < 1),
-            ("min_p", sampling.min_p > 0),
+        for name, value, is_used in (
+            ("top_k", min(sampling.top_k, MAX_TOP_K), sampling.top_k > 0),
+            ("top_p", sampling.top_p, sampling.top_p < 1),
+            ("min_p", sampling.min_p, sampling.min_p > 0),
         ):
             if is_used:
-                fields[name] = getattr(sampling, name)
+                fields[name] = value
                 fields["samplers"].append(name)
     return fields
 
 
 def _logprob(entry: dict[str, Any]) -> float:
+    if entry["logprob"] is None:
+        raise EngineError(
+            "The model's logits are not numbers (NaN): its weights are broken, or engine.llama_cpp.weights or the "
+            "cache types cannot hold its values. Try bf16 or f32."
+        )
     return float(entry["logprob"]) if entry["logprob"] > LOWEST_FLOAT else UNLIKELY

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serve_apps.engines.engine import OPTIONS, EngineStats, GenerationRequest, TokenChunk
+from serve_apps.engines.engine import OPTIONS, EngineStats, GenerationRequest, SamplingParams, TokenChunk
 from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
 from serve_apps.engines.llama_cpp.answer import Answer
 from serve_apps.engines.llama_cpp.llama_server import LlamaServer, describe_build
@@ -29,6 +29,9 @@ from tuneyard.core.errors import EngineError
 MIB = 2**20
 
 WATCH_INTERVAL_S = 1.0
+
+CHECKED_TOKENS = 16
+"""Length of the prompt that is scored at the start: several, because each token uses other experts."""
 
 SHUTDOWN_TIMEOUT_S = 10.0
 """Seconds that running requests get to end. If llama.cpp hangs, it is left to the end of the process."""
@@ -64,9 +67,9 @@ class LlamaCppEngine:
         return self._max_model_len
 
     async def start(self) -> None:
-        """Makes the GGUF file if this node does not have it, and loads it.
+        """Makes the GGUF file if this node does not have it, loads it, and scores a token with it.
 
-        Raises what local_gguf and LlamaServer raise.
+        Raises what local_gguf and LlamaServer raise, and EngineError if the model's logits are NaN.
         """
         self._grammars.load_tokenizer()
         self._gguf = await asyncio.to_thread(self._make_gguf)
@@ -74,6 +77,7 @@ class LlamaCppEngine:
         if self._rounds_yarn:
             logger.info("llama.cpp rounds the bounds of YaRN, config.json does not: answers differ slightly")
         self._server = await asyncio.to_thread(LlamaServer, self._config, self._gguf)
+        await asyncio.to_thread(self._check_logits, self._server)
         self._watch_task = asyncio.create_task(self._watch())
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
@@ -107,13 +111,10 @@ class LlamaCppEngine:
             raise EngineError("The engine was never started.")
 
     async def shutdown(self) -> None:
-        self._requests.fail_all("The engine was shut down.")
+        self._fail("The engine was shut down.")
         self._grammars.close()
         if self._watch_task is not None:
             self._watch_task.cancel()
-        self._waiting.clear()
-        for answer in self._running:
-            answer.cancel()
         self._threads.shutdown(wait=False)
         if self._running:
             await asyncio.wait(self._running.values(), timeout=SHUTDOWN_TIMEOUT_S)
@@ -136,6 +137,12 @@ class LlamaCppEngine:
 
         return local_gguf(self._checkpoint, self._config.weights, on_progress=report)
 
+    def _check_logits(self, server: LlamaServer) -> None:
+        """Scores one token. An answer without log-probabilities does not show that its logits are NaN."""
+        prompt = tuple(range(min(CHECKED_TOKENS, self._max_model_len - 1)))
+        request = GenerationRequest("start", prompt, SamplingParams(1, temperature=0.0), (), logprobs=0)
+        Answer(request, None, lambda _: None).generate(server, 0)
+
     def _submit(self, answer: Answer, on_chunk: ChunkCallback) -> None:
         if self._server is None:
             on_chunk(EngineError("The engine was never started."))
@@ -151,6 +158,8 @@ class LlamaCppEngine:
             if slot is None:
                 return
             answer, on_chunk = self._waiting.popleft()
+            # _watch may look before the request's thread begins; while the engine was idle, nothing was reported.
+            self._server.last_progress = time.monotonic()
             future = loop.run_in_executor(self._threads, answer.generate, self._server, slot.slot_id)
             self._running[answer] = future
             future.add_done_callback(functools.partial(self._end, answer, slot, on_chunk))
@@ -163,9 +172,16 @@ class LlamaCppEngine:
             on_chunk(error)
         elif error is not None:
             logger.error("llama.cpp failed in request %s", answer.request.request_id, exc_info=error)
-            self._requests.fail_all(f"The engine failed: {type(error).__name__}: {error}")
+            self._fail(f"The engine failed: {type(error).__name__}: {error}")
         self._slots.give_back(slot, (*answer.request.prompt_token_ids, *answer.token_ids))
         self._start_waiting()
+
+    def _fail(self, message: str) -> None:
+        """Ends all requests with an error, and refuses later ones."""
+        self._requests.fail_all(message)
+        self._waiting.clear()
+        for answer in self._running:
+            answer.cancel()
 
     def _cancel(self, answer: Answer | None) -> None:
         if answer is not None:
@@ -178,7 +194,7 @@ class LlamaCppEngine:
             await asyncio.sleep(WATCH_INTERVAL_S)
             timeout_s = self._config.stall_timeout_s
             if self._running and self._server and time.monotonic() - self._server.last_progress > timeout_s:
-                self._requests.fail_all(
+                self._fail(
                     f"The engine failed: llama.cpp generated no token and prefilled no batch for {timeout_s:g} s "
                     "(engine.llama_cpp.stall_timeout_s)."
                 )

@@ -16,9 +16,6 @@ import xllamacpp
 from tuneyard.configs.engines.llama_cpp import LlamaCppConfig
 from tuneyard.core.errors import ConfigError, EngineError
 
-CELLS = 256
-"""llama.cpp rounds the tokens of a slot up to a multiple of this."""
-
 SOCKET_FOLDER = "/tmp"
 """A path of a socket has at most 107 bytes, and a temporary folder of the system may be longer."""
 
@@ -51,7 +48,7 @@ class LlamaServer:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self.last_progress = time.monotonic()
-        """Time of the last chunk of any request."""
+        """Time of the last chunk of any request, or of the last start of one."""
 
     def complete(self, fields: dict[str, Any], on_chunk: ChunkReader, *, logit_bias: str = "[]") -> None:
         """Runs one request to llama.cpp until its last chunk, or until `on_chunk` cancels it. Blocks; thread-safe.
@@ -73,7 +70,11 @@ class LlamaServer:
                 return True
 
         self.last_progress = time.monotonic()
-        self._server.handle_completions(f'{json.dumps(fields)[:-1]}, "logit_bias": {logit_bias}}}', read)
+        try:
+            self._server.handle_completions(f'{json.dumps(fields)[:-1]}, "logit_bias": {logit_bias}}}', read)
+        except RuntimeError:
+            # Raised before the request is queued. Its text quotes the request, and so would a traceback with it.
+            raise EngineError("llama.cpp could not read this request.") from None
         if errors:
             raise errors[0]
 
@@ -94,8 +95,7 @@ def _parameters(config: LlamaCppConfig, gguf: Path, socket: Path) -> Any:
     p = xllamacpp.CommonParams()
     p.model.path = str(gguf)
     p.n_parallel = config.n_parallel
-    # A slot ends an answer one token before it is full.
-    p.n_ctx = config.n_parallel * (-(-(config.max_model_len + 1) // CELLS) * CELLS)
+    p.n_ctx = config.n_parallel * config.slot_cells
     p.n_batch, p.n_ubatch = config.n_batch, config.n_ubatch
     p.cpuparams.n_threads = config.n_threads
     p.cpuparams_batch.n_threads = config.n_threads_batch or config.n_threads

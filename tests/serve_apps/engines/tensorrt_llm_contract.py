@@ -12,6 +12,11 @@ from typing import Any
 from serve_apps.engines.tensorrt_llm_compatibility import CONTRACT
 
 
+def versions() -> list[str]:
+    """The versions that the contract has a column for."""
+    return sorted(json.loads(CONTRACT.read_bytes()))
+
+
 def contract(version: str) -> dict[str, Any]:
     """What the engine uses of a version of tensorrt_llm."""
     used: dict[str, Any] = json.loads(CONTRACT.read_bytes())[version]

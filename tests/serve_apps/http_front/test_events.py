@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
-from serve_apps.http_front.events import DONE_EVENT, ends_stream, response_error_event, server_sent_events
+from serve_apps.http_front.events import (
+    DONE_EVENT,
+    EventStreamResponse,
+    ends_stream,
+    response_error_event,
+    server_sent_events,
+)
 from tuneyard.api.wire.responses.answer import Response
 from tuneyard.api.wire.responses.events import LifecycleEvent
 from tuneyard.core.errors import EngineError
@@ -53,3 +61,30 @@ async def test_an_error_ends_neither() -> None:
     assert json.loads(events.split("data: ")[-1])["sequence_number"] == 1
     assert not ends_stream(chunks)
     assert not ends_stream(events)
+
+
+class UnclosableEvents:
+    """One event, and an engine that fails when the stream is closed."""
+
+    async def __aiter__(self) -> AsyncGenerator[str, None]:
+        yield DONE_EVENT
+
+    async def aclose(self) -> None:
+        raise EngineError("gone")
+
+
+async def test_a_stream_that_cannot_be_closed_still_frees_its_place() -> None:
+    """Its place is that of the API key's `max_streams`."""
+    closed: list[str] = []
+    events: Any = UnclosableEvents()
+    response = EventStreamResponse(events, [lambda: closed.append("grant")], {}, 60)
+
+    async def send(_: Any) -> None:
+        pass
+
+    async def receive() -> Any:
+        raise AssertionError("not read")
+
+    with pytest.raises(EngineError):
+        await response({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+    assert closed == ["grant"]

@@ -114,3 +114,29 @@ def test_every_text_passes_in_order(texts: list[str]) -> None:
     client = Client()
     asyncio.run(send_with_heartbeats(source(), client.send, 60))
     assert client.received == [HEARTBEAT, *texts]
+
+
+async def test_a_client_that_left_as_the_texts_end_is_no_cancellation() -> None:
+    """The heartbeat fails and the texts end in one step of the event loop."""
+    sent: asyncio.Queue[str] = asyncio.Queue()
+    leaves, ends = asyncio.Event(), asyncio.Event()
+
+    async def send(text: str) -> None:
+        sent.put_nowait(text)
+        if sent.qsize() > 1:
+            await leaves.wait()
+            raise OSError("the client left")
+
+    async def texts() -> AsyncGenerator[str, None]:
+        await ends.wait()
+        return
+        yield
+
+    sending = asyncio.create_task(send_with_heartbeats(texts(), send, 0.001))
+    while sent.qsize() < 2:
+        await asyncio.sleep(0.001)
+    leaves.set()
+    ends.set()
+    with pytest.raises(OSError, match="the client left"):
+        await sending
+    await asyncio.sleep(0)  # raises if the task were still being cancelled

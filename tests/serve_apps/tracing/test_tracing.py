@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from serve_apps.tracing.tracing import NO_TRACING, TracingOptions, open_tracing, tracing_options
 from tests.otlp_collector import Collector
 from tuneyard.configs.telemetry import TelemetryConfig
+from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError, MissingDependencyError
 
 
@@ -78,6 +80,24 @@ def test_an_endpoint_that_may_hold_a_secret_is_refused(url: str) -> None:
         with pytest.raises(ConfigError, match=f"{name}: the URL of https://c holds a user or a query") as error:
             TelemetryConfig().traces_url({name: url})
         assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://h/?key=hunter2",
+        "h:4318?key=hunter2",
+        "user:hunter2@h:4318",
+        "hunter2@h",
+        "http://user:hunter2@[h",
+        "http://user:hunter2@h\u2100",
+    ],
+)
+def test_what_is_no_url_of_a_collector_is_not_shown_either(url: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(TelemetryConfig, None, [f"otlp_endpoint={json.dumps(url)}"])
+    assert "otlp_endpoint: " in str(error.value)
+    assert "hunter2" not in str(error.value)
 
 
 def test_without_an_exporter_nothing_is_traced_and_opentelemetry_not_imported() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneyard.api.api_keys import KeyStore
+from tuneyard.api.api_keys import ApiKey, KeyStore
 from tuneyard.core.errors import ConfigError
 from tuneyard.storage.audit_log import AuditLog
 
@@ -38,13 +40,8 @@ def test_without_the_audit_log_nothing_changes(store: KeyStore, action: str) -> 
     log.unlink()
     log.mkdir()
     before = store.path.read_bytes()
-    changes = {
-        "create": lambda: store.create("second"),
-        "update": lambda: store.update(key.id, {"max_streams": 1}),
-        "revoke": lambda: store.revoke(key.id),
-    }
     with pytest.raises(ConfigError, match=rf"nothing was changed \(key\.{action} on key .*Make the file writable and"):
-        changes[action]()
+        change(store, key, action)
     assert store.path.read_bytes() == before
     assert (store.find(secret), [known.name for known in store.list_keys()]) == (key, ["first"])
     assert {path.name for path in store.path.parent.iterdir()} == {
@@ -54,7 +51,7 @@ def test_without_the_audit_log_nothing_changes(store: KeyStore, action: str) -> 
         "audit.jsonl.lock",
     }
     log.rmdir()
-    changes[action]()
+    change(store, key, action)
     assert [event.action for event in AuditLog(log).events()] == [f"key.{action}"]
 
 
@@ -63,6 +60,56 @@ def test_keys_that_cannot_be_written_are_not_recorded(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "file" / "api_keys.json")
     with pytest.raises(ConfigError, match=r"API keys in .* cannot be written: .* Nothing was changed"):
         store.create("a")
+
+
+@pytest.mark.parametrize("action", ["create", "update", "revoke"])
+def test_a_change_that_fails_after_its_line_has_a_line_of_its_failure(
+    store: KeyStore, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = store.create("first", max_streams=3)
+
+    def fail(*_: object) -> None:
+        raise OSError("stale handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(ConfigError, match=r"stale handle\. Nothing was changed"):
+            change(store, key, action)
+    assert store.list_keys() == [key]
+    _, begun, failed = AuditLog(store.path.with_name("audit.jsonl")).events()
+    assert (begun.action, failed.action) == (f"key.{action}", f"key.{action}.failed")
+    assert (failed.target, failed.before, failed.after) == (begun.target, begun.after, begun.before)
+    assert failed.details == ({"changed": {"max_streams": 3}} if action == "update" else {})
+
+
+@pytest.mark.parametrize("action", ["create", "update", "revoke"])
+def test_a_change_whose_folder_cannot_be_synced_is_made(
+    store: KeyStore, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = store.create("first")
+    real = os.fsync
+
+    def fail_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    with pytest.raises(ConfigError, match=r"were changed, but the folder cannot be synced") as error:
+        change(store, key, action)
+    assert "Nothing was changed" not in str(error.value)
+    assert store.list_keys() != [key]
+    assert [e.action for e in AuditLog(store.path.with_name("audit.jsonl")).events()] == ["key.create", f"key.{action}"]
+
+
+def change(store: KeyStore, key: ApiKey, action: str) -> None:
+    match action:
+        case "create":
+            store.create("second")
+        case "update":
+            store.update(key.id, {"max_streams": 1})
+        case "revoke":
+            store.revoke(key.id)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["create", "update", "revoke"]), st.booleans()), max_size=12))

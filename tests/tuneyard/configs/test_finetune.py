@@ -47,6 +47,15 @@ def test_outputs_of_frozen_layers_are_kept_only_where_losses_stay_the_same(
         config(str(tmp_path), **wanted)
 
 
+def test_a_model_cannot_have_the_name_of_another_models_adapters(tmp_path: Path) -> None:
+    """`acme-adapter` would hold versions of two kinds: models, and the adapters of `acme`."""
+    run = {"name": "r", "model_name": "acme-adapter", "storage": str(tmp_path)}
+    with pytest.raises(ValidationError, match=r"acme-adapter ends in -adapter.*hold the adapters of acme too\. Choose"):
+        config(str(tmp_path), run=run)
+    for name in ("acme", "adapter", "acme-adapter-2", "acme-adapters"):
+        assert config(str(tmp_path), run=run | {"model_name": name}).run.adapter_name == f"{name}-adapter"
+
+
 def test_a_password_in_a_uri_is_refused() -> None:
     with pytest.raises(ValueError, match="holds a password"):
         config("s3://key:secret@bucket/x")

@@ -30,3 +30,14 @@ def test_a_secret_parameter_is_found_however_it_is_written(name: str, value: str
 def test_what_is_no_url_is_taken_for_one_with_a_secret(text: str) -> None:
     assert holds_secret(text)
     assert not holds_secret("[plain text")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "abfss://account.dfs.core.windows.net/c?tenant_id=t&client_id=i&client_secret=x",  # pyarrow.fs
+        "rediss://host:6379/0?ssl_keyfile=k&ssl_password=x",  # redis-py
+    ],
+)
+def test_the_secrets_that_other_libraries_take_in_a_uri_are_found(uri: str) -> None:
+    assert holds_secret(uri)

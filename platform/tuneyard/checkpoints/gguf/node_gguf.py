@@ -11,11 +11,15 @@ from tuneyard.checkpoints.layout.content_hashes import hash_file
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, read_manifest
 from tuneyard.checkpoints.node_cache import use_entry
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
+from tuneyard.core.atomic_files import write_atomically
 
 FORM = 1
 """Raise it when write_gguf writes other bytes, so that nodes do not use what an earlier version wrote."""
 
 FILE_NAME = "model.gguf"
+
+SIZE_NAME = "size_bytes"
+"""The file with the size of FILE_NAME, as it was written."""
 
 
 def local_gguf(checkpoint: Path, kind: GgufType, *, on_progress: Progress | None = None) -> Path:
@@ -23,7 +27,8 @@ def local_gguf(checkpoint: Path, kind: GgufType, *, on_progress: Progress | None
 
     It stays until this process ends or releases its folder (node_cache.release). The first process of a node that
     needs it makes it, after it has checked every byte of the checkpoint against the manifest; others wait. The file's
-    folder is named after the digest of the manifest, which holds the digests of all files.
+    folder is named after the digest of the manifest, which holds the digests of all files. Later only the file's size
+    is checked, as the cache reads no copy again; a file of another size is made anew.
 
     Raises CheckpointError for a checkpoint without a manifest, one that its manifest does not prove or one that
     llama.cpp cannot run, StorageFullError, and MissingDependencyError without the package gguf.
@@ -35,7 +40,15 @@ def local_gguf(checkpoint: Path, kind: GgufType, *, on_progress: Progress | None
         validate_hf_checkpoint(checkpoint)
         for left_over in folder.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
-        write_gguf(checkpoint, folder / FILE_NAME, kind, on_progress=on_progress, with_text=False)
+        written = write_gguf(checkpoint, folder / FILE_NAME, kind, on_progress=on_progress, with_text=False)
+        write_atomically(folder / SIZE_NAME, str(written.size_bytes))
 
     name = f"{digest[:32]}-{kind}-{FORM}"
-    return use_entry(name, gguf_size(checkpoint, kind), fill) / FILE_NAME
+    return use_entry(name, gguf_size(checkpoint, kind), fill, is_intact=_has_its_size) / FILE_NAME
+
+
+def _has_its_size(folder: Path) -> bool:
+    try:
+        return (folder / SIZE_NAME).read_text() == str((folder / FILE_NAME).stat().st_size)
+    except FileNotFoundError:
+        return False

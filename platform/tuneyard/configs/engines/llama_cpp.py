@@ -12,6 +12,9 @@ from tuneyard.core.strict_model import StrictConfig
 CacheType = Literal["f32", "f16", "bf16", "q8_0"]
 """Precision of keys or values in the KV cache."""
 
+SLOT_CELLS = 256
+"""llama.cpp rounds the tokens of a slot up to a multiple of this."""
+
 
 class LlamaCppConfig(StrictConfig):
     """A llama.cpp engine, on CPUs or GPUs, in llama.cpp's field names."""
@@ -69,6 +72,11 @@ class LlamaCppConfig(StrictConfig):
     def max_model_len(self) -> int:
         """Tokens of a slot: the largest number of tokens of prompt and answer together."""
         return self.n_ctx // self.n_parallel
+
+    @property
+    def slot_cells(self) -> int:
+        """Tokens of a slot in llama.cpp's KV cache: one more, because it ends an answer before the slot is full."""
+        return -(-(self.max_model_len + 1) // SLOT_CELLS) * SLOT_CELLS
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:

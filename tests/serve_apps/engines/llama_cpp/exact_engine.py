@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tuneyard.checkpoints.manifest_writer import write_manifest
 
@@ -16,6 +18,9 @@ EXACT = {
     "n_ctx": 2048,
     "n_parallel": 2,
 }
+
+EngineFactory = Callable[..., Any]
+"""Creates a started engine, from a checkpoint and fields of LlamaCppConfig."""
 
 
 def rounded_copy(checkpoint: Path, target: Path) -> Path:

@@ -178,3 +178,11 @@ def test_a_grammar_that_cannot_go_on_ends_the_answer_with_an_error(allowed: list
 def test_an_answer_without_tokens_is_an_error() -> None:
     with pytest.raises(EngineError, match="without a token"):
         generate(SamplingParams(20, 0.0), (), None, GreedyLlama(longest=0))
+
+
+def test_a_token_of_the_prompt_without_a_score_is_an_error() -> None:
+    """Otherwise each score after it would be taken for that of the token before."""
+    request = GenerationRequest("r", PROMPT, SamplingParams(4, 0.0), (), prompt_logprobs=0)
+    answer = Answer(request, None, lambda _: None)
+    with pytest.raises(EngineError, match="no log-probability of the prompt's token 1"):
+        answer.generate(GreedyLlama(longest=0), 0)  # type: ignore[arg-type]

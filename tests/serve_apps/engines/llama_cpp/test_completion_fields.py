@@ -19,6 +19,7 @@ from serve_apps.engines.llama_cpp.completion_fields import (
     derive_seed,
     read_token,
 )
+from tuneyard.core.errors import EngineError
 
 
 def fields(answer: list[int], seed: int = 1, logprobs: int | None = None, **sampling: Any) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def test_only_what_the_request_asks_for_is_sampled_with() -> None:
     assert (full["repeat_penalty"], full["repeat_last_n"]) == (1.2, 13)
     assert (full["prompt"], full["n_predict"], full["id_slot"]) == ([1, 2, 3], 7, 2)
     assert fields([8, 9])["prompt"] == [1, 2, 3, 8, 9]
+    assert fields([], temperature=0.7, top_k=10**400)["top_k"] == 2**31 - 1
     assert (fields([], logprobs=0)["n_probs"], "n_probs" in fields([])) == (1, False)
 
 
@@ -88,3 +90,11 @@ def test_chunks_without_a_token_are_told_from_those_with_one() -> None:
     token, logprob = read
     assert logprob is not None
     assert (token, logprob.token_id, logprob.logprob, logprob.top) == (7, 7, UNLIKELY, ((5, -0.5),))
+
+
+def test_a_log_probability_that_is_no_number_is_an_error_of_its_request() -> None:
+    """llama.cpp writes NaN as null. An error of another type would end the engine."""
+    entry = {"id": 7, "logprob": None, "top_logprobs": [{"id": 7, "logprob": None}]}
+    chunk = {"choices": [{"text": "", "finish_reason": None, "logprobs": {"content": [entry]}}]}
+    with pytest.raises(EngineError, match=r"not numbers \(NaN\)"):
+        read_token(chunk, 0)

@@ -87,7 +87,28 @@ def test_an_interrupted_file_is_made_anew(tiny_oss: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(node_gguf, "write_gguf", real)
     made = local_gguf(tiny_oss, GgufType.F32)
     assert made.stat().st_size > 10**6
-    assert sorted(path.name for path in made.parent.iterdir()) == ["model.gguf"]
+    assert sorted(path.name for path in made.parent.iterdir()) == ["model.gguf", "size_bytes"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "gone", "no size"])
+def test_a_file_of_another_size_is_made_anew(tiny_oss: Path, damage: str) -> None:
+    made = local_gguf(tiny_oss, GgufType.Q8_0)
+    content = made.read_bytes()
+    release(made.parent)
+    match damage:
+        case "cut":
+            made.write_bytes(content[:-1])
+        case "longer":
+            made.write_bytes(content + b"x")
+        case "gone":
+            made.unlink()
+        case "no size":
+            (made.parent / "size_bytes").unlink()
+    assert local_gguf(tiny_oss, GgufType.Q8_0) == made
+    assert made.read_bytes() == content
+    release(made.parent)
+    inode = made.stat().st_ino
+    assert local_gguf(tiny_oss, GgufType.Q8_0).stat().st_ino == inode
 
 
 def test_unused_files_are_evicted_for_new_ones(tiny_oss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
