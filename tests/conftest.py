@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,17 @@ settings.load_profile("tuneyard")
 # Set before torch is imported: the machines that run tests have few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class LoggersByName(dict[str, Any]):
+    """All loggers. pytest 9.2 reads them at each test without logging's lock, while a thread of the product may import
+    a package that adds its own: "dictionary changed size during iteration"."""
+
+    def values(self) -> Any:
+        return list(super().values())
+
+
+logging.Logger.manager.loggerDict = LoggersByName(logging.Logger.manager.loggerDict)
 
 
 @pytest.fixture(scope="session", autouse=True)

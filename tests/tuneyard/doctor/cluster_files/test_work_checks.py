@@ -20,7 +20,8 @@ from tuneyard.doctor.cluster_files.work_checks import NodeType, quantity, work_p
 
 CLUSTER, JOB, SERVICE = MANIFESTS
 TRAINING = sorted((ROOT / "jobs/configs").glob("gpt_oss_*.yaml"))
-SERVING = sorted((ROOT / "serve_apps/configs").glob("gpt_oss_*.yaml"))
+SERVING = sorted((ROOT / "serve_apps/configs").glob("gpt_oss_*_*_*.yaml"))
+"""Those of GPUs, which have a model's size, a number of GPUs and their type in their names."""
 
 
 def test_each_shipped_gpu_config_requests_the_nodes_of_its_image() -> None:
