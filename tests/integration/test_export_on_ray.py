@@ -34,7 +34,9 @@ def test_an_intermediate_checkpoint_is_exported(finetuned: Finetuned) -> None:
     assert manifest.metrics["step"] == earliest["metrics"]["step"] < 12
     assert version.tags["weights_digest"] == manifest.digest != finetuned.manifest.digest
     assert manifest.codec == finetuned.manifest.codec
-    assert manifest.parity == finetuned.manifest.parity
+    # Not token by token: the system message holds the day of the export, and midnight may lie between the two.
+    questions, earlier = ([prompt["messages"] for prompt in m.parity] for m in (manifest, finetuned.manifest))
+    assert questions == earlier != []
     assert (folder / "run.json").read_bytes() == before
 
 
