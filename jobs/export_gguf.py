@@ -9,12 +9,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from jobs.checkpoints.loss_options import add_loss_options
 from tuneyard.core.command import run_command
 
 TYPES = ("mxfp4", "q8_0", "f16", "bf16", "f32")
 MAX_ROWS = 32
-MAX_LOSS_INCREASE = 0.05
-"""nats per token."""
+"""Rows on which the loss is measured by default."""
 
 EPILOG = """\
 CHECKPOINT is name@alias or name/version in the registry, or a checkpoint folder: one that you trained, or a base such
@@ -59,23 +59,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the file to write; default: NAME-VERSION-TYPE.gguf in this folder"
     )
-    parser.add_argument(
-        "--heldout", metavar="FILE", help="chats to measure the loss on; default: those of the source's training run"
-    )
-    parser.add_argument(
-        "--rows", type=int, default=MAX_ROWS, help="largest number of rows to measure on; default: %(default)s"
-    )
-    parser.add_argument(
-        "--max-loss-increase",
-        type=float,
-        default=MAX_LOSS_INCREASE,
-        metavar="NATS",
-        help="largest allowed increase of the loss, in nats per token; default: %(default)s",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.rows < 1:
-        parser.error("--rows must be at least 1")
-    return arguments
+    add_loss_options(parser, MAX_ROWS)
+    return parser.parse_args(argv)
 
 
 def _run(arguments: argparse.Namespace) -> None:

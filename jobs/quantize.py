@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from jobs.checkpoints.loss_options import add_loss_options
 from tuneyard.core.command import run_command
 
 MAX_ROWS = 256
-MAX_LOSS_INCREASE = 0.05
-"""nats per token."""
+"""Rows on which the loss is measured by default."""
 
 EPILOG = """\
 SOURCE is name@alias or name/version in the registry, or a checkpoint folder. The result is a new checkpoint with the
@@ -49,23 +49,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("mxfp4",), required=True, help="mxfp4: the format of openai/gpt-oss")
     parser.add_argument("--name", help="name of the result in the registry; default: the source's name with -mxfp4")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write to this folder and register nothing")
-    parser.add_argument(
-        "--heldout", metavar="FILE", help="chats to measure the loss on; default: those of the source's training run"
-    )
-    parser.add_argument(
-        "--rows", type=int, default=MAX_ROWS, help="largest number of rows to measure on; default: %(default)s"
-    )
-    parser.add_argument(
-        "--max-loss-increase",
-        type=float,
-        default=MAX_LOSS_INCREASE,
-        metavar="NATS",
-        help="largest allowed increase of the loss, in nats per token; default: %(default)s",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.rows < 1:
-        parser.error("--rows must be at least 1")
-    return arguments
+    add_loss_options(parser, MAX_ROWS)
+    return parser.parse_args(argv)
 
 
 def _run(arguments: argparse.Namespace) -> None:

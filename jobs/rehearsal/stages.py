@@ -75,7 +75,7 @@ class StageWatch:
         try:
             while not self._ended.wait(POLL_EVERY_S):
                 self._look(len(self._stages) - 1)
-        except Exception as e:  # noqa: BLE001  __exit__ raises it in the thread of the run
+        except Exception as e:  # noqa: BLE001  # __exit__ raises it in the thread of the run
             self._watch_error = e
 
     def _look(self, end: int) -> None:
