@@ -52,6 +52,15 @@ class Command:
             assert time.monotonic() < deadline, f"no {what} in {TIMEOUT_S} s:\n{self.output}"
             time.sleep(0.1)
 
+    def kill_training_worker(self) -> None:
+        """Kills the first Ray Train worker and waits until another one has taken its place."""
+        before = {process.pid for process in self.descendants("RayTrainWorker")}
+        os.kill(min(before), signal.SIGKILL)
+        self.wait_for(
+            lambda: any(process.pid not in before for process in self.descendants("RayTrainWorker")),
+            "new worker in place of the killed one",
+        )
+
     def interrupt(self) -> int:
         """Sends SIGINT, as Ctrl-C does, waits for the end, and returns the exit code."""
         self.process.send_signal(signal.SIGINT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 from pathlib import Path
 
 import mlflow
@@ -76,8 +75,7 @@ def test_a_run_continues_after_a_killed_worker_and_after_ctrl_c(tiny_oss: Path, 
         snapshot = state / "checkpoint_manager_snapshot.json"
         command.wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), "first checkpoint")
         assert unneeded_ray_processes(command) == []
-        victim = command.descendants("RayTrainWorker")[0]
-        victim.send_signal(signal.SIGKILL)
+        command.kill_training_worker()
         command.wait_for(lambda: last_step(state) >= 20, "step 20 after a worker was killed")
         assert command.interrupt() == 130, command.output
         assert "run the same command again to continue" in command.output
@@ -90,8 +88,8 @@ def test_a_run_continues_after_a_killed_worker_and_after_ctrl_c(tiny_oss: Path, 
     first: dict[int, float] = {}
     for step, loss in logged_steps(home, "loss"):
         assert loss == pytest.approx(first.setdefault(step, loss), rel=1e-5), step
+    # No step is repeated if the run is cut before the step after a checkpoint.
     restarts = [step for before, step in itertools.pairwise(steps) if step <= before]
-    assert restarts
     assert all(step > 5 for step in restarts), "the run started again at its beginning"
     assert steps[-1] == 40
     # The second command continued from the last checkpoint of the first one.

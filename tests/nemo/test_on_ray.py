@@ -72,7 +72,7 @@ def test_a_killed_worker_changes_no_loss(home: Path, tiny_oss: Path, tmp_path: P
     state = home / "runs" / "killed" / "ray_train" / "checkpoint_manager_snapshot.json"
     with running(tmp_path, home, *command_line) as command:
         command.wait_for(lambda: state.exists() and "checkpoint_" in state.read_text(), "first checkpoint")
-        command.descendants("RayTrainWorker")[0].send_signal(signal.SIGKILL)
+        command.kill_training_worker()
         assert command.process.wait(400) == 0, command.output
     uninterrupted = dict(logged(home))
     losses = logged(home, "killed")
