@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # --no-compile saves a minute: otherwise pip byte-compiles every package, and most of their files are never imported.
 $(STAMP): $(INPUTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[gguf,serve,embedded,ui]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[llama_cpp,serve,embedded,ui]'
 	@touch $@
 
 $(DEV_STAMP): $(INPUTS) $(STAMP)

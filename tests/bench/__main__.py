@@ -10,6 +10,7 @@ import time
 
 from tests.bench import (
     accuracy,
+    agreement,
     api_lag,
     batching,
     cluster,
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "train": train_throughput.run,
     "serve": serve_throughput.run,
     "accuracy": accuracy.run,
+    "agreement": agreement.run,
     "data": data.run,
     "conversations": conversations.run,
     "batching": batching.run,

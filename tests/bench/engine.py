@@ -113,10 +113,14 @@ async def measure_streams(
     }
 
 
-async def _one(engine: InferenceEngine, name: str, length: int, answer: int) -> _Measurement:
+def prompt_tokens(name: str, length: int) -> list[int]:
+    """Ids that differ for each name from the first one on."""
     first_token = zlib.crc32(name.encode())
-    prompt = tuple(100 + (first_token + 31 * position) % 10_000 for position in range(length))
-    request = GenerationRequest(name, prompt, SamplingParams(answer, temperature=0.0), ())
+    return [100 + (first_token + 31 * position) % 10_000 for position in range(length)]
+
+
+async def _one(engine: InferenceEngine, name: str, length: int, answer: int) -> _Measurement:
+    request = GenerationRequest(name, tuple(prompt_tokens(name, length)), SamplingParams(answer, temperature=0.0), ())
     started = time.monotonic()
     first, tokens = None, 0
     async for chunk in engine.generate(request):

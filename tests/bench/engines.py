@@ -12,23 +12,27 @@ import multiprocessing
 import os
 import resource
 import statistics
+import tempfile
 import threading
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from serve_apps.engines.engine import GenerationRequest, InferenceEngine, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
 from tests.bench.bases import SMOL, base
-from tests.bench.engine import ANSWER_TOKENS, PROMPT_TOKENS, measure_streams
+from tests.bench.engine import MAX_CPU_STREAMS, measure_streams, prompt_tokens
 from tuneyard.checkpoints.gguf.gguf_types import GgufType
 from tuneyard.checkpoints.gguf.node_gguf import local_gguf
 from tuneyard.checkpoints.manifest_writer import software_versions
 from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.engines.llama_cpp import LlamaCppConfig
 
 STREAMS = (1, 8, 32)
+PROMPT_TOKENS, ANSWER_TOKENS = 128, 64
+ROUNDS, TURN_TOKENS = 3, 32
 ROWS = ("transformers f32", "llama_cpp f32", "llama_cpp q8_0", "bare xllamacpp f32", "bare xllamacpp q8_0")
 
 
@@ -76,10 +80,13 @@ def _measure_row(
 ) -> None:
     """Runs in a process of its own, and sends the row's result."""
     kind = row.split()[-1]
+    if row.startswith("transformers"):
+        # With more it takes minutes; it is the same library as the peer's in `peer`.
+        streams = tuple(count for count in streams if count <= MAX_CPU_STREAMS)
     if row.startswith("bare"):
         result = _measure_bare(local_gguf(checkpoint, GgufType(kind)), threads, streams, prompt, answer)
     else:
-        config = _engine_config(row, threads, max(streams), prompt + answer)
+        config = _engine_config(row, threads, max(streams), prompt + max(answer, 3 * TURN_TOKENS))
         result = asyncio.run(_measure_engine(config, checkpoint, streams, prompt, answer))
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sender.send({**result, "peak_memory_mib": peak_mib})
@@ -90,8 +97,11 @@ def _engine_config(row: str, threads: int, streams: int, length: int) -> EngineC
     if name == "transformers":
         cache_tokens = streams * length
         return EngineConfig(threads=threads, kv_cache_tokens=cache_tokens, max_concurrent_requests=streams)
-    section = {"weights": kind, "n_threads": threads, "n_parallel": streams, "n_ctx": streams * length}
-    return EngineConfig.model_validate({"engine": "llama_cpp", "llama_cpp": section})
+    return EngineConfig(engine="llama_cpp", llama_cpp=_llama_cpp_config(kind, threads, streams, length))
+
+
+def _llama_cpp_config(kind: str, threads: int, streams: int, length: int) -> LlamaCppConfig:
+    return LlamaCppConfig(weights=GgufType(kind), n_threads=threads, n_parallel=streams, n_ctx=streams * length)
 
 
 async def _measure_engine(
@@ -103,26 +113,58 @@ async def _measure_engine(
     cold_s = time.monotonic() - started
     try:
         await measure_streams(engine, 1, "warm-up", prompt, answer)
-        rows = [await measure_streams(engine, count, f"s{count}", prompt, answer) for count in streams]
+        rows = [
+            _median_of([await measure_streams(engine, count, f"s{count}-{n}", prompt, answer) for n in range(ROUNDS)])
+            for count in streams
+        ]
+        turns = [await _measure_turns(engine, f"turns-{n}", prompt) for n in range(ROUNDS)]
     finally:
         await engine.shutdown()
-    return {"cold_start_s": cold_s, "streams": rows}
+    first_s, second_s = (statistics.median(values) for values in zip(*turns, strict=True))
+    turn_seconds = {"first_turn_s": first_s, "second_turn_s": second_s}
+    return {"cold_start_s": cold_s, "streams": rows, "first_token": turn_seconds}
+
+
+async def _measure_turns(engine: InferenceEngine, name: str, prompt: int) -> tuple[float, float]:
+    """Seconds to the first token of a chat's first turn, and of its second, whose prompt begins with the first."""
+    tokens = prompt_tokens(name, prompt)
+    first_s, answer = await _first_token(engine, name, tokens, TURN_TOKENS)
+    question = prompt_tokens(f"{name}-question", TURN_TOKENS)
+    second_s, _ = await _first_token(engine, f"{name}-second", [*tokens, *answer, *question], 2)
+    return first_s, second_s
+
+
+async def _first_token(engine: InferenceEngine, name: str, prompt: list[int], answer: int) -> tuple[float, list[int]]:
+    started, first_s = time.monotonic(), 0.0
+    tokens: list[int] = []
+    request = GenerationRequest(name, tuple(prompt), SamplingParams(answer, temperature=0.0), ())
+    async for chunk in engine.generate(request):
+        if chunk.token_ids and not tokens:
+            first_s = time.monotonic() - started
+        tokens.extend(chunk.token_ids)
+    return first_s, tokens
+
+
+def _median_of(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each value."""
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 def _measure_bare(gguf: Path, threads: int, streams: tuple[int, ...], prompt: int, answer: int) -> dict[str, Any]:
     import xllamacpp
 
+    from serve_apps.engines.llama_cpp.llama_server import server_parameters
+
     started = time.monotonic()
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(gguf)
-    parameters.n_parallel = max(streams)
-    parameters.n_ctx = max(streams) * (-(-(prompt + answer + 1) // 256) * 256)
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-    parameters.verbosity = 1
-    server = xllamacpp.Server(parameters)
+    section = _llama_cpp_config("f32", threads, max(streams), prompt + max(answer, 3 * TURN_TOKENS))
+    with tempfile.TemporaryDirectory() as folder:
+        server = xllamacpp.Server(server_parameters(section, gguf, Path(folder) / "http.sock"))
     cold_s = time.monotonic() - started
     _measure_bare_streams(server, 1, "warm-up", prompt, answer)
-    rows = [_measure_bare_streams(server, count, f"s{count}", prompt, answer) for count in streams]
+    rows = [
+        _median_of([_measure_bare_streams(server, count, f"s{count}-{n}", prompt, answer) for n in range(ROUNDS)])
+        for count in streams
+    ]
     return {"cold_start_s": cold_s, "streams": rows}
 
 
@@ -131,9 +173,8 @@ def _measure_bare_streams(server: Any, count: int, name: str, prompt: int, answe
     together = threading.Barrier(count)
 
     def one(index: int) -> tuple[float, int]:
-        first_token = zlib.crc32(f"{name}-{index}".encode())
         body = {
-            "prompt": [100 + (first_token + 31 * position) % 10_000 for position in range(prompt)],
+            "prompt": prompt_tokens(f"{name}-{index}", prompt),
             "n_predict": answer,
             "temperature": 0,
             "samplers": ["temperature"],

@@ -32,7 +32,7 @@ class Answer:
 
     An answer is continued by another request when its logit biases change, and after a token that the grammar does not
     allow: that one is dropped, and the token in its place is chosen among the allowed ones. `token_ids` is the answer
-    so far.
+    so far. The last chunk is not passed on but kept in `last_chunk`: whoever gets it may count on a free slot.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Answer:
     ) -> None:
         self.request = request
         self.token_ids: list[int] = []
+        self.last_chunk: TokenChunk | None = None
         self._grammar = grammar
         self._on_chunk = on_chunk
         self._biases = LogitBiases(request.sampling)
@@ -54,7 +55,7 @@ class Answer:
         self._cancelled.set()
 
     def generate(self, server: LlamaServer, slot_id: int) -> None:
-        """Passes on the chunks of the answer up to the last one, or until it is cancelled. Blocks.
+        """Passes on the chunks of the answer before the last one, or until it is cancelled. Blocks.
 
         Raises EngineError if llama.cpp fails, or if the grammar cannot be enforced to the end of the answer.
         """
@@ -159,5 +160,9 @@ class Answer:
         elif len(self.token_ids) == self.request.sampling.max_tokens:
             self._reason = "length"
         logprobs = (logprob,) if logprob is not None else ()
-        self._on_chunk(TokenChunk((token,), self._reason, logprobs, cached_prompt_tokens=self._cached_tokens or 0))
+        chunk = TokenChunk((token,), self._reason, logprobs, cached_prompt_tokens=self._cached_tokens or 0)
+        if self._reason is None:
+            self._on_chunk(chunk)
+        else:
+            self.last_chunk = chunk
         return self._biases.add(token) or self._reason is not None

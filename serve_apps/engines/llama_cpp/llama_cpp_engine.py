@@ -165,15 +165,20 @@ class LlamaCppEngine:
             future.add_done_callback(functools.partial(self._end, answer, slot, on_chunk))
 
     def _end(self, answer: Answer, slot: Slot, on_chunk: ChunkCallback, future: asyncio.Future[None]) -> None:
-        """Frees the slot of a request whose thread has ended, and passes on its error."""
+        """Frees the slot of a request whose thread has ended, and passes on its last chunk or its error.
+
+        In this order: the chat's next turn may come at once, and finds its beginning in this slot.
+        """
         del self._running[answer]
+        self._slots.give_back(slot, (*answer.request.prompt_token_ids, *answer.token_ids))
         error = future.exception()
-        if isinstance(error, EngineError):
+        if answer.last_chunk is not None:
+            on_chunk(answer.last_chunk)
+        elif isinstance(error, EngineError):
             on_chunk(error)
         elif error is not None:
             logger.error("llama.cpp failed in request %s", answer.request.request_id, exc_info=error)
             self._fail(f"The engine failed: {type(error).__name__}: {error}")
-        self._slots.give_back(slot, (*answer.request.prompt_token_ids, *answer.token_ids))
         self._start_waiting()
 
     def _fail(self, message: str) -> None:

@@ -39,7 +39,7 @@ class LlamaServer:
         # reach it, on no port.
         folder = Path(tempfile.mkdtemp(prefix="tuneyard-", dir=SOCKET_FOLDER))
         try:
-            self._server: Any = xllamacpp.Server(_parameters(config, gguf, folder / "http.sock"))
+            self._server: Any = xllamacpp.Server(server_parameters(config, gguf, folder / "http.sock"))
         except RuntimeError as e:
             raise EngineError(
                 f"llama.cpp could not load {gguf}. Its reason stands above this message in the replica's standard "
@@ -90,8 +90,8 @@ def describe_build() -> str:
     return info.decode() if isinstance(info, bytes) else str(info)
 
 
-def _parameters(config: LlamaCppConfig, gguf: Path, socket: Path) -> Any:
-    """The parameters of llama.cpp's server."""
+def server_parameters(config: LlamaCppConfig, gguf: Path, socket: Path) -> Any:
+    """The parameters of llama.cpp's server, whose HTTP port is a socket in the file `socket`."""
     p = xllamacpp.CommonParams()
     p.model.path = str(gguf)
     p.n_parallel = config.n_parallel

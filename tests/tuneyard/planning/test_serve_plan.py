@@ -96,7 +96,8 @@ def test_the_command_reports_what_fits(tmp_path: Path, tiny_oss: Path, capsys: p
     assert "To plan before there is a checkpoint: --size" in capsys.readouterr().err
     assert main(["serve", "plan", str(config), "--bf16"]) == 1
     assert "--bf16 needs --size" in capsys.readouterr().err
-    assert main(["serve", "plan", "serve_apps/configs/demo_cpu.yaml"]) == 1
+    config.write_text(f"models: [{{model_id: m, checkpoint: {tiny_oss}}}]\n")
+    assert main(["serve", "plan", str(config)]) == 1
     assert "only engine: tensorrt_llm and engine: llama_cpp can be planned" in capsys.readouterr().err
 
 

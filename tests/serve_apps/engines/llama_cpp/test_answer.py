@@ -116,6 +116,8 @@ def generate(
     request = GenerationRequest("r", PROMPT, params, stops)
     answer = Answer(request, grammar, on_chunk)
     answer.generate(llama, 0)  # type: ignore[arg-type]
+    if answer.last_chunk is not None:
+        chunks.append(answer.last_chunk)
     assert [chunk.token_ids[0] for chunk in chunks] == answer.token_ids
     return chunks
 

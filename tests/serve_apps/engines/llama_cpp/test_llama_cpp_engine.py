@@ -57,11 +57,13 @@ async def test_a_prompt_finds_its_beginning_in_the_cache(engine: Any) -> None:
     (prompt,) = random_prompts(4, 100)
     first, _ = await collect(engine, GenerationRequest("a", prompt, SamplingParams(20, temperature=0.0), ()))
     await collect(engine, request("other"))
-    await wait_until_idle(engine)
     longer = GenerationRequest("b", (*prompt, *first[:10]), SamplingParams(10, temperature=0.0), ())
     second, chunks = await collect(engine, longer)
     assert second == first[10:]
     assert {chunk.cached_prompt_tokens for chunk in chunks if chunk.token_ids} == {109}
+    # At once after the answer, as an agent's next turn comes: the slot is free by then.
+    _, chunks = await collect(engine, GenerationRequest("c", (*prompt, *first), SamplingParams(2, 0.0), ()))
+    assert {chunk.cached_prompt_tokens for chunk in chunks if chunk.token_ids} == {119}
 
 
 OPTIONS_AT_TEMPERATURE_0: dict[str, dict[str, Any]] = {
