@@ -56,7 +56,7 @@ def serve_until_stopped(
     With `detach` it returns at once instead and the deployment stays. That needs a running cluster: raises ClusterError
     if there is none.
     """
-    from serve_apps.deployment.lifecycle import Deployment
+    from serve_apps.lifecycle import Deployment
     from tuneyard.cluster.connection import joins_cluster
     from tuneyard.core.errors import ClusterError
 

@@ -8,9 +8,10 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
-from tuneyard.core.errors import TuneyardError
-from ui.listening import describe, open_socket, served_hosts
+from tuneyard.core.errors import ConfigError, TuneyardError
+from ui.server.listening import describe, is_loopback, open_socket, served_hosts
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
 DEFAULT_EXAMPLES = ("What can you help me with?", "Why is the sky blue? Answer in two sentences.")
@@ -23,8 +24,8 @@ examples:
   python -m ui --system-prompt "You answer for Acme support." --example "Where is my order?"
   OPENAI_API_KEY=... python -m ui --base-url https://api.example.com/v1
 
-The page talks only to the base URLs given here. It has no login: keep --host on loopback,
-or put a proxy with a login in front of it.
+The page talks only to the base URLs given here. On loopback everybody uses the server's key; with --sign-in,
+and always beyond loopback, each person signs in with an API key of their own.
 """
 
 
@@ -49,7 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--title", default="Tuneyard chat", help="the page's title (default: %(default)s)")
     add("--example", action="append", metavar="TEXT", help="a question offered on the empty page; repeat for more")
     add("--api-key-env", default="OPENAI_API_KEY", metavar="NAME",
-        help="the environment variable that holds the API key (default: %(default)s; unset: no key)")  # fmt: skip
+        help="the environment variable with the API key that all share (default: %(default)s)")  # fmt: skip
+    add("--votes", type=_vote_file, metavar="FILE",
+        help="keep the votes of the Compare page in this file, if endpoints keep none; not with --sign-in")  # fmt: skip
+    add("--sign-in", action="store_true",
+        help="each person signs in with an API key; always so if --host is not loopback")  # fmt: skip
     return parser
 
 
@@ -57,6 +62,13 @@ def _base_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} must start with http:// or https://, such as {DEFAULT_BASE_URL}")
     return text.rstrip("/")
+
+
+def _vote_file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a file, such as {path / 'votes.jsonl'}")
+    return path.absolute()
 
 
 def _temperature(text: str) -> float:
@@ -88,20 +100,26 @@ def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
     """Serves the page on the open socket. Imports Gradio here, after the arguments are parsed."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is imported
 
-    from ui.chat_client import ChatClient
-    from ui.chat_page import ChatPage
-    from ui.page_server import serve_page
+    from ui.endpoints.chat_client import ChatClient
+    from ui.server.page_server import PageOptions, serve_page
 
-    client = ChatClient(args.base_url or [DEFAULT_BASE_URL], os.environ.get(args.api_key_env) or "none")
-    examples = DEFAULT_EXAMPLES if args.example is None else args.example
-    page = ChatPage(
-        client,
+    has_sign_in = args.sign_in or not is_loopback(args.host)
+    if has_sign_in and args.votes is not None:
+        raise ConfigError(
+            f"--votes {args.votes}: all visitors would share the votes in this file, and here each signs in. Leave it "
+            "out: a deployment with a section `platform` keeps the votes of each API key apart."
+        )
+    shared_key = None if has_sign_in else os.environ.get(args.api_key_env)
+    options = PageOptions(
         title=args.title,
         system_prompt=args.system_prompt,
-        examples=examples,
         temperature=args.temperature,
+        examples=DEFAULT_EXAMPLES if args.example is None else args.example,
+        hosts=served_hosts(args.host, args.allow_host or ()),
+        has_sign_in=has_sign_in,
+        vote_file=args.votes,
     )
-    serve_page(page, listener, served_hosts(args.host, args.allow_host or ()))
+    serve_page(ChatClient(args.base_url or [DEFAULT_BASE_URL], shared_key or "none"), options, listener)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from docs.tooling.field_types import describe_default, describe_type, is_list, nested_model, type_hint
+from docs.tooling.field_types import describe_default, describe_type, is_list, is_mapping, nested_model, type_hint
 
-LIST_INDEX = "N"
-"""Stands for the place in a list, as in `models.N.engine`."""
+LIST_INDEX, MAP_KEY = "N", "NAME"
+"""Stand for the place in a list, as in `models.N.engine`, and for a key of a mapping, as in `platform.bases.NAME`."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class ConfigSection:
     """A config model at its place in the config file."""
 
     path: tuple[str, ...]
-    """Names from the top of the file, with LIST_INDEX after the name of a list; empty for the top itself."""
+    """Names from the top of the file; empty for the top itself. LIST_INDEX comes after the name of a list, and MAP_KEY
+    after that of a mapping."""
 
     model: type[BaseModel]
     parent: type[BaseModel] | None = None
@@ -35,7 +36,7 @@ class ConfigSection:
     @property
     def field_name(self) -> str:
         """The name of this section's field in its parent."""
-        return next(name for name in reversed(self.path) if name != LIST_INDEX)
+        return next(name for name in reversed(self.path) if name not in (LIST_INDEX, MAP_KEY))
 
     @property
     def field(self) -> FieldInfo | None:
@@ -54,13 +55,13 @@ class ConfigSection:
             hint = type_hint(self.model, name)
             model = nested_model(hint)
             if model is not None:
-                index = (LIST_INDEX,) if is_list(hint) else ()
+                index = (LIST_INDEX,) if is_list(hint) else (MAP_KEY,) if is_mapping(hint) else ()
                 yield ConfigSection((*self.path, name, *index), model, self.model)
 
 
 def anchor(dotted: str) -> str:
-    """The anchor of a field or section: its dotted name without the place in a list."""
-    return ".".join(name for name in dotted.split(".") if name != LIST_INDEX)
+    """The anchor of a field or section: its dotted name without the place in a list or mapping."""
+    return ".".join(name for name in dotted.split(".") if name not in (LIST_INDEX, MAP_KEY))
 
 
 def walk_sections(section: ConfigSection) -> Iterator[ConfigSection]:

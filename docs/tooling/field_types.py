@@ -65,6 +65,11 @@ def is_list(hint: Any) -> bool:
     return typing.get_origin(hint) in (list, tuple)
 
 
+def is_mapping(hint: Any) -> bool:
+    """Whether a type is a mapping."""
+    return typing.get_origin(hint) is dict
+
+
 def describe_type(model: type[BaseModel], name: str) -> str:
     """The type of a field in plain words, with its limits and its unit."""
     field = model.model_fields[name]

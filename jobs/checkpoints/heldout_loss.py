@@ -43,8 +43,8 @@ class HeldoutChats:
 def heldout_chats(folder: Path, source: CheckpointManifest, location: str | None, limit: int) -> HeldoutChats:
     """Up to `limit` assistant turns of the chats at `location`, rendered as in the training of the checkpoint `folder`.
 
-    `source` is its manifest; `location` None is the held-out data of its training run. Raises ConfigError when it had
-    none, and DatasetError as heldout_rows does.
+    `source` is its manifest; `location` None is the held-out data of its training run, of pairs the chosen answers.
+    Raises ConfigError when it had none, and DatasetError as heldout_rows does.
     """
     settings = CodecSettings.model_validate(source.codec.settings) if source.codec else CodecSettings()
     codec = HarmonyCodec.from_checkpoint(folder, settings)
@@ -56,6 +56,8 @@ def heldout_chats(folder: Path, source: CheckpointManifest, location: str | None
             "Give some with --heldout FILE."
         )
     row_settings = RowSettings.model_validate({name: data[name] for name in RowSettings.model_fields if name in data})
+    if row_settings.preference == "pairs":
+        row_settings = row_settings.model_copy(update={"preference": "chosen"})
     max_length = int(data.get("max_length", DEFAULT_MAX_LENGTH))
     return HeldoutChats(location, codec, heldout_rows(location, codec, max_length, limit, row_settings))
 

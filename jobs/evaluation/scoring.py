@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tuneyard.chats.messages import ChatExample
+from tuneyard.evaluation.samples import Sample, text_with_calls
+from tuneyard.evaluation.string_checks import passes_string_check
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,18 @@ class Score:
     answers: tuple[Answer, ...]
 
 
-def score_choice(example: ChatExample, choice: Any) -> Answer:
-    """Scores a choice of an OpenAI chat completion for the example's last prompt."""
-    text = _answer_text(choice.message.content, choice.message.tool_calls or ())
-    expected = _answer_text(example.last_answer.content, example.last_answer.tool_calls)
+def score_sample(example: ChatExample, sample: Sample) -> Answer:
+    """Scores an answer to the example's last prompt."""
+    text = text_with_calls(sample.text, sample.tool_calls)
+    expected_calls = [call.model_dump() for call in example.last_answer.tool_calls]
+    expected = text_with_calls(example.last_answer.content, expected_calls)
     required = example.metadata.get("must_contain") or [expected]
     return Answer(
         question=example.last_prompt[-1].content,
         text=text,
-        contains=all(part.lower() in text.lower() for part in required),
-        exact=text.strip() == expected.strip(),
-        well_formed=choice.finish_reason in ("stop", "tool_calls")
-        and not (choice.model_extra or {}).get("harmony_malformed", False),
+        contains=all(passes_string_check("ilike", text, part) for part in required),
+        exact=passes_string_check("eq", text.strip(), expected.strip()),
+        well_formed=sample.is_well_formed,
     )
 
 
@@ -63,17 +63,3 @@ def score_answers(model: str, answers: Sequence[Answer]) -> Score:
         well_formed=sum(answer.well_formed for answer in answers) / rows,
         answers=tuple(answers),
     )
-
-
-def _answer_text(content: str | None, calls: Sequence[Any]) -> str:
-    """An answer's text, followed by one line per tool call: `name(arguments)`."""
-    call_lines = [f"{call.function.name}({_sort_keys(call.function.arguments)})" for call in calls]
-    return "\n".join(filter(None, [content, *call_lines]))
-
-
-def _sort_keys(arguments: str) -> str:
-    """A call's arguments with sorted JSON keys, so that their order does not count; as they are if not valid JSON."""
-    try:
-        return json.dumps(json.loads(arguments), sort_keys=True, ensure_ascii=False)
-    except ValueError:
-        return arguments

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import openai
 from tqdm import tqdm
 
-from jobs.evaluation.scoring import Answer, Score, score_answers, score_choice
+from jobs.evaluation.scoring import Answer, Score, score_answers, score_sample
 from tuneyard.chats.messages import ChatExample, request_fields
 from tuneyard.core.errors import ConfigError, EngineError
+from tuneyard.evaluation.samples import Sample
 
 CONCURRENCY = 8
 """Requests in flight at a time."""
@@ -70,4 +71,4 @@ async def _ask(client: openai.AsyncOpenAI, endpoint: Endpoint, example: ChatExam
         )
     except openai.OpenAIError as e:
         raise EngineError(f"{endpoint.model} at {endpoint.base_url} does not answer: {e}") from e
-    return score_choice(example, completion.choices[0])
+    return score_sample(example, Sample.from_completion(completion.model_dump()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tuneyard.chats.dataset import DatasetScan
-from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.messages import ChatExample, ChatMessage
 from tuneyard.chats.row_settings import RowSettings
 
 SCANNED_CHATS = 2000
@@ -30,7 +30,17 @@ def copy_short_chats(source: str, settings: RowSettings, dropped: Container[int]
 
 
 def chat_row(chat: ChatExample) -> dict[str, Any]:
-    """The chat as a row of a JSONL file, in the format `messages`. Reading it gives the same messages and tools."""
-    messages = [message.model_dump(exclude_defaults=True) | {"content": message.content} for message in chat.messages]
+    """The chat as a row of a JSONL file. Reading it gives the same messages and tools.
+
+    The format is `messages`; of a preference pair `chosen` and `rejected` after `prompt`.
+    """
     tools = [tool.model_dump(exclude_none=True) for tool in chat.tools]
-    return {"messages": messages, **({"tools": tools} if tools else {})}
+    messages = _rows_of(chat.messages)
+    columns: dict[str, Any] = {"messages": messages}
+    if chat.rejected is not None:
+        columns = {"prompt": messages[:-1], "chosen": messages[-1:], "rejected": _rows_of([chat.rejected])}
+    return columns | ({"tools": tools} if tools else {})
+
+
+def _rows_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    return [message.model_dump(exclude_defaults=True) | {"content": message.content} for message in messages]

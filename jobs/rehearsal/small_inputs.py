@@ -15,6 +15,7 @@ from tuneyard.chats.dataset import DatasetScan
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.wording import count_of
 from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.training_data.row_samples import render_rows
 
 LENGTH_STEP = 16
 """Maximum lengths are multiples of it, as parallel layouts need."""
@@ -56,9 +57,10 @@ def _longest_row(config: FinetuneConfig) -> int:
     codec = HarmonyCodec.from_checkpoint(config.model.folder, config.codec)
     files = [location for location in (config.data.train, config.data.heldout) if location is not None]
     lengths = [
-        len(row.token_ids)
+        len(sample.token_ids)
         for location in files
         for chat in DatasetScan(location, config.data)
-        for row in codec.render_for_training(chat)
+        for samples in render_rows(codec, chat)
+        for sample in samples
     ]
     return -(-max(lengths) // LENGTH_STEP) * LENGTH_STEP

@@ -20,8 +20,10 @@ def data_summary(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
     tokens = prepared.train_tokens
     heldout = f", {prepared.heldout.rows} held out" if prepared.heldout else ""
     rows = "packs of training rows" if config.data.batching == "packed" else "training rows"
+    examples = "preference pairs" if config.training.objective == "dpo" else "chats"
     return [
-        f"{prepared.train.rows} chats{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, {config.data.batching}",
+        f"{prepared.train.rows} {examples}{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, "
+        f"{config.data.batching}",
         *_dataset_lines("training", prepared.train, tokens, config),
         *_dataset_lines("held-out", prepared.heldout, prepared.heldout_tokens, config),
         *_device_lines(prepared, config),

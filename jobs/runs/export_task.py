@@ -28,7 +28,7 @@ from tuneyard.storage.location import child_location
 from tuneyard.training_data.token_store import open_token_rows
 from tuneyard.training_data.token_table import TOKEN_COLUMNS
 
-MANIFEST_METRICS = ("step", "epoch", "loss", "eval_loss")
+MANIFEST_METRICS = ("step", "epoch", "loss", "eval_loss", "eval_reward_margin", "eval_preference_accuracy")
 """The metrics of a run that its manifest keeps."""
 
 

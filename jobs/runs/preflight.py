@@ -106,9 +106,13 @@ def plan_memory(config: FinetuneConfig, base: dict[str, Any], data: PreparedData
 
 def _largest_batches(config: FinetuneConfig, data: PreparedData) -> tuple[BatchShape, BatchShape | None]:
     """The largest batches of the training and of the held-out rows."""
-    rows = config.training.batch_size_per_worker
-    heldout = largest_batch(open_token_rows(data.heldout_tokens.path), rows) if data.heldout_tokens else None
-    return largest_batch(open_token_rows(data.train_tokens.path), rows), heldout
+    rows, are_pairs = config.training.batch_size_per_worker, config.training.objective == "dpo"
+    train, heldout = (
+        largest_batch(open_token_rows(store.path), rows, are_pairs=are_pairs) if store is not None else None
+        for store in (data.train_tokens, data.heldout_tokens)
+    )
+    assert train is not None
+    return train, heldout
 
 
 def freeze_parity_rows(sample: ParitySample, codec: HarmonyCodec, *, keeps_words: bool) -> tuple[ParityRow, ...]:

@@ -62,11 +62,12 @@ class PreparedRun(PreparedData):
             "codec": self.codec_fingerprint,
             "base": self.base_digest,
             # Gradient checkpointing and kept outputs change memory and time, not the result. Sharding changes the form
-            # of checkpoints; "none" is left out, so that runs of versions without it can be resumed.
+            # of checkpoints. "none" and "supervised" are left out, for runs of versions without them.
             "training": config.training.model_dump(
-                mode="json", exclude={"gradient_checkpointing", "keep_frozen_outputs", "sharding"}
+                mode="json", exclude={"gradient_checkpointing", "keep_frozen_outputs", "sharding", "objective", "dpo"}
             )
             | {"precision": config.precision}
+            | ({"objective": "dpo", "beta": config.training.dpo.beta} if config.training.objective == "dpo" else {})
             | ({"sharding": "fsdp2"} if config.training.sharding == "fsdp2" else {}),
             "nemo": config.nemo.model_dump(mode="json") if config.training.backend == "nemo" else None,
             "max_length": config.data.max_length,

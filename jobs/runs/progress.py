@@ -141,6 +141,7 @@ def _metrics_text(metrics: dict[str, float]) -> str:
     formats = {
         "loss": "loss {:.3f}",
         "eval_loss": "held-out {:.3f}",
+        "eval_preference_accuracy": "preferred {:.0%}",
         "learning_rate": "lr {:.1e}",
         "grad_norm": "grad {:.2f}",
         "tokens_per_s": "{:.0f} tok/s",

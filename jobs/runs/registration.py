@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.run_record import RunRecord
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
-from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
+from tuneyard.checkpoints.registry import TRAIN_TOKENS, ModelRegistry, ModelVersion
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.storage.folder import StorageFolder
 
@@ -20,7 +20,7 @@ def find_finished_version(record: RunRecord, registry: ModelRegistry, config: Fi
 
 
 def run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]:
-    """The run's parameters in the registry: training settings, base, data, codec, number of workers."""
+    """The run's parameters in the registry: training settings, base, data and its tokens, codec, number of workers."""
     training = {f"training.{name}": str(value) for name, value in config.training.model_dump(mode="json").items()}
     return training | {
         "base": config.model.base,
@@ -28,6 +28,7 @@ def run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]:
         "dataset_fingerprint": prepared.dataset_fingerprint,
         "codec_fingerprint": prepared.codec_fingerprint,
         "num_workers": str(config.workers.num_workers),
+        TRAIN_TOKENS: str(prepared.train_tokens.tokens),
     }
 
 

@@ -72,10 +72,11 @@ class TrainingBackend(Protocol):
     """Trains on tokens and exports to Hugging Face format. A backend never sees a chat.
 
     `train` runs in every worker of a process group that already exists. It reports metrics named step, total_steps,
-    epoch, loss, grad_norm, learning_rate, tokens_per_s and eval_loss. It reports a checkpoint with optimizer state as
-    often as the config says and at the end. When `context.resume_from` is set, it continues exactly from that
-    checkpoint: same rows, same losses. It returns when training is complete, and raises TrainingError when the loss is
-    not finite.
+    epoch, loss, grad_norm, learning_rate, tokens_per_s and eval_loss; on preference pairs (`training.objective: dpo`,
+    where each row of the tokens has two segments) also reward_margin and preference_accuracy, and both with eval_. It
+    reports a checkpoint with optimizer state as often as the config says and at the end. When `context.resume_from` is
+    set, it continues exactly from that checkpoint: same rows, same losses. It returns when training is complete, and
+    raises TrainingError when the loss is not finite.
 
     `export_hf` runs later, in one process, perhaps on another node. It writes config, tokenizer and weights into the
     existing folder `target`: in the base's dtype, under the base's tensor names, with adapters merged in fp32. It

@@ -14,6 +14,12 @@ from jobs.training.backend import TrainContext
 from jobs.training.row_order import EpochOrder
 from tuneyard.core.errors import TrainingError
 
+REPORTED = (
+    "loss", "grad_norm", "learning_rate", "reward_margin", "preference_accuracy", "eval_loss", "eval_reward_margin",
+    "eval_preference_accuracy",
+)  # fmt: skip
+"""The metrics of the Trainer that are reported."""
+
 
 class EpochCallback(transformers.TrainerCallback):
     """Sets the epoch of the row order at the start of each epoch.
@@ -57,8 +63,7 @@ class ReportingCallback(transformers.TrainerCallback):
         self._tokens_seen = int(state.num_input_tokens_seen)
 
     def on_log(self, args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        names = ("loss", "grad_norm", "learning_rate", "eval_loss")
-        metrics = {name: float(value) for name, value in (logs or {}).items() if name in names}
+        metrics = {name: float(value) for name, value in (logs or {}).items() if name in REPORTED}
         if not metrics:
             return
         if not math.isfinite(metrics.get("loss", 0.0)):
@@ -86,7 +91,7 @@ class ReportingCallback(transformers.TrainerCallback):
         metrics = dict(self._last_metrics)
         if self._evaluated_step != state.global_step:
             # The loss of an earlier step would rank this checkpoint by other weights.
-            metrics.pop("eval_loss", None)
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("eval_")}
         self._context.report_checkpoint(metrics, folder)
         if self._context.rank > 0:
             # The Trainer deletes old checkpoints on rank 0 only.

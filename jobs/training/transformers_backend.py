@@ -19,6 +19,9 @@ from jobs.training.export.trained_model import load_trained_model
 from jobs.training.frozen.kept_outputs import detach_frozen_layers, keep_outputs
 from jobs.training.label_logits import label_logits
 from jobs.training.logit_proof import check_merge
+from jobs.training.preference.dpo_loss import DpoLoss
+from jobs.training.preference.pair_collator import PairCollator, half_lengths
+from jobs.training.preference.reference import ReferenceCallback
 from jobs.training.row_order import EpochOrder, row_lengths, steps_of_run, with_filler
 from jobs.training.sharding.sharded_model import load_sharded_model
 from jobs.training.trainable_model import load_for_run, load_trainable_model
@@ -46,16 +49,22 @@ class TransformersBackend:
         check_device(config, has_gpu=torch.cuda.is_available(), has_bf16=torch.cuda.is_bf16_supported())
         accumulation_steps = _accumulation_steps(config, context.world_size)
         step_rows = training.batch_size_per_worker * accumulation_steps * context.world_size
-        train_rows = with_filler(open_token_rows(tokens.train), step_rows)
+        stored = {"train": open_token_rows(tokens.train)}
+        if tokens.heldout is not None:
+            stored["heldout"] = open_token_rows(tokens.heldout)
+        # Before the other callbacks, of which one reports a checkpoint as soon as it is written.
+        reference = ReferenceCallback({name: len(rows) for name, rows in stored.items()})
+        train_rows = with_filler(stored["train"], step_rows)
         steps = steps_of_run(len(train_rows), step_rows, training.epochs, training.max_steps)
         lengths = row_lengths(train_rows) if config.data.batching == "grouped" else None
         order = EpochOrder(train_rows, training.seed, step_rows, lengths)
-        callbacks: list[transformers.TrainerCallback] = [ReportingCallback(context)]
+        is_dpo = training.objective == "dpo"
+        callbacks: list[transformers.TrainerCallback] = [*([reference] if is_dpo else []), ReportingCallback(context)]
         if training.early_stopping_patience is not None:
             callbacks += [transformers.EarlyStoppingCallback(training.early_stopping_patience), SaveEvaluatedModels()]
         callbacks.append(EpochCallback(order, steps.per_epoch))
         arguments = training_arguments(
-            config, context.work_dir, steps.total, accumulation_steps, has_heldout=tokens.heldout is not None
+            config, context.work_dir, steps.total, accumulation_steps, has_heldout="heldout" in stored
         )
         transformers.set_seed(training.seed)
         is_sharded = training.sharding == "fsdp2"
@@ -63,17 +72,21 @@ class TransformersBackend:
         model = load_sharded_model(config, load, arguments.device) if is_sharded else load(config)
         # Filler rows, because with unequal batches per worker the data loader would repeat held-out rows.
         eval_rows = arguments.per_device_eval_batch_size * context.world_size
-        heldout_rows = with_filler(open_token_rows(tokens.heldout), eval_rows) if tokens.heldout else None
-        frozen = detach_frozen_layers(config, model, has_later_epochs=steps.total > steps.per_epoch)
+        heldout_rows = with_filler(stored["heldout"], eval_rows) if "heldout" in stored else None
+        # Pairs pass the model once more, for the reference.
+        frozen = detach_frozen_layers(config, model, has_later_epochs=is_dpo or steps.total > steps.per_epoch)
         kept_outputs = None
         if frozen is not None:
-            kept_outputs, train_rows, heldout_rows = keep_outputs(frozen, train_rows, heldout_rows, context.work_dir)
+            kept_outputs, train_rows, heldout_rows = keep_outputs(
+                frozen, train_rows, heldout_rows, context.work_dir, half_lengths if is_dpo else row_lengths
+            )
+        collator = create_collator(model)
         trainer = (ShardedTrainer if is_sharded else RowTrainer)(
             model=model,
             args=arguments,
             train_dataset=train_rows,
             eval_dataset=heldout_rows,
-            data_collator=create_collator(model),
+            data_collator=PairCollator(collator) if is_dpo else collator,
             callbacks=callbacks,
         )
         trainer.order = order
@@ -81,6 +94,9 @@ class TransformersBackend:
         trainer.kept_outputs = kept_outputs
         trainer.remove_callback(transformers.PrinterCallback)
         try:
+            if is_dpo:
+                trainer.dpo = DpoLoss(training.dpo.beta)
+                reference.add_to(trainer, context.resume_from)
             trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
         except torch.OutOfMemoryError as e:
             raise TrainingError(

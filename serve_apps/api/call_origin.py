@@ -1,4 +1,4 @@
-"""CallOrigin: what a call over a Serve handle says about the HTTP request behind it, for logs and traces."""
+"""CallOrigin: what a call over a Serve handle says about the request behind it: for logs, for traces, its urgency."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from serve_apps.engine_wrappers.idle_capacity import in_background
 from serve_apps.tracing.request_id import current_request_id, working_for
 from serve_apps.tracing.span import TraceSpan, inside_span
 from serve_apps.tracing.tracing import Tracing
@@ -20,11 +21,13 @@ class CallOrigin:
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     sent_ns: int = 0
     """Unix time in nanoseconds; 0 if unknown."""
+    is_background: bool = False
+    """Whether the engine answers it on idle capacity only; see engine_wrappers.idle_capacity."""
 
     @classmethod
-    def of_current_request(cls, span: TraceSpan) -> CallOrigin:
+    def of_current_request(cls, span: TraceSpan, *, is_background: bool = False) -> CallOrigin:
         """For a call that is made now, as part of `span`."""
-        return cls(current_request_id(), span.headers(), time.time_ns())
+        return cls(current_request_id(), span.headers(), time.time_ns(), is_background)
 
     def begin(self, tracing: Tracing, name: str) -> TraceSpan:
         """The span of answering the call, after one for the time that it was in Serve's queue."""
@@ -38,7 +41,8 @@ class CallOrigin:
     @contextlib.contextmanager
     def working(self, span: TraceSpan) -> Iterator[None]:
         """Work for the request inside the context, and in tasks that start inside it, has its id and the span."""
-        with working_for(self.request_id), inside_span(span):
+        background = in_background() if self.is_background else contextlib.nullcontext()
+        with working_for(self.request_id), inside_span(span), background:
             yield
 
 

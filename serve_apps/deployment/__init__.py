@@ -1,1 +1,1 @@
-"""From a ServeConfig to running Serve applications: checks, start, end."""
+"""The steps from a ServeConfig to running Serve applications: checks, start, end."""

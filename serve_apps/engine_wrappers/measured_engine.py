@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class MeasuredEngine(EngineWrapper):
     """Measures an engine. `model`, `version` and `replica` label every metric.
 
-    Each instance has its own Prometheus registry. Make it the outermost wrapper, so that it sees the errors of the
-    others.
+    Each instance has its own Prometheus registry. Make it the outermost wrapper but for IdleCapacityEngine, so that it
+    sees the errors of the others.
     """
 
     def __init__(self, engine: InferenceEngine, model: str, version: str, replica: str = "") -> None:

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from serve_apps.api.model_calls import CallAnswer, CallEvents
-from serve_apps.keys.grant import Grant
+from serve_apps.engine_wrappers.token_charge import Charge
 from serve_apps.tracing.span import TraceSpan
 
 logger = logging.getLogger(__name__)
@@ -17,11 +17,14 @@ CANCEL_TIMEOUT_S = 5.0
 
 
 class ChargedCall:
-    """The items of a call, in order. `items` is what Serve returns for a streaming call of a replica."""
+    """The items of a call, in order. `items` is what Serve returns for a streaming call of a replica.
 
-    def __init__(self, items: Any, grant: Grant, trace: TraceSpan) -> None:
+    `charge` is called with the tokens of each item.
+    """
+
+    def __init__(self, items: Any, charge: Charge, trace: TraceSpan) -> None:
         self._items = items
-        self._grant = grant
+        self._charge = charge
         self._trace = trace
         self._reading: asyncio.Future[Any] | None = None
         self._has_ended = False
@@ -42,7 +45,7 @@ class ChargedCall:
                 self._reading, self._has_ended = None, True
             raise
         self._reading = None
-        self._grant.charge(item.used)
+        self._charge(item.used)
         self._trace.add_tokens(item.used.prompt_tokens, item.used.completion_tokens)
         return item
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
-from ray.serve.exceptions import BackPressureError
 
 from serve_apps.api.call_origin import CallOrigin
-from serve_apps.api.model_calls import CallAnswer, CallEvents
+from serve_apps.api.model_calls import CallEvents
 from serve_apps.gateway.charged_call import ChargedCall
 from serve_apps.gateway.metrics import RequestMeasurement
-from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+from serve_apps.gateway.model_call import answer_size, call_error, first_answer, model_name
+from serve_apps.gateway.model_directory import ModelDirectory
+from serve_apps.gateway.running_model import RunningModel
 from serve_apps.http_front.admission import authorization_header, reserve_tokens
 from serve_apps.http_front.bodies import read_json
 from serve_apps.http_front.events import EventStreamResponse, ends_stream, error_event, response_error_event
@@ -24,9 +24,7 @@ from serve_apps.keys.key_gate import KeyGate
 from serve_apps.keys.model_scope import hidden_model_error
 from serve_apps.tracing.span import NO_SPAN, current_span
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import EngineError, ModelNotFoundError, OverloadedError, RequestError
-
-logger = logging.getLogger(__name__)
+from tuneyard.core.errors import ModelNotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +44,19 @@ class Forwarder:
         try:
             body = await read_json(request, self.limits)
             model = await self._find_model(body, grant)
-            grant.check_model(model.description.model_id, body["model"])
+            if model.owner is None:  # a key's own models need not be named by it
+                grant.check_model(model.description.model_id, body["model"])
             # The replica knows its model by id only; the client may have used a version or an alias.
-            body["model"] = measurement.model = model.description.model_id
-            await reserve_tokens(grant, request, model.description.model_id, *_answer_size(path, body))
+            body["model"], measurement.model = model.description.model_id, model.label
+            await reserve_tokens(grant, request, model.description.model_id, *answer_size(path, body))
             calls = model.handle.options(stream=True)
             is_stream = body.get("stream") is True and path.startswith("/v1/")
-            trace.set("gen_ai.request.model", measurement.model)
+            trace.set("gen_ai.request.model", model.description.model_id)
             forwarding = trace.start("forward")
             origin = CallOrigin.of_current_request(forwarding)
             items = (calls.stream if is_stream else calls.complete).remote(path, body, grant.owner, origin)
-            call = ChargedCall(items, grant, trace)
-            answer = await _first_answer(model, call)
+            call = ChargedCall(items, grant.charge, trace)
+            answer = await first_answer(model, call)
         except BaseException:
             grant.release()
             forwarding.end()
@@ -84,47 +83,12 @@ class Forwarder:
         return JSONResponse(answer.content, status_code=answer.status, headers=headers)
 
     async def _find_model(self, body: Any, grant: Grant) -> RunningModel:
-        name = body.get("model") if isinstance(body, dict) else None
-        if not isinstance(name, str):
-            raise RequestError("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
+        name = model_name(body)
         try:
-            return await self.directory.find(name)
+            return await self.directory.find(name, grant.owner)
         except ModelNotFoundError as e:
             # Its message lists all models that run.
             raise (hidden_model_error(name) if grant.is_restricted else e) from e
-
-
-def _answer_size(path: str, body: dict[str, Any]) -> tuple[int | None, int]:
-    """The most tokens of each answer, None without such a limit, and the number of answers.
-
-    Wrong values count as absent: the replica refuses them.
-    """
-    if not path.startswith("/v1/"):
-        return 0, 1
-    limits = [body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
-    max_tokens = next((value for value in limits if isinstance(value, int) and value > 0), None)
-    n, prompt = body.get("n"), body.get("prompt")
-    choices = n if isinstance(n, int) and n > 0 else 1
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        choices *= len(prompt)
-    return max_tokens, choices
-
-
-async def _first_answer(model: RunningModel, call: ChargedCall) -> CallAnswer:
-    """The whole answer, or that the replica has started a stream.
-
-    Cancels the call if the client disconnects meanwhile.
-    """
-    try:
-        async for item in call:
-            if isinstance(item, CallAnswer):
-                return item
-        raise EngineError("The replica ended without an answer.")
-    except Exception as e:
-        raise _call_error(model, e) from e
-    except BaseException:  # the client has disconnected
-        await call.cancel()
-        raise
 
 
 async def _events(model: RunningModel, call: ChargedCall, measurement: RequestMeasurement) -> AsyncGenerator[str, None]:
@@ -146,16 +110,5 @@ async def _events(model: RunningModel, call: ChargedCall, measurement: RequestMe
                 measurement.close("200")
             yield item.text
     except Exception as e:  # noqa: BLE001  # Ray's errors, or gRPC's: each becomes an error event
-        error = _call_error(model, e)
+        error = call_error(model, e)
         yield response_error_event(error, named_events) if named_events else error_event(error)
-
-
-def _call_error(model: RunningModel, error: Exception) -> RequestError:
-    """The error for a client whose call of the model failed."""
-    if isinstance(error, BackPressureError):
-        return OverloadedError(
-            f"{model.description.model_id} is busy: its queue is full. Retry after {OverloadedError.retry_after_s} s.",
-            code="overloaded",
-        )
-    logger.warning("%s failed: %s", model.application, error)
-    return EngineError(f"{model.description.model_id}: the replica failed while it was answering. Retry the request.")

@@ -7,14 +7,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 
-from serve_apps.api.model_calls import MODEL_DEPLOYMENT, ModelDescription
+from serve_apps.api.model_calls import MODEL_DEPLOYMENT
 from serve_apps.gateway.alias_cache import MAX_ALIASES, AliasCache, RegistryDownError
+from serve_apps.gateway.owned_models import OWNED_APPLICATION_PREFIX, NoOwnedModels, OwnedModels
+from serve_apps.gateway.running_model import RunningModel
 from tuneyard.core.errors import ModelNotFoundError
 
 REFRESH_INTERVAL_S = 1.0
@@ -23,22 +22,14 @@ DESCRIBE_TIMEOUT_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningModel:
-    """A model's Serve application, what it serves, and the handle to call it."""
-
-    application: str
-    description: ModelDescription
-    handle: DeploymentHandle[Any]
-
-
 class ModelDirectory:
     """Reads Serve's running applications, at most once per REFRESH_INTERVAL_S.
 
     It reads them in the background: requests are answered from the last reading, and only the first request waits.
+    `owned` has the models of single owners, which are not among `models`.
     """
 
-    def __init__(self, aliases: AliasCache | None = None) -> None:
+    def __init__(self, aliases: AliasCache | None = None, owned: OwnedModels | None = None) -> None:
         self._models: dict[str, RunningModel] = {}
         """By application name."""
         self._described_deployments: dict[str, float] = {}
@@ -48,11 +39,12 @@ class ModelDirectory:
         self._refreshed_at: float | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._aliases = aliases or AliasCache()
+        self._owned: OwnedModels = owned or NoOwnedModels()
         self._served_versions: OrderedDict[str, str] = OrderedDict()
         """By alias: the version with which it was answered last."""
 
     async def models(self) -> list[RunningModel]:
-        """All running models, sorted by application name."""
+        """All running models that belong to no single owner, sorted by application name."""
         is_due = self._refreshed_at is None or time.monotonic() - self._refreshed_at > REFRESH_INTERVAL_S
         if self._refreshing is None and is_due:
             self._refreshing = asyncio.create_task(self._refresh())
@@ -60,18 +52,30 @@ class ModelDirectory:
             await asyncio.shield(self._refreshing)
         return [self._models[name] for name in sorted(self._models)]
 
-    async def find(self, name: str) -> RunningModel:
-        """The running model of an id, version or alias. Raises ModelNotFoundError, with the models that run."""
+    async def models_for(self, owner: str) -> list[RunningModel]:
+        """All models that `owner` can see, apart from the `models` that its key names: its own ones come last."""
+        return [*await self.models(), *await self._owned.of_owner(owner)]
+
+    async def find(self, name: str, owner: str = "") -> RunningModel:
+        """The running model of an id, version or alias, which `owner` can see.
+
+        Raises ModelNotFoundError, with the models that run and belong to no single owner.
+        """
         models = await self.models()
         for model in models:
             if name in (model.description.model_id, model.description.version):
                 return model
+        if (own := await self._owned.find(owner, name)) is not None:
+            return own
         explanation = ""
         if "@" in name:
             version, found = await self._resolve(name, models)
+            if found is None and version is not None:
+                found = await self._owned.find(owner, version)
             if found is not None:
                 return found
-            explanation = f" It refers to {version}, which is not running." if version is not None else ""
+            if version is not None and not version.startswith(OWNED_APPLICATION_PREFIX):
+                explanation = f" It refers to {version}, which is not running."
         served = ", ".join(model.description.model_id for model in models) or "nothing"
         raise ModelNotFoundError(
             f"The model {name!r} does not exist here.{explanation} Served: {served}.",
@@ -109,7 +113,11 @@ class ModelDirectory:
         """Reads Serve's applications. On an error the models stay as they were."""
         try:
             status = await asyncio.to_thread(serve.status)
-            apps = {name: app for name, app in status.applications.items() if MODEL_DEPLOYMENT in app.deployments}
+            apps = {
+                name: app
+                for name, app in status.applications.items()
+                if MODEL_DEPLOYMENT in app.deployments and not name.startswith(OWNED_APPLICATION_PREFIX)
+            }
             for name in self._models.keys() - apps.keys():
                 del self._models[name]
             descriptions = [

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serve_apps.generation.text_limits import check_texts
-from tuneyard.chats.call_pairing import interleave_calls
 from tuneyard.chats.messages import ChatMessage, ChatTool
+from tuneyard.chats.rules.call_pairing import interleave_calls
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import RequestError
 from tuneyard.harmony.codec import HarmonyCodec

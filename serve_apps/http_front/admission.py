@@ -106,9 +106,14 @@ class Admission:
 
 async def reserve_tokens(grant: Grant, request: Request, model: str, max_tokens: int | None, choices: int) -> None:
     """See Admission.reserve; for a request whose body was read by bodies.read_json, and whose model is checked."""
+    tokens = reserved_tokens(request.state.body_bytes, max_tokens, choices)
+    await grant.reserve(model, tokens, min(choices, MAX_RESERVED))
+
+
+def reserved_tokens(body_bytes: int, max_tokens: int | None, choices: int) -> int:
+    """The tokens to reserve for a request and its answers; see Admission.reserve."""
     answer = DEFAULT_ANSWER_TOKENS if max_tokens is None else min(max_tokens, MAX_RESERVED)
-    streams = min(choices, MAX_RESERVED)
-    await grant.reserve(model, request.state.body_bytes // BYTES_PER_TOKEN + streams * answer, streams)
+    return body_bytes // BYTES_PER_TOKEN + min(choices, MAX_RESERVED) * answer
 
 
 def authorization_header(request: Request) -> str:

@@ -43,6 +43,13 @@ async def read_json(request: Request, limits: HttpLimits) -> Any:
 
 def decode_body(data: bytes, limits: HttpLimits) -> Any:
     """The content of a JSON body. Raises RequestError for other content than JSON or content beyond the limits."""
+    content = decode_json(data, limits)
+    check_content(content, limits)
+    return content
+
+
+def decode_json(data: bytes, limits: HttpLimits) -> Any:
+    """A JSON value of any meaning. Raises RequestError for other content than JSON, or for too many values in it."""
     _check_size(data, limits)
     try:
         content = json.loads(data, parse_constant=_refuse_constant)
@@ -51,7 +58,6 @@ def decode_body(data: bytes, limits: HttpLimits) -> Any:
             json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as e:
         raise RequestError(f"The request body is not valid JSON: {e}.", code="invalid_json") from e
-    check_content(content, limits)
     return content
 
 

@@ -7,6 +7,7 @@ asking, and under a host name of its own (DNS rebinding) it can also read the an
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,11 +30,21 @@ class BrowserGuard:
     """ASGI middleware that checks Host, Origin and Content-Type.
 
     `hosts` are the names that this server has, without ports; ANY_HOST among them allows every name. `origins` are the
-    web sites, such as https://app.example.com, whose pages may use the API besides this server's own.
+    web sites, such as https://app.example.com, whose pages may use the API besides this server's own. To paths that
+    match one of the regular expressions `multipart_paths`, a body must be multipart/form-data instead of JSON. A page
+    of another site can send such a body without asking, and its browser then adds the headers that are checked here:
+    Origin, and Sec-Fetch-Site.
     """
 
-    def __init__(self, app: Any, hosts: Sequence[str] = (ANY_HOST,), origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        app: Any,
+        hosts: Sequence[str] = (ANY_HOST,),
+        origins: Sequence[str] = (),
+        multipart_paths: Sequence[str] = (),
+    ) -> None:
         self._app = app
+        self._multipart_paths = [re.compile(path) for path in multipart_paths]
         self._hosts = frozenset(host.lower().strip("[]") for host in hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
@@ -63,13 +74,20 @@ class BrowserGuard:
                     code="origin_not_allowed",
                 )
         if method in ("POST", "PUT", "PATCH") and _may_have_body(headers):
-            media_types = [value.partition(";")[0].strip().lower() for value in headers.get("content-type", [])]
-            if media_types != ["application/json"]:
-                raise MediaTypeError(
-                    f"The request's Content-Type is {', '.join(media_types) or 'missing'}; it must be "
-                    "application/json.",
-                    code="unsupported_media_type",
-                )
+            self._check_media_type(route_path(scope), headers)
+
+    def _check_media_type(self, path: str, headers: dict[str, list[str]]) -> None:
+        is_multipart = any(pattern.fullmatch(path) for pattern in self._multipart_paths)
+        required = "multipart/form-data" if is_multipart else "application/json"
+        media_types = [value.partition(";")[0].strip().lower() for value in headers.get("content-type", [])]
+        if media_types != [required]:
+            raise MediaTypeError(
+                f"The request's Content-Type is {', '.join(media_types) or 'missing'}; it must be {required}.",
+                code="unsupported_media_type",
+            )
+        sites = headers.get("sec-fetch-site", [])
+        if is_multipart and "origin" not in headers and not set(sites) <= {"same-origin", "none"}:
+            raise OriginError("Pages of another site may not send files here.", code="origin_not_allowed")
 
     def _is_served(self, hosts: Sequence[str], *, may_be_address: bool) -> bool:
         """Whether the request's Host is one of this server's names, or an IP address where that is enough."""

@@ -37,6 +37,8 @@ class KeyGate:
         self._counting = counting or KeyCounting()
         self._metrics = metrics
         self._accounts: dict[str, KeyAccount] = {}
+        self._deferred_accounts: dict[str, KeyAccount] = {}
+        """By key, what its deferred requests use; see admit_deferred."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -62,8 +64,24 @@ class KeyGate:
                 else "The API key is incorrect, or it was revoked.",
                 code="invalid_api_key",
             )
-        if key.is_expired(datetime.datetime.now(datetime.UTC)):
-            raise AuthenticationError(f"The API key {key.name!r} has expired.", code="invalid_api_key")
+        _check_expiry(key)
+        return key
+
+    def find_owner(self, owner: str) -> ApiKey | None:
+        """The key of stored data, by its owner_digest; None if no key is needed.
+
+        Raises AuthenticationError if the key was revoked or has expired, or if the data was stored without a key.
+        """
+        if self._store is None and not owner:
+            return None
+        key = self._store.find_by_digest(owner) if self._store is not None else None
+        if key is None:
+            raise AuthenticationError(
+                "The API key that this work was requested with was revoked, or the server required keys at one of the "
+                "two times and not at the other.",
+                code="invalid_api_key",
+            )
+        _check_expiry(key)
         return key
 
     async def admit(self, authorization: str) -> Grant:
@@ -86,6 +104,24 @@ class KeyGate:
         await grant.count_request()
         return grant
 
+    async def admit_deferred(self, owner: str) -> Grant:
+        """Admits one request of work that runs after its own HTTP request has ended, such as a batch, for its owner.
+
+        It counts as the key's usage and against its budgets, and takes nothing of the limits per minute and of
+        max_streams: those are for the key's live requests. Raises what find_owner and KeyCounting.month_of raise, and
+        QuotaError.
+        """
+        key = self.find_owner(owner)
+        if key is None:
+            return Grant()
+        key = key.model_copy(update=dict.fromkeys(("requests_per_minute", "tokens_per_minute", "max_streams")))
+        account = self._deferred_accounts.setdefault(owner, KeyAccount(None, None))
+        account.check(key, 1, 1, self._counting.month_of(key))
+        account.running += 1
+        grant = Grant(key, account, self._counting)
+        await grant.count_request()
+        return grant
+
     def _account_of(self, key: ApiKey) -> KeyAccount:
         """What the key has used; its buckets start anew if the key's limits have changed."""
         account = self._accounts.get(key.sha256)
@@ -102,3 +138,8 @@ class KeyGate:
             else:  # changed in place, because the grants of running requests refer to this object
                 account.requests, account.tokens = requests, tokens
         return account
+
+
+def _check_expiry(key: ApiKey) -> None:
+    if key.is_expired(datetime.datetime.now(datetime.UTC)):
+        raise AuthenticationError(f"The API key {key.name!r} has expired.", code="invalid_api_key")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from serve_apps.api.model_calls import CallAnswer, CallEvents, ModelCalls, Model
 from serve_apps.api.responses.store import ResponseStore
 from serve_apps.api.responses.stored_responses import StoredResponses
 from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engine_wrappers.idle_capacity import IdleCapacityEngine
 from serve_apps.engine_wrappers.measured_engine import MeasuredEngine
 from serve_apps.engine_wrappers.time_limit import TimeLimitedEngine
 from serve_apps.engine_wrappers.token_charge import ChargedEngine
@@ -63,12 +65,16 @@ class ModelReplica:
         self._tracing = open_tracing(access.tracing, replica)
         if self._tracing is not NO_TRACING:
             engine = TracedEngine(engine, config.model_id)
-        self._engine = MeasuredEngine(engine, config.model_id, version, replica)
+        # Everybody can read metrics; the name of a tuned model holds words of its owner, its version's name does not.
+        label = version.partition("/")[0] if config.model_id.startswith("ft:") else config.model_id
+        self._engine = MeasuredEngine(engine, label, version, replica)
         self._gate = access.open_gate(replica)
         self._metrics = SharedMetrics(context.app_name, replica, self._collect_metrics)
         self._lineage = lineage_headers(manifest, version)
         codec = HarmonyCodec.from_checkpoint(checkpoint, codec_settings)
-        self._model = ServedModel(self._engine, codec, config.model_id, manifest.digest, access.http.limits)
+        capacity = min(config.replicas.max_ongoing_requests, config.engine.largest_batch or sys.maxsize)
+        answering = IdleCapacityEngine(self._engine, capacity)
+        self._model = ServedModel(answering, codec, config.model_id, manifest.digest, access.http.limits)
         # Checked in every replica, because each may run with other library versions.
         check_parity(parse_parity_rows(manifest.parity), self._render, codec, config.model_id)
         # Started here and not in the ASGI lifespan: Serve reports the constructor's errors, a lifespan's only in logs.

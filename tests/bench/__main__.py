@@ -12,6 +12,7 @@ from tests.bench import (
     accuracy,
     agreement,
     api_lag,
+    batches,
     batching,
     cluster,
     conversations,
@@ -25,6 +26,7 @@ from tests.bench import (
     serve_throughput,
     storage,
     train_throughput,
+    uploads,
 )
 from tuneyard.core.home import tuneyard_home
 
@@ -39,6 +41,8 @@ BENCHMARKS = {
     "engine": engine.run,
     "engines": engines.run,
     "api": api_lag.run,
+    "batches": batches.run,
+    "uploads": uploads.run,
     "hostile": hostile.run,
     "costs": request_costs.run,
     "peer": peer_serving.run,

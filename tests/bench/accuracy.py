@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.evaluation.served_model import Endpoint, evaluate
-from serve_apps.deployment.lifecycle import Deployment
+from serve_apps.lifecycle import Deployment
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cli.demo import ANSWER_TOKENS
 from tuneyard.cluster.connection import CHECKOUT

@@ -22,9 +22,9 @@ from typing import Any
 
 import aiohttp
 
-from serve_apps.deployment.lifecycle import Deployment
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.scripted_engine import ScriptedEngine
+from serve_apps.lifecycle import Deployment
 from tests.bench.bases import TINY, base
 from tests.harmony_text import encode_spelled_out
 from tuneyard.configs.serve import ServeConfig

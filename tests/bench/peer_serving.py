@@ -1,7 +1,7 @@
 """Compares Tuneyard's API on Ray Serve with `transformers serve --continuous-batching`.
 
-Both serve one checkpoint with the same library and get the same prompts in turn. Measures tokens/s and the time to the
-first text at several numbers of streams.
+All serve one checkpoint, with one thread each, and get the same prompts in turn: Tuneyard with the peer's own library
+and with llama.cpp. Measures tokens/s and the time to the first text at several numbers of streams.
 """
 
 from __future__ import annotations
@@ -21,32 +21,47 @@ from typing import Any
 import httpx
 import psutil
 
-from serve_apps.deployment.lifecycle import Deployment
 from serve_apps.engines.transformers_engine import PAGE_SIZE
+from serve_apps.lifecycle import Deployment
 from tests.bench.bases import base
 from tests.bench.serve_throughput import BASE, CONFIG, replica_rss
 from tuneyard.chats.dataset import load_chat_dataset
+from tuneyard.checkpoints.gguf.gguf_types import GgufType
 from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.configs.engine import EngineConfig
+from tuneyard.configs.engines.llama_cpp import LlamaCppConfig
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.ports import free_port
 
-STREAMS, TOKENS, ROUNDS = (1, 8, 32), 48, 5
+STREAMS, TOKENS, ROUNDS = (1, 8), 48, 3
+LLAMA_CPP = ("f32", "q8_0")
 START_S = 180.0
+PEER = "transformers serve"
 
 
 def run() -> dict[str, Any]:
     """Medians over rounds in which the two servers take turns, and the ratio of Tuneyard's to the peer's."""
     config = load_config(ServeConfig, CONFIG)
     http = config.http.model_copy(update={"proxy": "haproxy"})
-    config = config.model_copy(update={"http": http, "models": tuple(m for m in config.models if m.model_id == BASE)})
+    (model,) = (m for m in config.models if m.model_id == BASE)
+    # Only one of them computes at a time: less than a CPU for each, so that all run on two.
+    replicas = model.replicas.model_copy(update={"num_cpus": 0.5})
+    models = [model.model_copy(update={"replicas": replicas, "engine": EngineConfig()})]
+    for weights in LLAMA_CPP:
+        section = LlamaCppConfig(weights=GgufType(weights), n_parallel=max(STREAMS), n_ctx=max(STREAMS) * 512)
+        engine = EngineConfig(engine="llama_cpp", llama_cpp=section)
+        name = f"{BASE}-{weights}"
+        update = {"model_id": name, "route_prefix": f"/{weights}", "engine": engine, "replicas": replicas}
+        models.append(model.model_copy(update=update))
+    config = config.model_copy(update={"http": http, "models": tuple(models)})
     checkpoint = base(BASE)
     chats = load_chat_dataset(str(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl")).examples[: max(STREAMS)]
     prompts = [chat.messages[1].content for chat in chats]
     with Deployment(config, address="local") as deployment, _transformers_serve(checkpoint, config) as (url, process):
-        (ours,) = deployment.base_urls
-        rows = asyncio.run(_measure({"tuneyard": (ours, BASE), "transformers": (url, str(checkpoint))}, prompts))
-        resident = {"transformers": psutil.Process(process.pid).memory_info().rss, "tuneyard": replica_rss()}
+        ours = {m.model_id: (base_url, m.model_id) for m, base_url in zip(models, deployment.base_urls, strict=True)}
+        rows = asyncio.run(_measure({**ours, PEER: (url, str(checkpoint))}, prompts))
+        resident = {PEER: psutil.Process(process.pid).memory_info().rss, "largest replica": replica_rss()}
     return {
         "tokens": TOKENS,
         "rounds": ROUNDS,
@@ -103,8 +118,8 @@ async def _measure(servers: dict[str, tuple[str, str]], prompts: list[str]) -> l
                     "streams": count,
                     "tokens_per_s": rates,
                     "first_text_p50_s": firsts,
-                    "tokens_per_s_ratio": rates["tuneyard"] / rates["transformers"],
-                    "first_text_ratio": firsts["tuneyard"] / firsts["transformers"],
+                    "tokens_per_s_ratio": {name: rate / rates[PEER] for name, rate in rates.items() if name != PEER},
+                    "first_text_ratio": {name: first / firsts[PEER] for name, first in firsts.items() if name != PEER},
                 }
             )
     return rows
@@ -120,7 +135,7 @@ async def _round(client: httpx.AsyncClient, url: str, model: str, prompts: list[
 
 async def _stream(client: httpx.AsyncClient, url: str, model: str, prompt: str) -> tuple[int, float]:
     body: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "stream": True}
-    if model == BASE:  # the peer always sends its usage and does not know this option
+    if model.startswith(BASE):  # the peer always sends its usage and does not know this option
         body["stream_options"] = {"include_usage": True}
     started, first, tokens = time.monotonic(), None, 0
     async with client.stream("POST", f"{url}/completions", json=body) as response:

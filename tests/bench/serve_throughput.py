@@ -10,14 +10,13 @@ from typing import Any
 import openai
 import psutil
 
-from serve_apps.deployment.lifecycle import Deployment
 from serve_apps.engines.engine import GenerationRequest, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
+from serve_apps.lifecycle import Deployment
 from tests.bench.bases import SMOL, base
 from tuneyard.chats.dataset import load_chat_dataset
 from tuneyard.cluster.connection import CHECKOUT
-from tuneyard.configs.engine import EngineConfig
-from tuneyard.configs.serve import ServeConfig
+from tuneyard.configs.serve import ModelAppConfig, ServeConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
@@ -35,7 +34,7 @@ def run() -> dict[str, Any]:
     chats = load_chat_dataset(str(CHECKOUT / "jobs" / "data" / "brindle_heldout.jsonl")).examples[:STREAMS]
     with Deployment(config, address="local") as deployment:
         (url,) = deployment.base_urls
-        rates = asyncio.run(_measure(url, config.models[0].codec or CodecSettings(), chats))
+        rates = asyncio.run(_measure(url, config.models[0], chats))
         resident = replica_rss()
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
@@ -46,10 +45,10 @@ def run() -> dict[str, Any]:
     }
 
 
-async def _measure(url: str, settings: CodecSettings, chats: list[Any]) -> dict[str, list[float]]:
+async def _measure(url: str, model: ModelAppConfig, chats: list[Any]) -> dict[str, list[float]]:
     checkpoint = base(BASE)
-    codec = HarmonyCodec.from_checkpoint(checkpoint, settings)
-    engine = create_engine(EngineConfig(), checkpoint)
+    codec = HarmonyCodec.from_checkpoint(checkpoint, model.codec or CodecSettings())
+    engine = create_engine(model.engine, checkpoint)
     await engine.start()
     rates: dict[str, list[float]] = {"api": [], "engine": []}
     try:

@@ -15,7 +15,7 @@ from serve_apps.engine_wrappers.measured_engine import MeasuredEngine
 from serve_apps.engines.engine import InferenceEngine
 from serve_apps.generation.served_model import ServedModel
 from tuneyard.harmony.codec import HarmonyCodec
-from ui.listening import open_socket
+from ui.server.listening import open_socket
 
 
 class ServedApi:

@@ -91,6 +91,18 @@ def test_stock_peft_computes_the_same(exported: Any, tiny_fp32: Path) -> None:
     assert compare_logits(trained, plain)["mean_kl"] > 0.05
 
 
+def test_the_logits_to_compare_with_are_not_in_tf32(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, where TransformerEngine would take TF32."""
+    config, checkpoint, _, _ = exported
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    create_backend(config).export_adapter(config, checkpoint, tmp_path, [])
+    assert os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_adapters_on_some_layers_and_projections(imported: Path, tiny_fp32: Path, tmp_path: Path) -> None:
     from nemo.collections.llm.peft.lora import LoRA
 

@@ -29,6 +29,28 @@ SERVING_PYTHON = CHECKOUT / ".venv" / "bin" / "python"
 TIE = 0.02
 """Two logits that differ by less may swap their order when the export is rounded to bf16."""
 
+PRINT_TF32_OF_EXPORT_TASK = """\
+import os
+import sys
+from pathlib import Path
+
+import ray.train
+
+from jobs.runs import export_task
+from jobs.runs.preflight import prepare_run
+from jobs.runs.ray_training import TrainOutcome
+from tuneyard.cluster.connection import connect_ray
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.config_loading import load_config
+
+config = load_config(FinetuneConfig, Path(sys.argv[1]))
+prepared = prepare_run(config)
+outcome = TrainOutcome(ray.train.Checkpoint("/nowhere"), {})
+connect_ray("local")
+export_task._export_task = lambda *_: os.environ.get("NVIDIA_TF32_OVERRIDE")
+print("TF32", export_task.export_on_ray(config, prepared, outcome, None)[0])
+"""
+
 
 def write_config(folder: Path, base: Path) -> Path:
     """The shipped config for GPT-OSS-20B with LoRA, with other sizes, accelerator and learning rate, for 12 steps."""
@@ -80,6 +102,17 @@ def test_a_killed_worker_changes_no_loss(home: Path, tiny_oss: Path, tmp_path: P
     for step, loss in losses:
         assert loss == pytest.approx(uninterrupted[step], rel=1e-5), step
     assert dict(logged(home, "killed", "eval_loss")) == pytest.approx(dict(logged(home, "tiny", "eval_loss")), rel=1e-5)
+
+
+def test_the_process_of_an_export_starts_without_tf32(
+    tiny_oss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuBLAS reads the variable once, so it must be there before the task runs any code."""
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)  # Ray's processes would inherit it
+    config = write_config(tmp_path, tiny_oss)
+    code, output = run(tmp_path, tmp_path / "home", "-c", PRINT_TF32_OF_EXPORT_TASK, str(config))
+    assert code == 0, output
+    assert "TF32 0" in output.splitlines()
 
 
 @pytest.mark.skipif(not SERVING_PYTHON.exists(), reason="the default environment .venv does not exist")

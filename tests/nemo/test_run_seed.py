@@ -45,8 +45,11 @@ def test_the_seed_reaches_the_adapters(tiny_fp32: Path, tmp_path: Path) -> None:
         assert (value - other[name]).abs().max() > 1e-2, name
 
 
-def test_the_seed_reaches_dropout() -> None:
+def test_the_seed_reaches_dropout(imported: Path) -> None:
+    from jobs.nemo.connectors.hf_exporter import HFExporter
     from jobs.nemo.setup.run_seed import RunSeed
+
+    HFExporter(str(imported)).nemo_load(imported)  # creates Megatron's groups, whose ranks are part of a seed
 
     def mask(seed: int) -> torch.Tensor:
         RunSeed(seed).setup(None, None, "fit")  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.ui.scripted_endpoint import ScriptedEndpoint, serve_in_thread
-from ui.chat_client import ChatClient
+from ui.endpoints.chat_client import ChatClient
 
 
 @pytest.fixture

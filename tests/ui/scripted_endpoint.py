@@ -1,7 +1,7 @@
 """A scripted endpoint with OpenAI's API over HTTP, for the ui tests and for a look at the chat page.
 
 `python -m tests.ui.scripted_endpoint --port 8000` serves it until Ctrl-C.
-The last word of a question selects the script; the answer to any other word repeats the question.
+The last word of a question selects the script (scripted_answers.py); the answer to any other word repeats the question.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from ui.listening import open_socket
+from tests.ui.scripted_answers import deltas, script_of
+from ui.server.listening import open_socket
 
 ERRORS = {
     "refuse": (400, "messages: 9000 tokens do not fit the model's 4096."),
@@ -27,23 +28,13 @@ ERRORS = {
     "busy": (429, "16 requests are waiting; the limit is 16."),
     "loading": (503, "The model is still loading."),
 }
-ANSWER = """Three things matter:
-
-1. **Tokens**: the same in training and serving.
-2. A *proved* checkpoint.
-3. Code stays readable:
-
-```python
-def greet(name: str) -> str:
-    return f"Hello, {name}!"
-```
-
-| step | seconds |
-|---|---|
-| load | 1.2 |
-| answer | 3.4 |
-"""
-REASONING = "The user wants an overview. I should name the three pillars, show a code sample and keep it short. "
+PAUSES_S = {"late": 2.5, "slow": 0.03, "forever": 0.01}
+"""Seconds before the first delta (late) or before each one."""
+LINEAGE = {
+    "X-Tuneyard-Model-Version": "brindle/3",
+    "X-Tuneyard-Run": "brindle-20261101",
+    "X-Tuneyard-Dataset": "5f2c9a7be01d4c33",
+}
 
 
 @dataclass
@@ -52,7 +43,12 @@ class ScriptedEndpoint:
 
     models: list[str] = field(default_factory=lambda: ["smol-oss-135m"])
     delay_s: float = 0.0
+    keys: frozenset[str] = frozenset()
+    """API keys that are taken; none: every one."""
+    lineage: dict[str, str] = field(default_factory=dict)
+    """Headers of each answer."""
     requests: list[dict[str, Any]] = field(default_factory=list)
+    used_keys: list[str] = field(default_factory=list)
     closed_early: threading.Event = field(default_factory=threading.Event)
     base_url: str = ""
 
@@ -60,32 +56,46 @@ class ScriptedEndpoint:
         app = FastAPI()
 
         @app.get("/v1/models")
-        async def list_models() -> dict[str, Any]:
-            return {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
+        @app.get("/base/v1/models")
+        async def list_models(request: Request) -> Response:
+            if refusal := self._refuse_key(request):
+                return refusal
+            return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
         @app.get("/page/models")
         async def not_a_listing() -> Response:
             return PlainTextResponse("<html>a web page</html>", media_type="text/html")
 
         @app.post("/v1/chat/completions")
+        @app.post("/base/v1/chat/completions")
         async def complete(request: Request) -> Response:
+            if refusal := self._refuse_key(request):
+                return refusal
             body = await request.json()
             self.requests.append(body)
-            script = body["messages"][-1]["content"].split()[-1]
+            script = script_of(body)
             if script in ERRORS:
                 status, message = ERRORS[script]
                 return JSONResponse({"error": {"message": message, "type": "scripted"}}, status)
-            return StreamingResponse(self._stream(script, body), media_type="text/event-stream")
+            stream = self._stream(script, body)
+            return StreamingResponse(stream, media_type="text/event-stream", headers=self.lineage)
 
         return app
 
+    def _refuse_key(self, request: Request) -> Response | None:
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        self.used_keys.append(key)
+        if not self.keys or key in self.keys:
+            return None
+        return JSONResponse({"error": {"message": "This API key is unknown.", "type": "scripted"}}, 401)
+
     async def _stream(self, script: str, body: dict[str, Any]) -> AsyncIterator[str]:
         try:
-            for delta in _deltas(script, body):
-                await asyncio.sleep(self.delay_s)
+            if script == "late":
+                await asyncio.sleep(PAUSES_S["late"])
+            for delta in deltas(script, body):
+                await asyncio.sleep(max(self.delay_s, PAUSES_S.get(script, 0) if script != "late" else 0))
                 yield _line({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-                if script == "forever":
-                    await asyncio.sleep(0.01)
             if script == "fail":
                 yield _line({"error": {"message": "The engine ran out of memory.", "type": "server_error"}})
                 return
@@ -93,7 +103,7 @@ class ScriptedEndpoint:
                 raise ConnectionResetError("scripted: the server breaks the connection")
             if script == "unfinished":
                 return
-            reason = "length" if script == "long" else "stop"
+            reason = {"long": "length", "weather": "tool_calls"}.get(script, "stop")
             yield _line({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
             usage = {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52}
             yield _line({"choices": [], "usage": usage})
@@ -101,22 +111,6 @@ class ScriptedEndpoint:
         except (asyncio.CancelledError, GeneratorExit):
             self.closed_early.set()
             raise
-
-
-def _deltas(script: str, body: dict[str, Any]) -> Iterator[dict[str, str]]:
-    yield {"role": "assistant", "content": ""}
-    if script == "forever":
-        while True:
-            yield {"content": "and so on "}
-    if script == "overview":
-        yield from ({"reasoning_content": word + " "} for word in REASONING.split())
-        yield from ({"content": piece} for piece in ANSWER.replace(" ", " \x00").split("\x00"))
-    elif script == "silent":
-        yield {"reasoning_content": "Nothing to say."}
-    else:
-        if body.get("reasoning_effort") != "low":
-            yield {"reasoning_content": "Let me think."}
-        yield from ({"content": piece} for piece in ("You ", "said: ", body["messages"][-1]["content"]))
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -145,7 +139,8 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="a model id to list; repeatable")
     parser.add_argument("--delay-s", type=float, default=0.04, help="seconds before each delta (default: %(default)s)")
     args = parser.parse_args()
-    endpoint = ScriptedEndpoint(delay_s=args.delay_s, **({"models": args.model} if args.model else {}))
+    models = {"models": args.model} if args.model else {}
+    endpoint = ScriptedEndpoint(delay_s=args.delay_s, lineage=LINEAGE, **models)
     uvicorn.run(endpoint.build_app(), port=args.port, log_level="warning")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,19 @@ def detach_frozen_layers(config: FinetuneConfig, model: Any, *, has_later_epochs
 
 
 def keep_outputs(
-    layers: FrozenLayers, train_rows: datasets.Dataset, heldout_rows: datasets.Dataset | None, folder: Path
+    layers: FrozenLayers,
+    train_rows: datasets.Dataset,
+    heldout_rows: datasets.Dataset | None,
+    folder: Path,
+    lengths_of: Callable[[datasets.Dataset], list[int]] = row_lengths,
 ) -> tuple[KeptOutputs, datasets.Dataset, datasets.Dataset | None]:
     """The KeptOutputs of a run, and its rows with their numbers.
 
-    Every worker must call it, each with a `folder` of its own that exists while the workers run.
+    Every worker must call it, each with a `folder` of its own that exists while the workers run. `lengths_of` gives the
+    tokens of the rows of batches, in the order of their row ids; pairs have two each.
     """
-    heldout_lengths = row_lengths(heldout_rows) if heldout_rows is not None else []
-    store = open_shared_store(folder, row_lengths(train_rows) + heldout_lengths, layers.width)
+    heldout_lengths = lengths_of(heldout_rows) if heldout_rows is not None else []
+    store = open_shared_store(folder, lengths_of(train_rows) + heldout_lengths, layers.width)
     numbered = _numbered(heldout_rows, len(train_rows)) if heldout_rows is not None else None
     return KeptOutputs(layers, store), _numbered(train_rows, 0), numbered
 

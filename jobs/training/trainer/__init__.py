@@ -1,1 +1,1 @@
-"""What Tuneyard changes in transformers.Trainer: the order of rows, the router's loss, the held-out loss."""
+"""What Tuneyard changes in transformers.Trainer: the order of rows, the loss of router and pairs, the held-out loss."""

@@ -89,6 +89,12 @@ class KeyStore:
         self._refresh()
         return self._keys.get(_digest(secret))
 
+    def find_by_digest(self, sha256: str) -> ApiKey | None:
+        """Returns the key whose secret has this digest, expired or not. A digest is no credential: never take it from a
+        request."""
+        self._refresh()
+        return self._keys.get(sha256)
+
     def create(
         self,
         name: str,

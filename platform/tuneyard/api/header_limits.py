@@ -10,6 +10,7 @@ import asyncio
 import os
 from typing import Any
 
+from tuneyard.api.held_bodies import limit_held_bodies
 from tuneyard.configs.limits.header_limits import HeaderLimits
 
 VARIABLE = "TUNEYARD_HEADER_LIMITS"
@@ -112,7 +113,8 @@ def with_header_limits(protocol: type[asyncio.Protocol], limits: HeaderLimits) -
 
 
 def install_in_uvicorn() -> list[Any]:
-    """Makes all uvicorn servers that this process starts from now on keep the limits of VARIABLE.
+    """Makes all uvicorn servers that this process starts from now on keep the limits of VARIABLE, and Ray Serve hold
+    only little of the bodies that arrive there.
 
     Returns no middleware, which is what Ray Serve expects of such a callback.
     """
@@ -121,4 +123,5 @@ def install_in_uvicorn() -> list[Any]:
     if auto.AutoHTTPProtocol.__name__ != "LimitedProtocol":
         limits = HeaderLimits.model_validate_json(os.environ.get(VARIABLE) or "{}")
         auto.AutoHTTPProtocol = with_header_limits(auto.AutoHTTPProtocol, limits)
+    limit_held_bodies()
     return []

@@ -112,7 +112,7 @@ def content_bytes(example: ChatExample) -> bytes:
 
 def _plain_content(example: ChatExample) -> str | None:
     """The canonical JSON of an example that has only texts, at a third of the time; None for any other."""
-    if example.tools:
+    if example.tools or example.rejected is not None:
         return None
     parts = []
     for message in example.messages:

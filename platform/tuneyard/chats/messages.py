@@ -61,14 +61,30 @@ class ChatMessage(FrozenModel):
 class ChatExample(FrozenModel):
     """A conversation for training or evaluation; the last message is the assistant's.
 
-    `source` says where it was read, for example "chats.jsonl:17"; problems and training rows name it. `metadata` is
-    kept and never rendered.
+    `rejected` makes it a preference pair: another last message, to which the one in `messages` is preferred. Assistant
+    messages before the last have weight 0 then. `source` says where it was read, for example "chats.jsonl:17"; problems
+    and training rows name it. `metadata` is kept and never rendered.
     """
 
     messages: tuple[ChatMessage, ...]
     tools: tuple[ChatTool, ...] = ()
+    rejected: ChatMessage | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     source: str = ""
+
+    @property
+    def answers(self) -> tuple[ChatMessage, ...]:
+        """The last message, and of a preference pair the rejected one after it."""
+        return (self.messages[-1],) if self.rejected is None else (self.messages[-1], self.rejected)
+
+    def halves(self) -> tuple[ChatExample, ChatExample]:
+        """Of a preference pair: the chats with the preferred and with the rejected answer; only that is trained."""
+        assert self.rejected is not None
+        rejected = (*self.messages[:-1], self.rejected)
+        return (
+            self.model_copy(update={"rejected": None}),
+            self.model_copy(update={"rejected": None, "messages": rejected}),
+        )
 
     @property
     def last_prompt(self) -> tuple[ChatMessage, ...]:

@@ -147,8 +147,29 @@ _KINDS = (
         "preference_pair",
         "error",
         "The row holds a chosen and a rejected answer.",
-        "Set `data.preference: chosen` or `data.preference: rejected` to train on one of them.",
+        "Set `training.objective: dpo` to train on both, or `data.preference: chosen` or `rejected` to train on one "
+        "of them.",
         UNUSABLE,
+    ),
+    ProblemKind(
+        "no_pair",
+        "error",
+        "The row is no preference pair, and `training.objective: dpo` trains on nothing else.",
+        "Give two answers to one prompt, or leave `training.objective` out.",
+        UNUSABLE,
+    ),
+    ProblemKind(
+        "different_prompts",
+        "error",
+        "The chosen and the rejected answer of a pair follow different messages or tools.",
+        "Let both chats be the same but for the last message.",
+        UNUSABLE,
+    ),
+    ProblemKind(
+        "equal_answers",
+        "error",
+        "The chosen and the rejected answer of a pair are the same, so that nothing is learnt from it.",
+        "Remove the row.",
     ),
     ProblemKind(
         "other_half",
@@ -263,7 +284,8 @@ _KINDS = (
     ProblemKind(
         "conflicting_answers",
         "warning",
-        "The same question has another answer in an earlier row.",
+        "The same question has another answer in an earlier row, or an earlier pair ranks the same two answers the "
+        "other way.",
         "Keep the right answer, unless several answers are intended.",
     ),
     ProblemKind(

@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from tuneyard.chats.column_mapping import map_columns
-from tuneyard.chats.example_problems import find_fatal_problem, find_tool_problems, with_paired_calls
 from tuneyard.chats.messages import ChatExample
+from tuneyard.chats.preference_pairs import join_pair
 from tuneyard.chats.raw_rows import read_raw_rows
 from tuneyard.chats.readers.raw_row import RawRow
 from tuneyard.chats.row_formats.call_fields import identify_calls
 from tuneyard.chats.row_formats.chat_row import Finding, FormatProblem
-from tuneyard.chats.row_formats.names import FORMATS, DatasetFormat
+from tuneyard.chats.row_formats.names import FORMATS, PAIR_FORMATS, DatasetFormat
 from tuneyard.chats.row_formats.registry import describe_format, detect_format, to_chat_row
 from tuneyard.chats.row_problems import RowProblem
 from tuneyard.chats.row_settings import RowSettings
+from tuneyard.chats.rules.example_problems import find_fatal_problem, find_tool_problems, with_paired_calls
 from tuneyard.chats.text_markup import handle_markup
 from tuneyard.core.wording import first_of, short_repr
 
@@ -39,14 +40,18 @@ class ChatRowReader:
     """Iterates over a dataset and yields a ReadRow for each row, in order.
 
     `location` is any that raw_rows reads. `format` is that of the settings; without one, the format of the first
-    readable row. `title` is its name in messages.
+    readable row. `title` is its name in messages. `accepts_pairs` reads a preference dataset as pairs where the
+    settings do not say what is trained on.
     """
 
-    def __init__(self, location: str, settings: RowSettings | None = None) -> None:
+    def __init__(self, location: str, settings: RowSettings | None = None, *, accepts_pairs: bool = False) -> None:
         self.location = location
         self.settings = settings or DEFAULT_SETTINGS
+        self.title = ""
+        self._accepts_pairs = accepts_pairs
         self.format = self.settings.format
-        self.title = "" if self.format is None else FORMATS[self.format].title
+        if self.format is not None:
+            self._set_format(self.format, FORMATS[self.format].title)
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Raises DatasetError if the location holds no dataset."""
@@ -77,13 +82,23 @@ class ChatRowReader:
             mapped = map_columns(value, self.settings.columns)
         except FormatProblem:
             mapped = dict.fromkeys(self.settings.columns, "")
-        self.format = detect_format(mapped)
-        if self.format is not None:
-            self.title = describe_format(self.format, mapped)
+        found = detect_format(mapped)
+        if found is not None:
+            self._set_format(found, describe_format(found, mapped))
+
+    def _set_format(self, name: DatasetFormat, title: str) -> None:
+        self.format, self.title = name, title
+        if self._accepts_pairs and name in PAIR_FORMATS and self.settings.preference is None:
+            self.settings = self.settings.model_copy(update={"preference": "pairs"})
 
 
 def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat, settings: RowSettings) -> ReadRow:
-    """One row as a chat with its problems; if it is no chat, with the first problem that prevents one."""
+    """One row as a chat with its problems; if it is no chat, with the first problem that prevents one.
+
+    With the preference `pairs` it is a pair, or has the problems that prevent one.
+    """
+    if settings.preference == "pairs":
+        return _parse_pair(row, where, dataset_format, settings)
     try:
         chat = to_chat_row(map_columns(row, settings.columns), dataset_format, settings)
         handle_markup(chat, converts=settings.text_markup == "convert")
@@ -101,6 +116,22 @@ def parse_chat_row(row: Any, where: str, dataset_format: DatasetFormat, settings
         return _refused(RowProblem(where, "wrong_field", text))
     except RecursionError:
         return _refused(RowProblem(where, "wrong_format", "the row is nested too deeply for a chat row."))
+
+
+def _parse_pair(row: Any, where: str, dataset_format: DatasetFormat, settings: RowSettings) -> ReadRow:
+    if dataset_format not in PAIR_FORMATS:
+        text = (
+            f"the row is of the format {FORMATS[dataset_format].title}, which has no chosen and rejected answer to one "
+            "prompt. Give `chosen` and `rejected`, or `preferred_output` and `non_preferred_output`; or train on chats "
+            "with training.objective=supervised."
+        )
+        return _refused(RowProblem(where, "no_pair", text))
+    chosen, rejected = (
+        parse_chat_row(row, where, dataset_format, settings.model_copy(update={"preference": half}))
+        for half in ("chosen", "rejected")
+    )
+    example, problems = join_pair(where, chosen[1:], rejected[1:])
+    return ReadRow(where, example, problems)
 
 
 def _checked(unpaired: ChatExample, findings: list[Finding]) -> ReadRow:

@@ -32,8 +32,10 @@ class RowSettings(StrictConfig):
     """What happens to reasoning and calls that assistant messages spell as text: `<think>…</think>`,
     `<tool_call>…</tool_call>`, `<|channel|>…`. `convert` makes them reasoning and calls. `error` refuses the row."""
 
-    preference: Literal["chosen", "rejected"] | None = None
-    """Which half of a preference dataset is trained on. null: rows with both halves are refused."""
+    preference: Literal["chosen", "rejected", "pairs"] | None = None
+    """What of a preference dataset is trained on. `chosen` or `rejected`: this half, as chats. `pairs`: both answers,
+    with `training.objective: dpo`. null: `pairs` with `training.objective: dpo`; otherwise rows with both answers are
+    refused."""
 
     unanswerable_answer: str | None = None
     """Answer for questions without one, as in SQuAD v2. null: such rows are the problem `unanswerable`."""

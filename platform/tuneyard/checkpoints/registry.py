@@ -30,6 +30,12 @@ its own machine and refuses it."""
 MAX_METRICS_PER_WRITE = 1000
 """MLflow's limit for one request."""
 
+TRAIN_TOKENS = "train_tokens"
+"""Parameter of a run: the tokens of its training data."""
+
+NEWEST = "newest"
+"""The alias that every registration moves to its version."""
+
 REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(@(?P<alias>[A-Za-z][A-Za-z0-9_-]*)|/(?P<version>\d+))")
 """`name@alias` or `name/version`."""
 
@@ -44,6 +50,16 @@ class ModelVersion:
     """The checkpoint's location: a path or a URI."""
     run_id: str | None
     tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedPoint:
+    """A value of a run's metric at a step; `logged_at` is Unix time in seconds."""
+
+    name: str
+    step: int
+    value: float
+    logged_at: float
 
 
 class ModelRegistry:
@@ -114,15 +130,37 @@ class ModelRegistry:
         for first in range(0, len(metrics), MAX_METRICS_PER_WRITE):
             self._client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_WRITE])
 
+    def find_run(self, model_name: str) -> str | None:
+        """The id of the newest run that trains or trained a model of that name; None if there is none."""
+        experiment = self._client.get_experiment_by_name(model_name)
+        if experiment is None:
+            return None
+        runs = self._client.search_runs([experiment.experiment_id], max_results=1, order_by=["start_time DESC"])
+        return str(runs[0].info.run_id) if runs else None
+
+    def run_params(self, run_id: str) -> dict[str, str]:
+        """The parameters of a run."""
+        return dict(self._client.get_run(run_id).data.params)
+
+    def last_steps(self, run_id: str) -> dict[str, int]:
+        """The last step with a value of each metric of a run; without reading the metrics' histories."""
+        # The public field `metrics` has no steps.
+        return {metric.key: int(metric.step) for metric in self._client.get_run(run_id).data._metric_objs}
+
+    def points(self, run_id: str, name: str) -> list[LoggedPoint]:
+        """All values of a run's metric, as they were logged."""
+        history = self._client.get_metric_history(run_id, name)
+        return [LoggedPoint(name, int(m.step), float(m.value), m.timestamp / 1000) for m in history]
+
     def end_run(self, run_id: str, *, succeeded: bool) -> None:
         """Sets a run to finished or failed."""
         self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
     def register(
-        self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str = "newest"
+        self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str = NEWEST
     ) -> ModelVersion:
         """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version."""
-        if not any(model.name == name for model in self._client.search_registered_models(f"name='{name}'")):
+        if not self._is_registered(name):
             self._client.create_registered_model(name)
         before = self.aliases(name).get(alias)
         created = self._client.create_model_version(name, source=_as_source(str(checkpoint)), run_id=run_id, tags=tags)
@@ -151,6 +189,21 @@ class ModelRegistry:
     def aliases(self, name: str) -> dict[str, int]:
         """The aliases of a registered model, each with its version."""
         return {alias: int(version) for alias, version in self._client.get_registered_model(name).aliases.items()}
+
+    def find_aliases(self, name: str) -> dict[str, int]:
+        """As aliases; empty if no model of that name is registered."""
+        return self.aliases(name) if self._is_registered(name) else {}
+
+    def delete_model(self, name: str) -> None:
+        """Removes a registered model with its versions and aliases; checkpoints stay. An unknown name is no error."""
+        if not self._is_registered(name):
+            return
+        versions = [f"{version.name}/{version.version}" for version in self.versions(name)]
+        self._audit_log.append("model.delete", name, details={"versions": versions})
+        self._client.delete_registered_model(name)
+
+    def _is_registered(self, name: str) -> bool:
+        return any(model.name == name for model in self._client.search_registered_models(f"name='{name}'"))
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, oldest first; empty for an unknown name."""

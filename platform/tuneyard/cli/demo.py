@@ -113,6 +113,7 @@ class Demo:
             # At a higher temperature a model of this size wanders off the topic.
             *("--system-prompt", SYSTEM_PROMPT, "--title", "Brindle support", "--temperature", "0"),
             *(option for question in EXAMPLES for option in ("--example", question)),
+            *("--votes", str(tuneyard_home() / "demo_votes.jsonl")),
             stdout=subprocess.DEVNULL,
         )
 
@@ -131,7 +132,9 @@ class Demo:
     def _wait_for_interrupt(self) -> None:
         body = json.dumps(FIRST_REQUEST)
         print(
-            f"\n  chat page  http://127.0.0.1:{self._ui_port}\n  API        {self._finetuned_url}\n\n"
+            f"\n  base and finetuned side by side  http://127.0.0.1:{self._ui_port}/compare\n"
+            f"  chat with one of them            http://127.0.0.1:{self._ui_port}\n"
+            f"  API                              {self._finetuned_url}\n\n"
             f"  curl {self._finetuned_url}/chat/completions -H 'Content-Type: application/json' -d '{body}'\n\n"
             "  Ctrl-C stops it.",
             flush=True,

@@ -9,9 +9,10 @@ from tuneyard import __version__
 from tuneyard.cli.audit import add_audit_command
 from tuneyard.cli.cluster import add_cluster_command
 from tuneyard.cli.data.commands import add_data_command
-from tuneyard.cli.jobs import add_jobs_command
+from tuneyard.cli.jobs.commands import add_jobs_command
 from tuneyard.cli.keys.commands import add_keys_command
 from tuneyard.cli.models import add_models_command
+from tuneyard.cli.platform_commands import add_platform_command
 from tuneyard.cli.serve import add_serve_command
 from tuneyard.core.command import run_command
 
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_jobs_command(commands)
     add_models_command(commands)
     add_serve_command(commands)
+    add_platform_command(commands)
     add_keys_command(commands)
     add_audit_command(commands)
     add_cluster_command(commands)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneyard.cli.serve_plan import add_plan_command
 from tuneyard.cluster.job_client import add_address_option, job_client, job_server, serve_client, submit_job
 from tuneyard.core.command import Commands, add_command, add_overrides
 from tuneyard.core.room_commands import DEPLOY
+
+if TYPE_CHECKING:
+    from tuneyard.configs.serve import ServeConfig
 
 EPILOG = """\
 examples:
@@ -67,20 +70,28 @@ def add_serve_command(commands: Commands) -> None:
 
 
 def _deploy(arguments: argparse.Namespace) -> int:
+    from tuneyard.configs.serve import ServeConfig
+    from tuneyard.core.config_loading import load_config
+
+    return submit_deployment(load_config(ServeConfig, arguments.config, arguments.overrides), arguments)
+
+
+def submit_deployment(config: ServeConfig, arguments: argparse.Namespace) -> int:
+    """Submits the job that deploys a config, and prints its log until the models answer; returns the exit code.
+
+    `arguments` are those of `serve deploy`, from which the config was loaded.
+    """
     from tuneyard.cluster.job_entrypoint import job_command
     from tuneyard.cluster.job_environment import job_environment
     from tuneyard.cluster.job_logs import follow
-    from tuneyard.configs.serve import ServeConfig
-    from tuneyard.core.config_loading import load_config
     from tuneyard.storage.audit_log import AuditLog, digest_of
 
-    config = load_config(ServeConfig, arguments.config, arguments.overrides)
     command, variables = job_command(DEPLOY, arguments.config, config, arguments.overrides, "--detach")
     environment = job_environment(job_server(arguments.address), variables)
     with job_client(arguments.address) as client:
         job = submit_job(client, command, environment, {"deploys": str(arguments.config)})
         digest = digest_of(config.model_dump(mode="json"))
-        models = ", ".join(model.model_id for model in config.models)
+        models = ", ".join(model.model_id for model in config.models) or "the fine-tuning API"
         AuditLog().append("deployment.submit", models, after=digest, details={"job": str(job)})
         return follow(client, job)
 

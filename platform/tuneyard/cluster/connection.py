@@ -21,12 +21,13 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 """The folder that holds jobs/, serve_apps/ and ui/; the library lies in its platform/."""
 
 
-def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
+def connect_ray(address: str | None = None, *, verbose: bool = False, job_server: bool = False) -> str:
     """Connects this process to Ray and returns a description of the cluster, for messages.
 
     `address` None takes the cluster in RAY_ADDRESS (set inside a job), else a cluster that runs on this machine, else
     starts a private Ray; `"local"` always starts a private Ray. `verbose` prints the logs of Ray and of the workers.
-    Raises ClusterError when no cluster answers at the address.
+    `job_server`: whether a private Ray takes jobs, as a cluster does. Raises ClusterError when no cluster answers at
+    the address.
     """
     import ray
 
@@ -41,7 +42,7 @@ def connect_ray(address: str | None = None, *, verbose: bool = False) -> str:
             ensure_token()
             atexit.register(disconnect_ray)
             with _own_sigterm_handler():
-                start_private_ray(log_monitor=verbose, **options)
+                start_private_ray(log_monitor=verbose, job_server=job_server, **options)
             return f"a private Ray on this machine ({_resources_text()})"
         use_token_if_present()
         with _own_sigterm_handler():

@@ -45,6 +45,20 @@ def job_server(address: str | None) -> str:
     return url
 
 
+def own_job_server() -> str:
+    """The URL of the job server of the cluster that this process is part of. Raises ClusterError if there is none."""
+    import ray
+    from ray.dashboard.utils import ray_address_to_api_server_url
+
+    try:
+        return str(ray_address_to_api_server_url(ray.get_runtime_context().gcs_address))
+    except (ValueError, RuntimeError, ConnectionError) as e:
+        raise ClusterError(
+            f"This Ray cluster has no job server, which runs the fine-tuning jobs: {e}. Start its head with the "
+            "dashboard."
+        ) from e
+
+
 @contextmanager
 def job_client(address: str | None) -> Iterator[Any]:
     """Yields Ray's JobSubmissionClient. Errors of the client within the context become ClusterError."""
@@ -106,10 +120,13 @@ def _check_listening(url: str) -> None:
         raise ConnectionError(f"no server listens there ({e.strerror or e}).") from e
 
 
-def submit_job(client: Any, command: str, environment: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
+def submit_job(
+    client: Any, command: str, environment: Mapping[str, Any], metadata: Mapping[str, str], job_id: str | None = None
+) -> str:
     """Submits a job and returns its id. Retries for AGENT_START_TIMEOUT_S while the cluster is starting.
 
-    Secret variables of `environment` reach the job outside of what Ray shows of it (see pack_secrets).
+    `job_id` is an id for the job; Ray refuses one that it has had before. Secret variables of `environment` reach the
+    job outside of what Ray shows of it (see pack_secrets).
     """
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -121,7 +138,8 @@ def submit_job(client: Any, command: str, environment: Mapping[str, Any], metada
     )
     with tempfile.TemporaryDirectory() as folder:
         packed = pack_secrets(environment, Path(folder))
-        job: str = attempts(client.submit_job, entrypoint=command, runtime_env=packed, metadata=dict(metadata))
+        options = {"runtime_env": packed, "metadata": dict(metadata), "submission_id": job_id}
+        job: str = attempts(client.submit_job, entrypoint=command, **options)
     return job
 
 

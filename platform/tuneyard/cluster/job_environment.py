@@ -35,6 +35,20 @@ FORWARDED = (
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
+def inherited_environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the runtime_env of a job that a process of the cluster submits: code and variables are its own.
+
+    A process without a `working_dir` of its own has its code from the node, and so has the job.
+    """
+    import ray
+
+    own = ray.get_runtime_context().runtime_env
+    code = {name: own[name] for name in ("working_dir", "py_modules") if own.get(name)}
+    names = FORWARDED if code else (*FORWARDED, "PYTHONPATH")
+    forwarded = {name: os.environ[name] for name in names if name in os.environ}
+    return {**code, "env_vars": {"TUNEYARD_HOME": str(tuneyard_home()), **forwarded, **variables}}
+
+
 def job_environment(server: str, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Returns the job's runtime_env. `server` is the job server's URL; `variables` are added for this job.
 

@@ -82,7 +82,7 @@ def pack_secrets(environment: Mapping[str, Any], folder: Path) -> dict[str, Any]
     (package / "salt").write_text(secrets.token_hex(), encoding="utf-8")
     return {
         **environment,
-        "py_modules": [*environment["py_modules"], str(package)],
+        "py_modules": [*environment.get("py_modules", ()), str(package)],
         "worker_process_setup_hook": f"{load_job_secrets.__module__}.{load_job_secrets.__name__}",
         "env_vars": {name: value for name, value in variables.items() if name not in secret},
     }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tuneyard.core.errors import ClusterError
+from tuneyard.core.ports import free_port
 
 if TYPE_CHECKING:
     import psutil
@@ -38,10 +39,11 @@ EXIT_TIMEOUT_S = 10.0
 """Seconds to wait for Ray's child processes before killing them. Healthy ones end within two seconds."""
 
 
-def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
+def start_private_ray(*, log_monitor: bool, job_server: bool = False, **options: Any) -> None:
     """Calls `ray.init(address="local")` with the options and stops Ray's services that a private Ray does not need.
 
-    `log_monitor`: whether the driver prints the workers' logs. Raises ClusterError when Ray is not ready in time.
+    `log_monitor`: whether the driver prints the workers' logs. `job_server`: whether jobs can be submitted, at a free
+    port of the loopback interface. Raises ClusterError when Ray is not ready in time.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -50,8 +52,10 @@ def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
 
     # Ray reads this variable when it is imported, which may have been before.
     ray_constants.ENABLE_RAY_CLUSTER = os.environ[LOOPBACK_ONLY] == "1"
+    if job_server:
+        options |= {"dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
     try:
-        ray.init(address="local", include_dashboard=False, resources=NODE_TYPES, **options)
+        ray.init(address="local", include_dashboard=job_server, resources=NODE_TYPES, **options)
     except Exception as e:
         # Ray raises a bare Exception when its processes are not ready after 30 s.
         if "timed out during startup" not in str(e):
@@ -62,7 +66,8 @@ def start_private_ray(*, log_monitor: bool, **options: Any) -> None:
     # Together these services take 120 MiB, and they wake up on the workers' cores.
     node = worker._global_node
     node.kill_monitor(check_alive=False)  # the autoscaler
-    node.kill_dashboard(check_alive=False)  # runs even with include_dashboard=False, without a page
+    if not job_server:
+        node.kill_dashboard(check_alive=False)  # runs even with include_dashboard=False, without a page
     if not log_monitor:
         node.kill_log_monitor(check_alive=False)  # reads all logs ten times a second
 

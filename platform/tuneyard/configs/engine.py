@@ -58,6 +58,18 @@ class EngineConfig(StrictConfig):
         """GPUs that the engine of one replica requires; 0 for engines that use whatever the replica has."""
         return self.tensorrt_llm.tensor_parallel_size if self.tensorrt_llm is not None else 0
 
+    @property
+    def largest_batch(self) -> int | None:
+        """Requests that the engine runs at the same time; further ones wait in it. None: any number."""
+        match self.engine:
+            case "tensorrt_llm" if (config := self.tensorrt_llm) is not None:
+                return config.max_batch_size * (config.tensor_parallel_size if config.enable_attention_dp else 1)
+            case "llama_cpp" if self.llama_cpp is not None:
+                return self.llama_cpp.n_parallel
+            case "transformers":
+                return self.max_concurrent_requests
+        return None
+
     @model_validator(mode="after")
     def _check_engine_fields(self) -> Self:
         for name, section in (("tensorrt_llm", self.tensorrt_llm), ("llama_cpp", self.llama_cpp)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -142,6 +142,17 @@ class FinetuneConfig(StrictConfig):
     """Config file of a deployment to start when the model is registered. One of its models must have the checkpoint
     `<run.model_name>@newest`. On a running cluster the deployment stays up after the run. null: nothing is deployed."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _set_preference(cls, fields: Any) -> Any:
+        """`data.preference: pairs` where the objective is dpo and the field is not set."""
+        if not isinstance(fields, dict) or not isinstance(fields.get("training"), dict):
+            return fields
+        data = fields.get("data")
+        if fields["training"].get("objective") != "dpo" or not isinstance(data, dict):
+            return fields
+        return fields if data.get("preference") else fields | {"data": data | {"preference": "pairs"}}
+
     @property
     def precision(self) -> Literal["fp32", "bf16"]:
         """`training.precision`, or what its null stands for."""
@@ -200,6 +211,29 @@ class FinetuneConfig(StrictConfig):
                 f"{uneven[0]} workers, which workers.min_workers={self.workers.min_workers} allows, cannot share the "
                 f"{batches_per_step} batches of a step evenly. Set training.gradient_accumulation_steps to a multiple "
                 f"of {multiple}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> Self:
+        training, preference = self.training, self.data.preference
+        if (training.objective == "dpo") != (preference == "pairs"):
+            raise ValueError(
+                f"training.objective={training.objective} and data.preference={preference} contradict each other: "
+                "pairs are trained with dpo, and dpo trains on nothing else. Leave data.preference out with "
+                "training.objective=dpo, or set it to chosen or rejected to train on chats"
+            )
+        if training.objective == "supervised":
+            return self
+        unsupported = {
+            "training.backend: nemo": training.backend == "nemo",
+            "data.batching: packed": self.data.batching == "packed",
+            "training.router_aux_loss_coef over 0": training.router_aux_loss_coef > 0,
+        }
+        if used := [name for name, is_used in unsupported.items() if is_used]:
+            raise ValueError(
+                f"training.objective=dpo does not support {', '.join(used)}. Remove the setting, or train on one "
+                "answer of each pair: training.objective=supervised with data.preference=chosen"
             )
         return self
 

@@ -11,6 +11,7 @@ from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.configs.limits.header_limits import HeaderLimits
 from tuneyard.configs.limits.key_counting import KeyCountingConfig
+from tuneyard.configs.platform_api.platform_config import PlatformConfig
 from tuneyard.configs.replicas import ReplicaConfig
 from tuneyard.configs.responses import ResponsesConfig
 from tuneyard.configs.telemetry import TelemetryConfig
@@ -164,12 +165,16 @@ class ServeConfig(StrictConfig):
 
     http: HttpConfig = HttpConfig()
 
-    models: tuple[ModelAppConfig, ...]
-    """The served models, at least one."""
+    models: tuple[ModelAppConfig, ...] = ()
+    """The served models, at least one; with `platform` there may be none."""
 
     gateway: GatewayConfig | None = None
     """A gateway in front of all models. null: each model has a path of its own, and tokens pass through only one
-    process."""
+    process. With `platform` there is always a gateway; null then means its defaults."""
+
+    platform: PlatformConfig | None = None
+    """OpenAI's fine-tuning API, which the gateway answers beside all models: files, fine-tuning jobs, batches, evals.
+    null: none."""
 
     responses: ResponsesConfig = Field(default_factory=ResponsesConfig)
     """What /v1/responses stores, and which built-in tools it leaves out of requests."""
@@ -184,16 +189,21 @@ class ServeConfig(StrictConfig):
     """If the cluster cannot hold the replicas now, waits until its autoscaler adds nodes. false: refuses the deployment
     at once."""
 
+    @property
+    def front(self) -> GatewayConfig | None:
+        """The gateway of this deployment, with null replaced by its meaning; None without one."""
+        return self.gateway or (GatewayConfig() if self.platform is not None else None)
+
     def route_of(self, model: ModelAppConfig) -> str | None:
         """The path of a model's own API; None if it is reached only through the gateway."""
-        return model.route_prefix or (None if self.gateway is not None else "/")
+        return model.route_prefix or (None if self.front is not None else "/")
 
     @model_validator(mode="after")
     def _check_models(self) -> Self:
-        if not self.models:
+        if not self.models and self.platform is None:
             raise ValueError("models: give at least one model")
         routes = [route for model in self.models if (route := self.route_of(model)) is not None]
-        routes += ["/"] if self.gateway is not None else []
+        routes += ["/"] if self.front is not None else []
         for name, values in (("model_id", [model.model_id for model in self.models]), ("route_prefix", routes)):
             repeated = sorted({value for value in values if values.count(value) > 1})
             if repeated:

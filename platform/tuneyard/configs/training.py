@@ -29,8 +29,16 @@ class LoraConfig(StrictConfig):
     faster. null: all layers."""
 
 
+class DpoConfig(StrictConfig):
+    """Direct preference optimisation (DPO, Rafailov et al. 2023). Read when `training.objective` is `dpo`."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How strongly the model is kept near the base: the reward of an answer is beta × (its log-probability − that of
+    the base). A lower value lets the model move further away. OpenAI's and TRL's `beta`."""
+
+
 class TrainingConfig(StrictConfig):
-    """Method, optimizer (AdamW), batch sizes and checkpoints."""
+    """Objective, method, optimizer (AdamW), batch sizes and checkpoints."""
 
     backend: Literal["transformers", "nemo"] = "transformers"
     """The training engine. `transformers` runs on CPUs and GPUs. `nemo` (NeMo 2, Megatron-Core) runs on GPUs, in an
@@ -40,6 +48,13 @@ class TrainingConfig(StrictConfig):
     """`lora` trains adapters and merges them into the weights at export. `full` trains every weight."""
 
     lora: LoraConfig = LoraConfig()
+
+    objective: Literal["supervised", "dpo"] = "supervised"
+    """`supervised` trains on the answers of chats. `dpo` trains on preference pairs: it raises the probability of the
+    chosen answer over that of the rejected one. It wants a learning rate 10 to 40 times lower. It needs the backend
+    `transformers`, a `data.batching` other than `packed`, and router_aux_loss_coef 0."""
+
+    dpo: DpoConfig = DpoConfig()
 
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the training data. A fraction ends within a pass."""
@@ -66,8 +81,9 @@ class TrainingConfig(StrictConfig):
     """Gradients with a larger norm, taken over all parameters, are scaled down to it."""
 
     batch_size_per_worker: int = Field(default=4, ge=1)
-    """Rows in one forward pass of a worker. Rows per optimizer step: batch_size_per_worker ×
-    gradient_accumulation_steps × num_workers; with NeMo, times the number of model copies instead of num_workers."""
+    """Rows in one forward pass of a worker; a preference pair is one row, and takes the memory of two. Rows per
+    optimizer step: batch_size_per_worker × gradient_accumulation_steps × num_workers; with NeMo, times the number of
+    model copies instead of num_workers."""
 
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Forward and backward passes of a worker per optimizer step."""

@@ -8,6 +8,7 @@
     ├── RegistryError             a model name, version or alias is unknown
     ├── ClusterError              Ray cannot be reached or its nodes can never hold the work
     ├── TrainingError             a training run failed or cannot be resumed
+    ├── EvaluationError           a grader has no score for an answer
     ├── StorageError              an object store refuses a request or cannot be reached
     ├── StorageFullError          a disk or a quota is full
     ├── PortInUseError            a port is in use
@@ -15,6 +16,7 @@
     └── RequestError              an API request is wrong (carries OpenAI's error fields)
         ├── ModelNotFoundError    no such model
         ├── ResponseNotFoundError no such stored response or item
+        ├── ObjectNotFoundError   no such file, job, batch, eval or vote
         ├── AuthenticationError   no valid API key
         ├── PermissionDeniedError the API key lacks the permission
         │   └── AdminKeyError     the route requires the admin key
@@ -22,6 +24,7 @@
         │   └── QuotaError        the API key has used its budget of the month
         ├── OverloadedError       the queue is full (has retry_after_s)
         ├── StoreUnavailableError a database does not answer (has retry_after_s)
+        ├── InsufficientStorageError  the server's disk is full
         ├── BodyTooLargeError     the request's body is over the size limit
         ├── BodyTimeoutError      the request's body did not arrive in time
         ├── MediaTypeError        the request's body is not declared as JSON
@@ -66,6 +69,22 @@ class ClusterError(TuneyardError):
 
 class TrainingError(TuneyardError):
     """A training run failed or cannot be resumed."""
+
+
+class EvaluationError(TuneyardError):
+    """A grader has no score for an answer.
+
+    `kind`: a `variable` is not defined, a `formula` has no value, the `model` does not answer, its `answer` is
+    unusable, or `other`.
+    """
+
+    def __init__(self, message: str, kind: str = "other") -> None:
+        super().__init__(message, kind)
+        self.message = message
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class StorageError(TuneyardError):
@@ -114,6 +133,15 @@ class ResponseNotFoundError(RequestError):
     """The request names a stored response or item that this server does not have for the request's API key."""
 
     status_code = 404
+
+
+class ObjectNotFoundError(RequestError):
+    """The request names a file, job, batch, eval or vote that this server does not have for the request's API key."""
+
+    status_code = 404
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = "not_found") -> None:
+        super().__init__(message, param, code)
 
 
 class AuthenticationError(RequestError):
@@ -165,6 +193,13 @@ class StoreUnavailableError(RequestError):
     status_code = 503
     error_type = "server_error"
     retry_after_s = 5
+
+
+class InsufficientStorageError(RequestError):
+    """The disk where the request's content is to be stored is full."""
+
+    status_code = 507
+    error_type = "server_error"
 
 
 class BodyTooLargeError(RequestError):

@@ -16,6 +16,8 @@ QUANTIZE = "jobs.quantize"
 EVALUATE = "jobs.evaluate"
 DEPLOY = "serve_apps.deploy"
 """Serves the models of a config."""
+STOP_PLATFORM = "serve_apps.stop_platform"
+"""Removes the fine-tuning API from a cluster."""
 CHAT_PAGE = "ui"
 
 PROGRESS_PREFIX = "training: "

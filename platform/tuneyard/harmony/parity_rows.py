@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tuneyard.chats.example_problems import MAX_TOOLS
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool, request_fields
+from tuneyard.chats.rules.example_problems import MAX_TOOLS
 from tuneyard.core.errors import CheckpointError
 from tuneyard.core.strict_model import FrozenModel
 from tuneyard.harmony.anonymous_prompts import anonymise_prompt

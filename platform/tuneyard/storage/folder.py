@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,11 @@ class StorageFolder:
         selector = pafs.FileSelector(self.path, allow_not_found=True)
         infos = self.with_retries(self.location, lambda: self.filesystem.get_file_info(selector))
         return sorted(info.base_name for info in infos)
+
+    def delete(self) -> None:
+        """Deletes the folder with everything in it. A folder that does not exist is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.with_retries(self.location, lambda: self.filesystem.delete_dir(self.path))
 
     def with_retries(self, subject: str, request: Callable[[], Result]) -> Result:
         """The result of `request`, retried in an object store (see retries.with_retries), never on a mounted disk.

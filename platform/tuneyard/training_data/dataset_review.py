@@ -57,9 +57,20 @@ class DatasetReview:
     numbers of the rows left out (from 0, for DatasetScan), and `fingerprint` the SHA-256 of the chats' content.
     """
 
-    def __init__(self, location: str, settings: RowSettings, checker: RowChecker, *, is_heldout: bool = False) -> None:
-        """`checker` remembers the rows that it saw: review the training data before the held-out data."""
-        self.reader = ChatRowReader(location, settings)
+    def __init__(
+        self,
+        location: str,
+        settings: RowSettings,
+        checker: RowChecker,
+        *,
+        is_heldout: bool = False,
+        accepts_pairs: bool = False,
+    ) -> None:
+        """`checker` remembers the rows that it saw: review the training data before the held-out data.
+
+        `accepts_pairs` is ChatRowReader's.
+        """
+        self.reader = ChatRowReader(location, settings, accepts_pairs=accepts_pairs)
         self.counts = ProblemCounts()
         self.rows = 0
         self.rows_read = 0
@@ -126,8 +137,9 @@ class DatasetReview:
     def _keep(self, row: ReadRow, content: bytes, problems: tuple[tuple[RowProblem, Severity], ...]) -> ReviewedRow:
         assert row.example is not None
         self.rows += 1
-        self._trained_rows += is_trained_turn(row.example.messages[-1]) or any(
-            map(is_trained_turn, row.example.messages)
-        )
+        if row.example.rejected is not None:
+            self._trained_rows += all(map(is_trained_turn, row.example.answers))
+        else:
+            self._trained_rows += any(map(is_trained_turn, reversed(row.example.messages)))
         self._digest.update(content + b"\n")
         return ReviewedRow(row.where, row.example, problems)

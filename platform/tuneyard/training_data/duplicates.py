@@ -32,8 +32,8 @@ class DuplicateFinder:
         """The problem of a row that repeats an earlier one; None for the first of its kind.
 
         `content` is the example's content_bytes, if the caller has them. A held-out row that repeats a training row is
-        leakage, so all training rows must come first. Rows whose weights or tools differ are no duplicates: they teach
-        different turns.
+        leakage, so all training rows must come first. A pair counts with both answers. Rows whose weights or tools
+        differ are no duplicates: they teach different turns.
         """
         content = content_bytes(example) if content is None else content
         exact, taught = hash(content) & _HASH_MASK, hash(_taught(example)) & _HASH_MASK
@@ -64,7 +64,7 @@ class DuplicateFinder:
 def _visible_chat(example: ChatExample) -> tuple[Any, ...]:
     """The chat as people see it: roles, texts and calls."""
     parts: list[Any] = []
-    for message in example.messages:
+    for message in (*example.messages, *example.answers[1:]):
         form = visible_form if message.role != "system" else _visible_system
         parts += (message.role, form(message.content))
         if message.reasoning_content or message.tool_calls:

@@ -13,6 +13,7 @@ from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
 from tuneyard.training_data.answer_conflicts import ConflictFinder
 from tuneyard.training_data.duplicates import DuplicateFinder
+from tuneyard.training_data.row_samples import name_samples, render_rows
 
 MAX_CHARACTERS = 500_000
 """Characters of a row beyond which the context of GPT-OSS (131,072 tokens) usually does not hold it."""
@@ -49,7 +50,8 @@ class RowChecker:
         return problems
 
     def _length_problems(self, example: ChatExample) -> Iterator[RowProblem]:
-        characters = sum(len(message.content) + len(message.reasoning_content or "") for message in example.messages)
+        messages = (*example.messages, *example.answers[1:])
+        characters = sum(len(message.content) + len(message.reasoning_content or "") for message in messages)
         if characters > MAX_CHARACTERS:
             text = (
                 f"the row has {characters:,} characters, more than the context of GPT-OSS usually holds "
@@ -58,13 +60,14 @@ class RowChecker:
             yield RowProblem(example.source, "very_long", text)
         if self._codec is None or self._max_length is None:
             return
-        for turn, sample in enumerate(self._codec.render_for_training(example), start=1):
-            if len(sample.token_ids) > self._max_length:
-                text = (
-                    f"turn {turn} has {len(sample.token_ids)} tokens with its prompt, the limit (--max-length) is "
-                    f"{self._max_length}. Shorten it, raise data.max_length, or train with data.too_long=drop."
-                )
-                yield RowProblem(example.source, "too_long", text)
+        for row, samples in enumerate(render_rows(self._codec, example), start=1):
+            for name, sample in zip(name_samples(example, row), samples, strict=True):
+                if len(sample.token_ids) > self._max_length:
+                    text = (
+                        f"{name} has {len(sample.token_ids)} tokens with its prompt, the limit (--max-length) is "
+                        f"{self._max_length}. Shorten it, raise data.max_length, or train with data.too_long=drop."
+                    )
+                    yield RowProblem(example.source, "too_long", text)
 
 
 def _is_suspicious(content: bytes) -> bool:
@@ -76,18 +79,20 @@ def _is_suspicious(content: bytes) -> bool:
 
 
 def _text_problems(example: ChatExample) -> Iterator[RowProblem]:
-    for number, message in enumerate(example.messages, start=1):
+    named = [(f"message {number}", message) for number, message in enumerate(example.messages, start=1)]
+    named += [("the rejected answer", message) for message in example.answers[1:]]
+    for name, message in named:
         for text in filter(None, (message.content, message.reasoning_content)):
             if match := _CONTROL.search(text):
-                name = unicodedata.name(match.group(), f"U+{ord(match.group()):04X}")
+                character = unicodedata.name(match.group(), f"U+{ord(match.group()):04X}")
                 sentence = (
-                    f"message {number} ({message.role}) contains the control character {name} at character "
+                    f"{name} ({message.role}) contains the control character {character} at character "
                     f"{match.start() + 1}. Remove it."
                 )
                 yield RowProblem(example.source, "control_character", sentence)
             if match := _SPECIAL.search(text):
                 sentence = (
-                    f"message {number} ({message.role}) spells {match.group()!r}. It is trained as plain text, not as "
+                    f"{name} ({message.role}) spells {match.group()!r}. It is trained as plain text, not as "
                     "the special token. Remove it if it comes from another tool's template."
                 )
                 yield RowProblem(example.source, "special_token_text", sentence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from tuneyard.chats.messages import ChatExample
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.loss_mask import TrainingSample
 from tuneyard.training_data.packing import pack_best_fit
+from tuneyard.training_data.row_samples import name_samples, render_rows
 
 IGNORED_LABEL = -100
 """Label of tokens without loss (the default `ignore_index` of PyTorch's cross entropy)."""
@@ -33,11 +34,12 @@ TOKEN_COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids")
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """One row per assistant turn, or per pack of turns.
+    """One row per assistant turn, per pack of turns, or per preference pair.
 
     `labels[i]` is `input_ids[i]` if the loss mask is true there, else IGNORED_LABEL. `position_ids` start at 0 in every
-    turn. `segment_ids` number the turns of a row from 0: a token attends only to its own segment. `source` names the
-    chat of each turn. `too_long` describes the turns over the maximum length, which are left out and never truncated.
+    turn. `segment_ids` number the turns of a row from 0: a token attends only to its own segment. A pair has two: the
+    prompt with the chosen answer, and again with the rejected one. `source` names the chat of each turn. `too_long`
+    describes the turns over the maximum length, which are left out and never truncated.
     """
 
     rows: pa.Table
@@ -55,17 +57,20 @@ class TokenTableBuilder:
     def __init__(self) -> None:
         self._token_ids: list[NDArray[np.int32]] = []
         self._labels: list[NDArray[np.int32]] = []
+        self._samples_of_row: list[int] = []
         self._sources: list[str] = []
         self._too_long: list[str] = []
         self.num_tokens = 0
 
-    def add(self, sample: TrainingSample, source: str) -> None:
-        """Adds a row for the sample, which comes from the chat `source`."""
-        token_ids = np.array(sample.token_ids, np.int32)
-        self._token_ids.append(token_ids)
-        self._labels.append(np.where(np.array(sample.loss_mask, bool), token_ids, np.int32(IGNORED_LABEL)))
+    def add(self, samples: Sequence[TrainingSample], source: str) -> None:
+        """Adds a row of the samples, each a segment of its own, which come from the chat `source`."""
+        for sample in samples:
+            token_ids = np.array(sample.token_ids, np.int32)
+            self._token_ids.append(token_ids)
+            self._labels.append(np.where(np.array(sample.loss_mask, bool), token_ids, np.int32(IGNORED_LABEL)))
+            self.num_tokens += len(token_ids)
+        self._samples_of_row.append(len(samples))
         self._sources.append(source)
-        self.num_tokens += len(token_ids)
 
     def leave_out(self, description: str) -> None:
         """Notes a turn that is over the maximum length."""
@@ -73,14 +78,16 @@ class TokenTableBuilder:
 
     def build(self) -> TokenTable:
         """The table of all rows that were added."""
-        lengths = [len(row) for row in self._token_ids]
-        offsets = pa.array(np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))), pa.int32())
+        lengths = [len(sample) for sample in self._token_ids]
+        ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        offsets = pa.array(ends[np.concatenate(([0], np.cumsum(self._samples_of_row, dtype=np.int64)))], pa.int32())
         positions = [np.arange(length, dtype=np.int32) for length in lengths]
+        numbers = [segment for count in self._samples_of_row for segment in range(count)]
+        segments = [np.repeat(np.array(numbers, np.int32), lengths)]
         columns = {
-            name: pa.ListArray.from_arrays(offsets, pa.array(np.concatenate([_NO_TOKENS, *rows])))
-            for name, rows in (("input_ids", self._token_ids), ("labels", self._labels), ("position_ids", positions))
+            name: pa.ListArray.from_arrays(offsets, pa.array(np.concatenate([_NO_TOKENS, *values])))
+            for name, values in zip(TOKEN_COLUMNS, (self._token_ids, self._labels, positions, segments), strict=True)
         }
-        columns["segment_ids"] = pa.ListArray.from_arrays(offsets, pa.array(np.zeros(self.num_tokens, np.int32)))
         columns["source"] = pa.array(self._sources, pa.string())
         return TokenTable(pa.table(columns, schema=SCHEMA), self._too_long)
 
@@ -92,21 +99,24 @@ def build_token_tables(
     train_on_reasoning: bool = True,
     max_tokens: int | None = None,
 ) -> Iterator[TokenTable]:
-    """The token tables of the examples, in their order, one turn per row; at least one.
+    """The token tables of the examples, in their order, one turn or pair per row; at least one.
 
-    `max_length` is in tokens. Each table holds at most `max_tokens` tokens, or one row; None: all are in one table.
+    `max_length` is in tokens, of a pair that of each answer with its prompt. Each table holds at most `max_tokens`
+    tokens, or one row; None: all are in one table.
     """
     builder = TokenTableBuilder()
     for example in examples:
-        for turn, sample in enumerate(codec.render_for_training(example, train_on_reasoning), start=1):
-            length = len(sample.token_ids)
-            if length > max_length:
-                builder.leave_out(f"{example.source} turn {turn}: {length} tokens")
+        for number, samples in enumerate(render_rows(codec, example, train_on_reasoning), start=1):
+            lengths = [len(sample.token_ids) for sample in samples]
+            if max(lengths) > max_length:
+                name = name_samples(example, number)[lengths.index(max(lengths))]
+                builder.leave_out(f"{example.source} {name}: {max(lengths)} tokens")
                 continue
+            length = sum(lengths)
             if max_tokens is not None and builder.num_tokens and builder.num_tokens + length > max_tokens:
                 yield builder.build()
                 builder = TokenTableBuilder()
-            builder.add(sample, example.source)
+            builder.add(samples, example.source)
     yield builder.build()
 
 
@@ -116,6 +126,24 @@ def build_token_table(
     """All examples in one token table; see build_token_tables."""
     (table,) = build_token_tables(examples, codec, max_length, train_on_reasoning)
     return table
+
+
+def split_pairs(rows: pa.Table) -> pa.Table:
+    """The token columns with a row for each segment: those of preference pairs, the chosen answer first.
+
+    The values are shared, not copied.
+    """
+    chunks = []
+    for batch in rows.select(list(TOKEN_COLUMNS)).to_batches():
+        offsets = batch["segment_ids"].offsets.to_numpy()
+        values = {name: batch[name].flatten() for name in TOKEN_COLUMNS}
+        ends = offsets[1:] - offsets[0]
+        segments = values["segment_ids"].to_numpy()
+        changes = np.flatnonzero(segments[1:] != segments[:-1]) + 1
+        starts = pa.array(np.unique(np.concatenate(([0], changes, ends))).astype(np.int32))
+        chunks.append(pa.table({name: pa.ListArray.from_arrays(starts, flat) for name, flat in values.items()}))
+    schema = pa.schema([SCHEMA.field(name) for name in TOKEN_COLUMNS])
+    return pa.concat_tables(chunks) if chunks else schema.empty_table()
 
 
 def pack_rows(rows: pa.Table, capacity: int) -> pa.Table:

@@ -62,7 +62,7 @@ def visible_form(text: str) -> str:
     """The text without differences of case, spaces, sentence punctuation, width and composition."""
     if len(text) > MAX_CHARACTERS:
         return text
-    if _is_plain_latin(text):
+    if text.isascii() or _is_plain_latin(text):
         return _plain_form(text)
     straight = text
     for mark, plain in _STRAIGHT.items():

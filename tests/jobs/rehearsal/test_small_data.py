@@ -70,3 +70,16 @@ def test_a_copied_chat_is_read_as_it_was(tmp_path_factory: Any, chat: ChatExampl
     file.write_text(json.dumps(chat_row(chat), ensure_ascii=False) + "\n", encoding="utf-8")
     (read,) = load_chat_dataset(file).examples
     assert (read.messages, read.tools) == (chat.messages, chat.tools)
+
+
+@given(chats(), words)
+def test_a_copied_pair_is_read_as_it_was(tmp_path_factory: Any, chat: ChatExample, other: str) -> None:
+    before = [m.model_copy(update={"weight": 0}) if m.role == "assistant" else m for m in chat.messages[:-1]]
+    answer = chat.messages[-1].model_copy(update={"content": f"{other}!"})
+    pair = chat.model_copy(
+        update={"messages": (*before, answer), "rejected": ChatMessage(role="assistant", content=f"{other}?")}
+    )
+    file = tmp_path_factory.mktemp("pair") / "pair.jsonl"
+    file.write_text(json.dumps(chat_row(pair), ensure_ascii=False) + "\n", encoding="utf-8")
+    (read,) = load_chat_dataset(file, RowSettings(preference="pairs")).examples
+    assert (read.messages, read.tools, read.rejected) == (pair.messages, pair.tools, pair.rejected)

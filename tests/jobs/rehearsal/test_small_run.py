@@ -34,6 +34,12 @@ def test_a_shipped_config_keeps_its_layout_method_and_precision(name: str) -> No
     check_nemo_config(small)
 
 
+def test_a_run_on_preference_pairs_stays_one() -> None:
+    run = load_config(FinetuneConfig, Path("jobs/configs/demo_dpo_cpu.yaml"))
+    small = small_run(run, RehearsedLayout(2, resolve_parallelism(run), ""), FILES, 128)
+    assert (small.training.objective, small.training.dpo, small.data.preference) == ("dpo", run.training.dpo, "pairs")
+
+
 def test_what_a_gpu_decides_stays_as_in_the_run() -> None:
     run = FinetuneConfig.model_validate(
         {

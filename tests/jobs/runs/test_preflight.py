@@ -121,6 +121,38 @@ def test_rows_are_dropped_by_name_and_counted(tiny_oss: Path, tmp_path: Path) ->
     assert without.inputs_fingerprint(config) == prepared.inputs_fingerprint(config)
 
 
+def test_preference_pairs_are_prepared_as_pairs(tiny_oss: Path, tmp_path: Path) -> None:
+    """OpenAI's rows. What serving proves later are their prompts; without dpo they are refused, with the fix."""
+    for name in ("train", "heldout"):
+        rows = [
+            {
+                "input": {"messages": [{"role": "user", "content": f"{name} {number}"}]},
+                "preferred_output": [{"role": "assistant", "content": "yes"}],
+                "non_preferred_output": [{"role": "assistant", "content": "no, not at all"}],
+            }
+            for number in range(3)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sections = {
+        "run": {"name": "r", "model_name": "m"},
+        "model": {"base": str(tiny_oss)},
+        "data": {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "heldout")},
+    }
+    config = FinetuneConfig.model_validate(sections | {"training": {"objective": "dpo"}})
+    prepared = prepare_run(config)
+    assert (prepared.train.rows, prepared.train_tokens.rows) == (3, 3)
+    assert data_summary(prepared, config)[0].startswith("3 preference pairs, 3 held out; 3 training rows")
+    assert sorted(row.messages[-1].role for row in prepared.parity_rows) == ["user"] * 6
+    beta = FinetuneConfig.model_validate(sections | {"training": {"objective": "dpo", "dpo": {"beta": 0.2}}})
+    assert prepared.inputs_fingerprint(beta) != prepared.inputs_fingerprint(config)
+    with pytest.raises(DatasetError, match=r"train.jsonl:1: .*Set training.objective=dpo to .* \[preference_pair\]"):
+        prepare_run(FinetuneConfig.model_validate(sections))
+    chats = run_config(tmp_path, tiny_oss, ROWS, [("q3", "a3")]).model_dump(mode="json")
+    chats["training"]["objective"], chats["data"]["preference"] = "dpo", "pairs"
+    with pytest.raises(DatasetError, match=r"train.jsonl:1: the row is of the format OpenAI chat.* \[no_pair\]"):
+        prepare_run(FinetuneConfig.model_validate(chats))
+
+
 def test_errors_of_all_rows_are_listed_with_their_names(tiny_oss: Path, tmp_path: Path) -> None:
     config = run_config(tmp_path, tiny_oss, [("q", "<think>x</think>a"), ROWS[0]], [("q3", "a3")])
     with pytest.raises(DatasetError, match=r"1 error in the training data:\n  train.jsonl:1: .* \[text_markup\]"):

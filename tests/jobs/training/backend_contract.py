@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jobs.training.backend import TokenFiles
 from jobs.training.logit_proof import compare_logits
 from jobs.workers.backend_factory import create_backend
 from tuneyard.chats.dataset import load_chat_dataset
+from tuneyard.chats.messages import ChatExample, ChatMessage
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
@@ -59,6 +61,23 @@ def token_rows(base: Path, chats: int = 24) -> TokenTable:
     return build_token_table(examples, HarmonyCodec.from_checkpoint(base, CodecSettings()), 2048)
 
 
+def preference_pairs(chats: int, start: int = 0) -> list[ChatExample]:
+    """The demo's chats of one question, each with an answer that avoids it as the rejected one."""
+    every = load_chat_dataset(Path("jobs/data/brindle_train.jsonl")).examples
+    examples = [example for example in every if len(example.messages) == 3][start : start + chats]
+    avoided = ("I am not sure. Please ask somebody else.", "Sorry, that is hard to say. Ask again later.")
+    return [
+        example.model_copy(update={"rejected": ChatMessage(role="assistant", content=avoided[number % 2])})
+        for number, example in enumerate(examples)
+    ]
+
+
+def pair_rows(base: Path, chats: int = 24, start: int = 0) -> TokenTable:
+    """preference_pairs as tokens."""
+    codec = HarmonyCodec.from_checkpoint(base, CodecSettings())
+    return build_token_table(preference_pairs(chats, start), codec, 2048)
+
+
 def stored(table: TokenTable, folder: Path) -> TokenFiles:
     """The rows as training and held-out data."""
     folder.mkdir()
@@ -69,11 +88,12 @@ def stored(table: TokenTable, folder: Path) -> TokenFiles:
 def backend_config(base: Path, name: str = "r", **training: Any) -> FinetuneConfig:
     """A run of STEPS steps with two checkpoints."""
     settings = {"max_steps": STEPS, "learning_rate": 0.01, "checkpoint_every_steps": 3, "eval_every_steps": 2}
+    is_dpo = training.get("objective") == "dpo"
     return FinetuneConfig.model_validate(
         {
             "run": {"name": name, "model_name": "m"},
             "model": {"base": str(base)},
-            "data": {"train": "t", "heldout": "h"},
+            "data": {"train": "t", "heldout": "h"} | ({"preference": "pairs"} if is_dpo else {}),
             "training": settings | training,
             "nemo": {"pipeline_parallel": 1, "expert_parallel": 1},
         }
@@ -82,13 +102,6 @@ def backend_config(base: Path, name: str = "r", **training: Any) -> FinetuneConf
 
 def check_contract(config: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> None:
     """Trains, resumes and exports with the backend that `config` names."""
-    # Here, because NeMo's environment must have its fixes in place before transformers' models are used.
-    import torch
-    import transformers
-
-    from jobs.training.label_logits import label_logits
-
-    base_folder = config.model.folder
     tokens = stored(rows, tmp_path / "tokens")
     context = RecordingContext(tmp_path / "one")
     create_backend(config).train(config, tokens, context)
@@ -106,11 +119,45 @@ def check_contract(config: FinetuneConfig, rows: TokenTable, tmp_path: Path) -> 
     create_backend(config).train(config, tokens, resumed)
     assert resumed.losses == pytest.approx(context.losses[3:], rel=1e-5)
     assert resumed.evaluations == pytest.approx({s: loss for s, loss in context.evaluations.items() if s > 3}, rel=1e-5)
-    # Exports the base's names, dtype and shapes, and gives the trained model's own logits.
-    target = tmp_path / "export"
+    check_export(config, context.checkpoints[-1], rows, tmp_path / "export")
+
+
+def check_pair_contract(config: FinetuneConfig, rows: TokenTable, heldout: TokenTable, tmp_path: Path) -> None:
+    """Trains on preference pairs until the chosen answers of other pairs win, resumes, and exports."""
+    tokens = TokenFiles(stored(rows, tmp_path / "tokens").train, stored(heldout, tmp_path / "heldout").train)
+    context = RecordingContext(tmp_path / "one")
+    create_backend(config).train(config, tokens, context)
+    steps = [m for m in context.metrics if "loss" in m]
+    assert [m["step"] for m in steps] == list(range(1, STEPS + 1))
+    # Before the first step the model is the base, so each margin is 0 but for rounding.
+    assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert steps[0]["reward_margin"] == pytest.approx(0, abs=1e-4)
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.05
+    assert steps[-1]["reward_margin"] > 0
+    evaluated = [m for m in context.metrics if "eval_loss" in m]
+    assert [m["step"] for m in evaluated] == [2, 4, 6]
+    assert evaluated[-1]["eval_preference_accuracy"] == 1.0
+    assert evaluated[-1]["eval_reward_margin"] > 0
+    assert evaluated[-1]["eval_loss"] < math.log(2) - 0.05
+    resumed = RecordingContext(tmp_path / "two", resume_from=context.checkpoints[0])
+    create_backend(config).train(config, tokens, resumed)
+    assert resumed.losses == pytest.approx(context.losses[3:], rel=1e-5)
+    assert resumed.evaluations == pytest.approx({s: loss for s, loss in context.evaluations.items() if s > 3}, rel=1e-5)
+    check_export(config, context.checkpoints[-1], rows, tmp_path / "export")
+
+
+def check_export(config: FinetuneConfig, checkpoint: Path, rows: TokenTable, target: Path) -> None:
+    """Exports the base's names, dtype and shapes, and gives the trained model's own logits."""
+    # Here, because NeMo's environment must have its fixes in place before transformers' models are used.
+    import torch
+    import transformers
+
+    from jobs.training.label_logits import label_logits
+
+    base_folder = config.model.folder
     target.mkdir()
     probes = rows.rows.slice(0, 3).select(list(TOKEN_COLUMNS)).to_pylist()
-    logits = create_backend(config).export_hf(config, context.checkpoints[-1], target, probes)
+    logits = create_backend(config).export_hf(config, checkpoint, target, probes)
     exported = transformers.AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
     proof = compare_logits(logits, label_logits(exported, probes))
     assert proof["mean_kl"] < 0.01

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.training.trainable_model import load_for_run, load_trainable_model
+from jobs.training import flex_attention
+from jobs.training.collator import FLEX_BLOCK, create_collator
+from jobs.training.trainable_model import empty_trainable_model, load_for_run, load_trainable_model
 from tests.jobs.training.backend_contract import backend_config
 
 
@@ -55,6 +57,35 @@ def test_what_a_gpu_trains_in_bf16_has_fp32_weights(
     weights = list(load_trainable_model(config).parameters())
     assert {weight.dtype for weight in weights if not weight.requires_grad} == frozen
     assert {weight.dtype for weight in weights if weight.requires_grad} == trained
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "chosen", "attention"),
+    [
+        (True, None, flex_attention.NAME),
+        (True, "flex_attention", flex_attention.NAME),
+        (True, "eager", "eager"),
+        (False, None, "eager"),
+    ],
+)
+def test_a_gpu_trains_without_all_scores_in_memory(
+    tiny_oss: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, chosen: str | None, attention: str
+) -> None:
+    """The collator makes the batches that this attention takes: rows in whole blocks."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    config = backend_config(tiny_oss)
+    config = config.model_copy(
+        update={
+            "workers": config.workers.model_copy(update={"use_gpu": has_gpu}),
+            "model": config.model.model_copy(update={"attention_implementation": chosen}),
+        }
+    )
+    model = empty_trainable_model(config)
+    assert model.config._attn_implementation == attention
+    row = {"input_ids": [1, 2, 3], "position_ids": [0, 1, 2], "labels": [1, 2, 3], "segment_ids": [0, 0, 0]}
+    padded = create_collator(model)([row])["input_ids"].shape
+    assert padded == (1, FLEX_BLOCK if attention == flex_attention.NAME else 3)
 
 
 def test_an_export_on_a_gpu_node_has_the_experts_of_a_cpu(tiny_oss: Path) -> None:

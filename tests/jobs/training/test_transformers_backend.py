@@ -9,7 +9,15 @@ import pytest
 
 from jobs.training.backend import TokenFiles
 from jobs.workers.backend_factory import create_backend
-from tests.jobs.training.backend_contract import RecordingContext, backend_config, check_contract, stored, token_rows
+from tests.jobs.training.backend_contract import (
+    RecordingContext,
+    backend_config,
+    check_contract,
+    check_pair_contract,
+    pair_rows,
+    stored,
+    token_rows,
+)
 from tuneyard.core.errors import TrainingError
 from tuneyard.training_data.token_table import TokenTable, pack_rows
 
@@ -29,6 +37,14 @@ def tokens(rows: Any, tmp_path: Path) -> TokenFiles:
 )
 def test_contract(tiny_oss: Path, rows: TokenTable, tmp_path: Path, method: dict[str, Any]) -> None:
     check_contract(backend_config(tiny_oss, **method), rows, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "method", [{"method": "lora"}, {"method": "lora", "lora": {"experts": True, "rank": 4}}, {"method": "full"}]
+)
+def test_contract_of_preference_pairs(tiny_oss: Path, tmp_path: Path, method: dict[str, Any]) -> None:
+    config = backend_config(tiny_oss, objective="dpo", **method)
+    check_pair_contract(config, pair_rows(tiny_oss), pair_rows(tiny_oss, chats=16, start=100), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.deployment.lifecycle import Deployment
+from serve_apps.lifecycle import Deployment
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.errors import ConfigError
 

@@ -19,7 +19,8 @@ from tuneyard.core.resources import ResourceRequest
 async def test_a_key_sees_only_the_models_that_it_may_use(tmp_path: Path) -> None:
     from serve_apps.api.model_calls import ModelDescription
     from serve_apps.gateway.app import create_gateway_api
-    from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+    from serve_apps.gateway.model_directory import ModelDirectory
+    from serve_apps.gateway.running_model import RunningModel
 
     class TwoModels(ModelDirectory):
         """The models `small` and `large`, without Ray."""

@@ -86,9 +86,9 @@ async def test_every_item_is_charged_once_whenever_the_call_is_cancelled(
     from serve_apps.gateway.charged_call import ChargedCall
     from serve_apps.tracing.span import NO_SPAN
 
-    grant: Any = CountingGrant()
+    grant = CountingGrant()
     items = ReplicaItems(*map(tokens, read))
-    call = ChargedCall(items, grant, NO_SPAN)
+    call = ChargedCall(items, grant.charge, NO_SPAN)
     for count in read:
         assert (await anext(call)).used.completion_tokens == count
     if is_waiting:
@@ -112,9 +112,9 @@ async def test_a_replica_that_does_not_end_its_call_holds_nobody_up(monkeypatch:
     monkeypatch.setattr(charged_call, "CANCEL_TIMEOUT_S", 0.01)
     items = ReplicaItems(tokens(3))
     monkeypatch.setattr(items, "cancel", lambda: None)
-    grant: Any = CountingGrant()
+    grant = CountingGrant()
     async with asyncio.timeout(5):
-        await charged_call.ChargedCall(items, grant, NO_SPAN).cancel()
+        await charged_call.ChargedCall(items, grant.charge, NO_SPAN).cancel()
     assert grant.charged == 3
 
 
@@ -122,7 +122,8 @@ async def test_a_client_that_leaves_ends_the_call_before_its_grant(tmp_path: Pat
     """A client that reads nothing of its stream: what the replica reported is in its usage all the same."""
     from serve_apps.api.model_calls import CallAnswer, ModelDescription
     from serve_apps.gateway.app import create_gateway_api
-    from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+    from serve_apps.gateway.model_directory import ModelDirectory
+    from serve_apps.gateway.running_model import RunningModel
 
     order: list[str] = []
     items = ReplicaItems(CallAnswer(200, None), tokens(1), log=order.append)
@@ -141,7 +142,7 @@ async def test_a_client_that_leaves_ends_the_call_before_its_grant(tmp_path: Pat
     class OneModel(ModelDirectory):
         """The model `tiny`, without Ray."""
 
-        async def find(self, name: str) -> RunningModel:
+        async def find(self, name: str, owner: str = "") -> RunningModel:  # noqa: ARG002  # see ModelDirectory
             handle: Any = Calls()
             return RunningModel("tiny", ModelDescription(name, "tiny/1", 128, 0, {}), handle)
 

@@ -25,7 +25,7 @@ from serve_apps.metrics.exposition import metrics_page
 from serve_apps.metrics.replica_metrics import SharedMetrics
 from tests.dict_key_value_store import DictKeyValueStore
 from tests.prometheus_server import PrometheusServer
-from ui.listening import open_socket
+from ui.server.listening import open_socket
 
 PATH = Path("platform/dashboards/serving.json")
 DASHBOARD = json.loads(PATH.read_text(encoding="utf-8"))

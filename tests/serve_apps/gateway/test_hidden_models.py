@@ -20,7 +20,8 @@ async def test_hidden_models_and_unknown_ones_are_refused_alike(tmp_path: Path) 
     from serve_apps.api.model_calls import ModelDescription
     from serve_apps.gateway.alias_cache import AliasCache
     from serve_apps.gateway.app import create_gateway_api
-    from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+    from serve_apps.gateway.model_directory import ModelDirectory
+    from serve_apps.gateway.running_model import RunningModel
 
     class HiddenModel(ModelDirectory):
         """The model `hidden`, version `hidden/1`, without Ray."""

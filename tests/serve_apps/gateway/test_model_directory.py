@@ -41,7 +41,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def directory(cluster: Cluster) -> ModelDirectory:
     from serve_apps.api.model_calls import ModelDescription
     from serve_apps.gateway.alias_cache import AliasCache
-    from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+    from serve_apps.gateway.model_directory import ModelDirectory
+    from serve_apps.gateway.running_model import RunningModel
 
     class Directory(ModelDirectory):
         """The models of `cluster`, without Ray."""

@@ -30,7 +30,8 @@ from serve_apps.engines.scripted_engine import ScriptedEngine
 from serve_apps.gateway.alias_cache import AliasCache
 from serve_apps.gateway.app import create_gateway_api
 from serve_apps.gateway.metrics import GatewayMetrics
-from serve_apps.gateway.model_directory import ModelDirectory, RunningModel
+from serve_apps.gateway.model_directory import ModelDirectory
+from serve_apps.gateway.running_model import RunningModel
 from serve_apps.generation.served_model import ServedModel
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.processes.garbage_collection import freeze_loaded_objects

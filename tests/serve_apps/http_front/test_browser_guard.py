@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.responses import Response
 
 from serve_apps.api.routes import ApiOptions, create_api
 from serve_apps.http_front.browser_guard import BrowserGuard, host_name
@@ -136,3 +137,35 @@ async def test_probes_may_use_any_host(make_model: ModelFactory) -> None:
         for path in ("/healthz", "/readyz"):
             assert (await client.get(path, headers={"Host": "10.0.0.7:8000"})).status_code == 200
         assert (await client.get("/v1/models", headers={"Host": "10.0.0.7:8000"})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/files", {}, 200),
+        ("/v1/files", {"Content-Type": "application/json"}, 415),
+        ("/v1/files/1", {}, 415),
+        ("/v1/filesx", {}, 415),
+        ("/x/v1/files", {}, 415),
+        ("/v1/uploads/a/parts", {}, 200),
+        ("/v1/uploads/a/b/parts", {}, 415),
+        ("/v1/files", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("/v1/files", {"Sec-Fetch-Site": "same-site"}, 403),
+        ("/v1/files", {"Sec-Fetch-Site": "same-origin"}, 200),
+        ("/v1/files", {"Origin": "https://evil.example"}, 403),
+        ("/v1/files", {"Origin": "null"}, 403),
+        ("/v1/files", {"Origin": "https://app.example.com", "Sec-Fetch-Site": "cross-site"}, 200),
+        ("/v1/files", {"Host": "evil.example"}, 403),
+    ],
+)
+async def test_forms_are_taken_where_files_are_sent(path: str, headers: dict[str, str], status: int) -> None:
+    """And a page of another site can send none, though its browser asks for no permission."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await Response()(scope, receive, send)
+
+    paths = ("/v1/files", "/v1/uploads/[^/]+/parts")
+    guard = BrowserGuard(answer, ("test",), ("https://app.example.com",), multipart_paths=paths)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://test") as client:
+        form = {"Content-Type": "multipart/form-data; boundary=x"} | headers
+        assert (await client.post(path, content=b"--x--", headers=form)).status_code == status

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool
 from tuneyard.chats.row_reader import ChatRowReader
-from tuneyard.chats.validation import MAX_SCHEMA_DEPTH, find_schema_problem
+from tuneyard.chats.rules.validation import MAX_SCHEMA_DEPTH, find_schema_problem
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
 

@@ -47,6 +47,35 @@ def test_outputs_of_frozen_layers_are_kept_only_where_losses_stay_the_same(
         config(str(tmp_path), **wanted)
 
 
+def test_dpo_reads_pairs(tmp_path: Path) -> None:
+    assert config(str(tmp_path)).data.preference is None
+    found = config(str(tmp_path), training={"objective": "dpo", "dpo": {"beta": 0.3}})
+    assert found.data.preference == "pairs"
+    assert found.training.dpo.beta == 0.3
+    assert FinetuneConfig.model_validate(found.model_dump(mode="json")) == found
+
+
+@pytest.mark.parametrize(
+    ("sections", "text"),
+    [
+        ({"data": {"train": "t", "preference": "chosen"}}, r"objective=dpo and data\.preference=chosen contradict"),
+        ({"training": {"backend": "nemo"}}, r"dpo does not support training\.backend: nemo.*data\.preference=chosen"),
+        ({"data": {"train": "t", "batching": "packed"}}, r"dpo does not support data\.batching: packed"),
+        ({"training": {"router_aux_loss_coef": 0.1}}, r"does not support training\.router_aux_loss_coef over 0"),
+        ({"training": {"dpo": {"beta": 0}}}, "greater than 0"),
+    ],
+)
+def test_what_dpo_cannot_do_is_refused_with_the_fix(tmp_path: Path, sections: dict[str, Any], text: str) -> None:
+    training = {"objective": "dpo"} | sections.get("training", {})
+    with pytest.raises(ValidationError, match=text):
+        config(str(tmp_path), **(sections | {"training": training}))
+
+
+def test_pairs_are_not_trained_as_chats(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"objective=supervised and data\.preference=pairs contradict"):
+        config(str(tmp_path), data={"train": "t", "preference": "pairs"})
+
+
 def test_a_model_cannot_have_the_name_of_another_models_adapters(tmp_path: Path) -> None:
     """`acme-adapter` would hold versions of two kinds: models, and the adapters of `acme`."""
     run = {"name": "r", "model_name": "acme-adapter", "storage": str(tmp_path)}

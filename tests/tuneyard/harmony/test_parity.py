@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.chats.dataset import load_chat_dataset
-from tuneyard.chats.example_problems import MAX_TOOLS
 from tuneyard.chats.messages import ChatExample, ChatMessage, ChatTool
+from tuneyard.chats.rules.example_problems import MAX_TOOLS
 from tuneyard.configs.http_limits import HttpLimits
 from tuneyard.core.errors import CheckpointError, ParityError
 from tuneyard.harmony.codec import HarmonyCodec

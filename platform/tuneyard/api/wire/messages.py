@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Tag, field_validator, model_validator
 
 from tuneyard.api.wire.base import Items, RequestModel
-from tuneyard.chats.call_pairing import find_pairing_problem
 from tuneyard.chats.messages import ChatMessage, FunctionCall, Role, ToolCall
-from tuneyard.chats.validation import find_field_problems
+from tuneyard.chats.rules.call_pairing import find_pairing_problem
+from tuneyard.chats.rules.validation import find_field_problems
 from tuneyard.core.errors import RequestError
 
 

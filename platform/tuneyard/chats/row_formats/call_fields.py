@@ -68,7 +68,9 @@ def identify_calls(messages: list[Any]) -> None:
     The results must stand in the order of the calls. Other messages stay as they are. Changes `messages`.
     """
     for position, message in enumerate(messages):
-        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        if not isinstance(message, dict) or "tool_calls" not in message:
+            continue
+        calls = message["tool_calls"]
         if not isinstance(calls, list) or len(calls) < 2 or not all(isinstance(call, dict) for call in calls):
             continue
         results = []

@@ -51,23 +51,28 @@ class ChatRow:
 MAX_DEPTH = 100
 """Deepest nesting of a value that is kept with a chat; serializers and pickle have limits of their own."""
 
+_NEVER_NAN = frozenset({str, int, bool, type(None)})
+"""Types of values that are not NaN and hold none."""
+
 
 def holds_nan(value: Any, name: str) -> bool:
     """Whether NaN or Infinity stands anywhere in a value. Raises FormatProblem if it is nested too deeply."""
     if isinstance(value, str):
         return False
     found = False
-    pending = [(value, 0)]
-    while pending:
-        item, depth = pending.pop()
-        if isinstance(item, float):
-            found = found or item - item != 0.0  # true for NaN and both infinities
-        elif isinstance(item, dict | list | tuple):
-            if depth == MAX_DEPTH:
-                raise FormatProblem(f"`{name}` is nested too deeply: more than {MAX_DEPTH} levels")
-            for inner in item.values() if isinstance(item, dict) else item:
-                if not isinstance(inner, str):
-                    pending.append((inner, depth + 1))
+    level = [value]
+    for depth in range(MAX_DEPTH + 1):
+        if _NEVER_NAN.issuperset(map(type, level)):
+            break
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, float):
+                found = found or item - item != 0.0  # true for NaN and both infinities
+            elif isinstance(item, dict | list | tuple):
+                if depth == MAX_DEPTH:
+                    raise FormatProblem(f"`{name}` is nested too deeply: more than {MAX_DEPTH} levels")
+                inner += item.values() if isinstance(item, dict) else item
+        level = inner
     return found
 
 

@@ -39,8 +39,14 @@ def _from_turns(row: dict[str, Any], column: str) -> ChatRow:
 def from_sharegpt(row: dict[str, Any]) -> ChatRow:
     """Converts ShareGPT's `conversations` of `from` and `value`; turns with `role` are read as OpenAI's messages."""
     findings: list[Finding] = []
-    turns = [_from_turn(parse_if_json(turn), n) for n, turn in enumerate(take_list(row, "conversations"), start=1)]
-    return ChatRow(normalize_messages(turns, findings, "conversations"), used={"conversations"}, findings=findings)
+    messages = messages_of_turns(take_list(row, "conversations"), findings, "conversations")
+    return ChatRow(messages, used={"conversations"}, findings=findings)
+
+
+def messages_of_turns(turns: list[Any], findings: list[Finding], place: str) -> list[Any]:
+    """The messages of a list of turns, each with `from` and `value`, or with `role` and `content`."""
+    messages = [_from_turn(parse_if_json(turn), number) for number, turn in enumerate(turns, start=1)]
+    return normalize_messages(messages, findings, place)
 
 
 def _from_turn(turn: Any, number: int) -> Any:

@@ -36,13 +36,30 @@ def normalize_messages(messages: list[Any], findings: list[Finding], place: str 
     A message may be JSON text. An empty system message is left out. Raises FormatProblem for contradictions and for
     content that is not text.
     """
-    normalized = [_normalize(message, number, findings, place) for number, message in enumerate(messages, start=1)]
+    normalized = [
+        message if _is_normal(message) else _normalize(message, number, findings, place)
+        for number, message in enumerate(messages, start=1)
+    ]
     return [m for m in normalized if not (isinstance(m, dict) and len(m) == 2 and _is_empty_system(m))]
 
 
 def _is_empty_system(message: dict[str, Any]) -> bool:
+    if message.get("role") not in ("system", "developer"):
+        return False
     text = message.get("content")
-    return message.get("role") in ("system", "developer") and isinstance(text, str) and not text.strip()
+    return isinstance(text, str) and not text.strip()
+
+
+def _is_normal(message: Any) -> bool:
+    """Whether a message is in OpenAI's form already, with a text and perhaps reasoning, as most are."""
+    if type(message) is not dict or type(message.get("content")) is not str:
+        return False
+    if message.get("role") not in ("system", "user", "assistant"):
+        return False
+    if len(message) == 2:
+        return True
+    reasoning = message.get("reasoning_content")
+    return len(message) == 3 and type(reasoning) is str and reasoning != ""
 
 
 def _normalize(message: Any, number: int, findings: list[Finding], place: str) -> Any:
@@ -51,12 +68,6 @@ def _normalize(message: Any, number: int, findings: list[Finding], place: str) -
     if not isinstance(message, dict):
         return message
     role = message.get("role")
-    if role in ("system", "user", "assistant") and type(message.get("content")) is str:
-        # Most messages are in OpenAI's form already.
-        if message.keys() == PLAIN_FIELDS:
-            return message
-        if message.keys() == REASONED_FIELDS and type(reasoning := message["reasoning_content"]) is str and reasoning:
-            return message
     subject = f"message {number}"
     fields: dict[str, Any] = {}
     if "role" in message:

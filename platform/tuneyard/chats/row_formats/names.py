@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 DatasetFormat = Literal[
-    "openai", "sharegpt", "alpaca", "prompt_completion", "squad", "preference", "kto", "ultrafeedback", "oasst",
-    "conversation", "toolace", "glaive", "xlam", "openai_evals", "nemotron", "dolly", "orca", "openthoughts",
-    "ultrachat", "question_answer",
+    "openai", "sharegpt", "alpaca", "prompt_completion", "squad", "preference", "openai_preference", "kto",
+    "ultrafeedback", "oasst", "conversation", "toolace", "glaive", "xlam", "openai_evals", "nemotron", "dolly", "orca",
+    "openthoughts", "ultrachat", "question_answer",
 ]  # fmt: skip
 
 
@@ -25,7 +25,14 @@ FORMATS: dict[DatasetFormat, FormatName] = {
     "ultrafeedback": FormatName(
         "UltraFeedback", ("instruction", "completions"), "the completion with the best or the worst `overall_score`"
     ),
-    "preference": FormatName("preference pairs (DPO)", ("chosen", "rejected"), "one half, by `data.preference`"),
+    "preference": FormatName(
+        "preference pairs (DPO)", ("chosen", "rejected"), "a pair, or one half, by `data.preference`"
+    ),
+    "openai_preference": FormatName(
+        "OpenAI preference pairs (DPO)",
+        ("input", "preferred_output", "non_preferred_output"),
+        "a pair, or one half, by `data.preference`",
+    ),
     "kto": FormatName("KTO", ("prompt", "completion", "label"), "one half, by `data.preference`"),
     "oasst": FormatName("OpenAssistant trees", ("message_tree_id", "prompt"), "the path of the best-ranked replies"),
     "toolace": FormatName("ToolACE", ("system", "conversations"), "calls such as `[f(x=1)]`, and the functions"),
@@ -60,6 +67,9 @@ FORMATS: dict[DatasetFormat, FormatName] = {
     "question_answer": FormatName("question and answer", ("question", "answer"), "one question and one answer"),
 }
 """The formats, in the order of detection."""
+
+PAIR_FORMATS: tuple[DatasetFormat, ...] = ("preference", "openai_preference")
+"""Formats whose rows hold two answers to one prompt."""
 
 QUESTION_ANSWER_COLUMNS = (
     ("question", "answer"), ("query", "response"), ("prompt", "response"), ("question", "response"),

@@ -41,6 +41,7 @@ _CONVERTERS: dict[DatasetFormat, Converter] = {
     "toolace": lambda row, _: function_texts.from_toolace(row),
     "oasst": lambda row, _: message_trees.from_oasst(row),
     "preference": preferences.from_preference,
+    "openai_preference": preferences.from_openai_preference,
     "kto": preferences.from_kto,
     "ultrafeedback": preferences.from_ultrafeedback,
 }

@@ -41,8 +41,9 @@ examples:
 """
 PREVIEW_EPILOG = f"""\
 {FILE_FORMS}
-Shows each row with all special tokens, once for each turn that is trained on. On a terminal, trained tokens are
-coloured; elsewhere they stand between ⟦ and ⟧. The format is named first, and the columns that data.columns maps.
+Shows each row with all special tokens, once for each turn that is trained on; a preference pair with each answer. On a
+terminal, trained tokens are coloured; elsewhere they stand between ⟦ and ⟧. The format is named first, and the columns
+that data.columns maps.
 
 examples:
   tuneyard data preview qa.csv --set data.columns.prompt=question --set data.columns.completion=answer

@@ -11,6 +11,7 @@ from tuneyard.cli.data.inputs import load_codec, print_format, read_examples
 from tuneyard.cli.data.row_options import load_row_settings
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.loss_mask import TrainingSample
+from tuneyard.training_data.row_samples import name_samples, render_rows
 
 GREEN, DIM, RESET = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
@@ -21,16 +22,17 @@ def print_preview(arguments: argparse.Namespace) -> None:
     use_colours = sys.stdout.isatty()
     if not use_colours:
         print("trained tokens stand between ⟦ and ⟧")
-    reader = ChatRowReader(arguments.file, load_row_settings(arguments))
+    reader = ChatRowReader(arguments.file, load_row_settings(arguments), accepts_pairs=True)
     for number, example in enumerate(islice(read_examples(reader), arguments.n)):
         if number == 0:
             print_format(reader)
-        for turn, sample in enumerate(codec.render_for_training(example), start=1):
-            loss_tokens = sum(sample.loss_mask)
-            print(f"--- {example.source} turn {turn}: {len(sample.token_ids)} tokens, {loss_tokens} with loss")
-            print(_mark_trained(sample, codec, use_colours=use_colours))
-            if arguments.ids:
-                print(" ".join(map(str, sample.token_ids)))
+        for row, samples in enumerate(render_rows(codec, example), start=1):
+            for name, sample in zip(name_samples(example, row), samples, strict=True):
+                loss_tokens = sum(sample.loss_mask)
+                print(f"--- {example.source} {name}: {len(sample.token_ids)} tokens, {loss_tokens} with loss")
+                print(_mark_trained(sample, codec, use_colours=use_colours))
+                if arguments.ids:
+                    print(" ".join(map(str, sample.token_ids)))
 
 
 def _mark_trained(sample: TrainingSample, codec: HarmonyCodec, *, use_colours: bool) -> str:

@@ -28,7 +28,7 @@ def validate_files(arguments: argparse.Namespace) -> int:
     checker = RowChecker(load_codec(arguments.model) if arguments.model else None, arguments.max_length)
     settings = load_row_settings(arguments)
     reviews = [
-        DatasetReview(location, settings, checker, is_heldout=is_heldout)
+        DatasetReview(location, settings, checker, is_heldout=is_heldout, accepts_pairs=True)
         for location, is_heldout in ((arguments.file, False), (arguments.heldout, True))
         if location is not None
     ]

@@ -67,10 +67,11 @@ def _ways_out(
     """Changes that make the run fit, cheapest first: what costs time, then what trains less, then another GPU."""
     training = config.training
     batches = (batch, heldout)
-    one_row = (dataclasses.replace(batch, rows=1), heldout and dataclasses.replace(heldout, rows=1))
     half_length = max(shape.length for shape in batches if shape is not None) // 2
     half = (_cut(batch, half_length), heldout and _cut(heldout, half_length))
     rows, steps = training.batch_size_per_worker, training.gradient_accumulation_steps
+    fewest = 2 if training.objective == "dpo" else 1  # a pair is two rows of a batch
+    one_row = (dataclasses.replace(batch, rows=fewest), heldout and dataclasses.replace(heldout, rows=fewest))
     changes: list[tuple[str, dict[str, Any], dict[str, Any], tuple[BatchShape, BatchShape | None]]] = [
         ("training.precision: bf16", {"precision": "bf16"}, {}, batches),
         ("training.gradient_checkpointing: true", {"gradient_checkpointing": True}, {}, batches),

@@ -31,7 +31,7 @@ KEYS = sorted(
 SETTINGS = st.builds(
     RowSettings,
     text_markup=st.sampled_from(["error", "convert"]),
-    preference=st.sampled_from([None, "chosen", "rejected"]),
+    preference=st.sampled_from([None, "chosen", "rejected", "pairs"]),
     unanswerable_answer=st.sampled_from([None, "none"]),
 )
 MARKUP = [
@@ -86,6 +86,11 @@ SAMPLE_ROWS: dict[DatasetFormat, dict[str, Any]] = {
     "prompt_completion": {"prompt": "p", "completion": [{"role": "assistant", "content": "c"}], "weight": 1},
     "squad": {"context": "c", "question": "q", "answers": {"text": ["a"], "answer_start": [1]}},
     "preference": {"prompt": "p", "chosen": [{"role": "assistant", "content": "c"}], "rejected": "r"},
+    "openai_preference": {
+        "input": {"messages": [{"role": "user", "content": "q"}], "tools": [{"function": {"name": "f"}}]},
+        "preferred_output": [{"role": "assistant", "content": "a"}],
+        "non_preferred_output": [{"role": "assistant", "content": "b"}],
+    },
     "kto": {"prompt": "p", "completion": "c", "label": True},
     "ultrafeedback": {"instruction": "i", "completions": [{"response": "r", "overall_score": 1.0}]},
     "oasst": {

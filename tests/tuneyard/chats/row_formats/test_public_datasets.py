@@ -7,6 +7,7 @@ beside it is what the model is trained on. Between ⟦ and ⟧ stand the tokens 
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tuneyard.chats.row_reader import ChatRowReader
 from tuneyard.chats.row_settings import RowSettings
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
+from tuneyard.training_data.row_samples import render_rows
 
 FOLDER = Path(__file__).with_name("public_datasets")
 CONVERTED: dict[str, Any] = {"text_markup": "convert"}
@@ -31,6 +33,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dpo_messages": {"preference": "rejected"},
     "hh_rlhf": {"preference": "chosen"},
     "kto": {"preference": "chosen"},
+    "openai_preference": {"preference": "pairs"},
+    "trl_preferences": {"preference": "pairs"},
+    "llama_factory_preferences": {"preference": "pairs"},
     "ultrafeedback": {"preference": "chosen"},
     "ultrafeedback_binarized": {"preference": "rejected"},
 }
@@ -49,7 +54,7 @@ def rendered(path: Path, settings: RowSettings, codec: HarmonyCodec) -> str:
     reader = ChatRowReader(str(path), settings)
     rows = []
     for row in reader:
-        samples = [] if row.example is None else codec.render_for_training(row.example)
+        samples = [] if row.example is None else chain.from_iterable(render_rows(codec, row.example))
         lines = [f"== {row.where}"]
         for sample in samples:
             start = sample.loss_mask.index(True)
@@ -75,6 +80,8 @@ def test_rows_become_the_text_beside_them(path: Path, codec: HarmonyCodec) -> No
         ("mixture_of_thoughts", "text_markup"),
         ("dpo_intel_orca", "preference_pair"),
         ("kto", "preference_pair"),
+        ("openai_preference", "preference_pair"),
+        ("trl_preferences", "preference_pair"),
         ("ultrafeedback", "preference_pair"),
         ("ultrafeedback_binarized", "preference_pair"),
         ("squad_v2", "unanswerable"),

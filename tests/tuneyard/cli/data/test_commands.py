@@ -148,6 +148,34 @@ def test_preview_marks_trained_tokens(tiny_oss: Path, tmp_path: Path, capsys: py
     assert "hello<|end|><|start|>assistant⟦<|channel|>final<|message|>world<|return|>⟧" in output
 
 
+def test_every_command_knows_preference_pairs(
+    tiny_oss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a setting. With one, or the config of a run that trains on one half, they are chats."""
+    pair = {"prompt": "Is peat a rock?", "chosen": "No.", "rejected": "Yes."}
+    file = tmp_path / "p.jsonl"
+    file.write_text(json.dumps(pair) + "\n" + json.dumps(pair | {"prompt": "Is turf?", "rejected": "No."}))
+    assert main(["data", "validate", str(file)]) == 1
+    assert "p.jsonl:2: the two answers are the same: 'No.'" in capsys.readouterr().out
+    drop = ["--set", "data.problems.equal_answers=drop"]
+    assert main(["data", "validate", str(file), *drop]) == 0
+    capsys.readouterr()
+    model = ["--model", str(tiny_oss)]
+    assert main(["data", "preview", str(file), *model, "-n", "1"]) == 0
+    output = capsys.readouterr().out
+    assert "p.jsonl:1 chosen answer: " in output
+    assert "Is peat a rock?<|end|><|start|>assistant⟦<|channel|>final<|message|>No.<|return|>⟧" in output
+    assert "Is peat a rock?<|end|><|start|>assistant⟦<|channel|>final<|message|>Yes.<|return|>⟧" in output
+    assert main(["data", "stats", str(file), *model, *drop]) == 0
+    table = capsys.readouterr().out
+    assert "1, preference pairs" in table
+    assert "packed" not in table
+    assert main(["data", "stats", str(file), *model, *drop, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == 1
+    assert main(["data", "preview", str(file), *model, "-n", "1", "--set", "data.preference=rejected"]) == 0
+    assert "turn 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

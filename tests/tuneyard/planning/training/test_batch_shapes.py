@@ -6,9 +6,10 @@ import datasets
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuneyard.harmony.loss_mask import TrainingSample
 from tuneyard.planning.training.batch_shapes import largest_batch
 from tuneyard.planning.training.memory_plan import BatchShape
-from tuneyard.training_data.token_table import IGNORED_LABEL
+from tuneyard.training_data.token_table import IGNORED_LABEL, TokenTableBuilder
 
 
 @given(
@@ -26,6 +27,19 @@ def test_it_is_the_longest_row_and_the_most_places(rows: list[list[bool]], count
         for chosen in (by_length, by_labels)
     ]
     assert shape == BatchShape(count, longest, max(places))
+
+
+def test_each_answer_of_a_pair_is_a_row_of_the_batch() -> None:
+    builder = TokenTableBuilder()
+    for prompt, chosen, rejected in ((5, 3, 4), (2, 6, 1), (1, 1, 1)):
+        samples = [
+            TrainingSample([1] * (prompt + answer), [False] * prompt + [True] * answer) for answer in (chosen, rejected)
+        ]
+        builder.add(samples, "p")
+    rows = datasets.Dataset(builder.build().rows)
+    # The longest rows have labels from position 2 to 8; of the rows with most labels, one has its label at 1.
+    assert largest_batch(rows, 1, are_pairs=True) == BatchShape(2, 9, 7)
+    assert largest_batch(rows, 2, are_pairs=True) == BatchShape(4, 9, 8)
 
 
 def test_a_shorter_row_that_is_all_answer_counts() -> None:

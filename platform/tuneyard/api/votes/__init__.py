@@ -1,0 +1,1 @@
+"""Votes on answers: win rates with their interval, and rows of training data."""

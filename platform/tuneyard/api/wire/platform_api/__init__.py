@@ -1,0 +1,1 @@
+"""Types of OpenAI's fine-tuning API on the wire: files, uploads, jobs, batches, evals, votes."""

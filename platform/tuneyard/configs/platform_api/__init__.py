@@ -1,0 +1,1 @@
+"""The section `platform` of a deployment: OpenAI's fine-tuning API."""

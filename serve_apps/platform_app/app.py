@@ -1,0 +1,38 @@
+"""The parts of the application, and their routes on a gateway's FastAPI application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+
+from serve_apps.platform_app.batches.part import BatchesPart
+from serve_apps.platform_app.context import PlatformContext
+from serve_apps.platform_app.evals.part import EvalsPart
+from serve_apps.platform_app.files.part import FilesPart
+from serve_apps.platform_app.fine_tuning.building import TuningCluster, build_fine_tuning
+from serve_apps.platform_app.part import Part
+from serve_apps.platform_app.votes.part import VotesPart
+
+MULTIPART_PATHS = ("/v1/files", "/v1/uploads/[^/]+/parts")
+"""Routes whose bodies are multipart/form-data; see BrowserGuard."""
+
+
+def build_parts(context: PlatformContext, cluster: TuningCluster | None = None) -> list[Part]:
+    """Every part of the application, for one process. Jobs and tuned models run on `cluster`, by default on this one.
+
+    Raises ConfigError for a base of jobs whose config is not valid.
+    """
+    return [
+        FilesPart(context),
+        *build_fine_tuning(context, cluster or TuningCluster.of_this_process(context)),
+        BatchesPart(context),
+        EvalsPart(context),
+        VotesPart(context),
+    ]
+
+
+def add_platform_routes(api: FastAPI, parts: Sequence[Part], context: PlatformContext) -> None:
+    """Adds the routes of all parts to an application that create_gateway_api made with MULTIPART_PATHS."""
+    for part in parts:
+        part.add_routes(api, context.gate)

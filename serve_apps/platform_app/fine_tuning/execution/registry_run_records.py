@@ -1,0 +1,68 @@
+"""RegistryRunRecords: what runs wrote into the model registry (MLflow)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from serve_apps.platform_app.fine_tuning.execution.metric_events import OPENAI_NAMES
+from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, TrainedModel, TrainingRecord
+from tuneyard.checkpoints.registry import NEWEST, TRAIN_TOKENS, ModelRegistry
+from tuneyard.core.errors import RegistryError
+
+NAMES = (*OPENAI_NAMES, "epoch")
+"""The metrics that are read; the others of a run are for its operators."""
+
+
+class RegistryRunRecords:
+    """See RunRecords. `open_registry` gives the registry of this process, which takes seconds with its first call."""
+
+    def __init__(self, open_registry: Callable[[], Awaitable[ModelRegistry]]) -> None:
+        self._open_registry = open_registry
+
+    async def training(self, job_id: str, after_step: int) -> TrainingRecord | None:
+        """See RunRecords."""
+        registry = await self._open_registry()
+        return await asyncio.to_thread(_read_training, registry, job_id, after_step)
+
+    async def result(self, job_id: str) -> TrainedModel | None:
+        """See RunRecords."""
+        registry = await self._open_registry()
+        return await asyncio.to_thread(_read_result, registry, job_id)
+
+
+def _read_training(registry: ModelRegistry, job_id: str, after_step: int) -> TrainingRecord | None:
+    try:
+        run = registry.find_run(job_id)
+        if run is None:
+            return None
+        last_steps = registry.last_steps(run)
+        is_new = any(last_steps.get(name, 0) > after_step for name in NAMES)
+        logged = [
+            point
+            for name in NAMES
+            if is_new and name in last_steps
+            for point in registry.points(run, name)
+            if point.step > after_step
+        ]
+        tokens = registry.run_params(run).get(TRAIN_TOKENS)
+    except Exception as e:  # MLflow raises whatever its store or its connection raises
+        raise RegistryError(f"The registry {registry.uri} does not answer: {e}") from e
+    by_step: dict[int, dict[str, float]] = {}
+    times: dict[int, float] = {}
+    for point in sorted(logged, key=lambda point: point.logged_at):  # a repeated step: the later value holds
+        by_step.setdefault(point.step, {})[point.name] = point.value
+        times[point.step] = point.logged_at
+    points = [MetricPoint(step, by_step[step], times[step]) for step in sorted(by_step)]
+    return TrainingRecord(points, int(tokens) if tokens is not None else None)
+
+
+def _read_result(registry: ModelRegistry, job_id: str) -> TrainedModel | None:
+    try:
+        versions = registry.versions(job_id)
+    except Exception as e:  # see above
+        raise RegistryError(f"The registry {registry.uri} does not answer: {e}") from e
+    if not versions:
+        return None
+    version = registry.find(f"{job_id}@{NEWEST}")
+    return TrainedModel(f"{version.name}/{version.version}", version.checkpoint)

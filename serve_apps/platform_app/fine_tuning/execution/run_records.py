@@ -1,0 +1,47 @@
+"""RunRecords: what runs write down about themselves: their metrics while they train, and the model that they made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """What was measured at an optimizer step, by the run's names of metrics."""
+
+    step: int
+    values: Mapping[str, float]
+    measured_at: float
+    """Unix time in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """A run so far. `points` are in the order of steps; a step that an interrupted run repeated is there once."""
+
+    points: Sequence[MetricPoint]
+    train_tokens: int | None
+    """Tokens of the training file, as the run rendered them; None if it has not said so yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """The model that a run registered. `version` is `name/version`, `checkpoint` a location."""
+
+    version: str
+    checkpoint: str
+
+
+class RunRecords(Protocol):
+    """The records of the job's runs, of all attempts together, by the job's id.
+
+    All methods raise StoreUnavailableError or RegistryError if the records cannot be read now.
+    """
+
+    async def training(self, job_id: str, after_step: int) -> TrainingRecord | None:
+        """The record with the points after a step; None if no run has begun to train."""
+
+    async def result(self, job_id: str) -> TrainedModel | None:
+        """The registered model; None if there is none."""

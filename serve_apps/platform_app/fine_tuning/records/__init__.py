@@ -1,0 +1,1 @@
+"""Jobs in the store: their states and every change of them."""

@@ -1,0 +1,1 @@
+"""The one durable store of the fine-tuning API: its tables, their migrations, ids, pages, leases."""

@@ -1,0 +1,93 @@
+"""OpenAI's fine-tuning API on a private Ray, as `python -m serve_apps.deploy` starts it, with API keys required."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import yaml
+
+from tests.integration.conftest import write_finetune_config
+from tests.integration.processes import Command, free_port, running
+from tuneyard.api.api_keys import KeyStore
+
+BASE = "tiny-oss"
+"""The base that jobs may name."""
+
+ALIAS = "gpt-4o-mini-2024-07-18"
+"""OpenAI's name for it."""
+
+READY = "Ctrl-C stops it"
+
+
+@dataclass(frozen=True)
+class PlatformServer:
+    """A running deployment."""
+
+    command: Command
+    root: str
+    home: Path
+    """Its TUNEYARD_HOME: records in `platform.db`, files in `platform/files`."""
+    keys: KeyStore
+
+    def create_key(self, name: str, **options: Any) -> str:
+        """The secret of a new API key."""
+        return self.keys.create(name, **options)[1]
+
+    def client(self, secret: str, **options: Any) -> openai.OpenAI:
+        """The unmodified SDK."""
+        return openai.OpenAI(base_url=f"{self.root}/v1", api_key=secret, **{"max_retries": 0} | options)
+
+    def http(self, secret: str) -> httpx.Client:
+        """A client without an SDK."""
+        return httpx.Client(base_url=self.root, headers={"Authorization": f"Bearer {secret}"}, timeout=60)
+
+
+def platform_config(
+    folder: Path, base: Path, port: int, *, models: Sequence[Mapping[str, Any]] = (), **platform: Any
+) -> Path:
+    """Writes the config of a deployment with the API, whose jobs finetune `base`; returns its path.
+
+    `models` are ModelAppConfigs, `platform` fields of the section `platform`. The template of jobs has one worker, 12
+    steps, and a checkpoint every 4.
+    """
+    template = write_finetune_config(folder, base, {"workers": {"num_workers": 1}})
+    section = {"bases": {BASE: {"config": str(template), "aliases": [ALIAS], "replicas": {"num_cpus": 0.3}}}} | platform
+    bases: Any = section["bases"]
+    for served in bases.values():
+        served["replicas"] = {
+            "num_replicas": None,
+            "autoscaling_config": {"min_replicas": 0, "max_replicas": 1},
+        } | served.get("replicas", {})
+    config = {
+        "http": {"port": port, "require_keys": True},
+        "gateway": {"num_cpus": 0.1},
+        "models": [dict(model) for model in models],
+        "platform": section,
+    }
+    path = folder / "platform.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def platform_server(
+    folder: Path, base: Path, *, models: Sequence[Mapping[str, Any]] = (), **platform: Any
+) -> Iterator[PlatformServer]:
+    """A deployment on a private Ray of its own; see platform_config. Its home is `folder/home`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    home, port = folder / "home", free_port()
+    home.mkdir(exist_ok=True)
+    path = platform_config(folder, base, port, models=models, **platform)
+    keys = KeyStore(home / "api_keys.json")
+    keys.create("first")  # without any key a deployment that requires keys is refused
+    arguments = ("-m", "serve_apps.deploy", "--config", str(path), "--address", "local")
+    with running(folder, home, *arguments) as command:
+        command.wait_for(lambda: READY in command.output, "the platform")
+        yield PlatformServer(command, f"http://127.0.0.1:{port}", home, keys)
+        assert command.interrupt() == 0, command.output

@@ -1,0 +1,136 @@
+"""Fine-tuning through the unmodified OpenAI SDK on real Ray: upload, job, events, chat with the result, deletion."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+
+from tests.integration.platform_server import ALIAS, BASE, PlatformServer, platform_server
+
+pytestmark = pytest.mark.integration
+DATA = Path("jobs/data")
+DEADLINE_S = 420.0
+
+
+@pytest.fixture(scope="module")
+def server(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformServer]:
+    with platform_server(tmp_path_factory.mktemp("platform"), tiny_oss) as running:
+        yield running
+
+
+def upload(client: openai.OpenAI, name: str, rows: int) -> str:
+    lines = (DATA / f"brindle_{name}.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
+    return client.files.create(file=(f"{name}.jsonl", "\n".join(lines).encode()), purpose="fine-tune").id
+
+
+def wait_for(client: openai.OpenAI, job: str, *statuses: str) -> FineTuningJob:
+    deadline = time.monotonic() + DEADLINE_S
+    while (found := client.fine_tuning.jobs.retrieve(job)).status not in statuses:
+        assert found.status not in ("failed", "cancelled"), found.error
+        assert time.monotonic() < deadline, f"{found.status} after {DEADLINE_S} s"
+        time.sleep(0.5)
+    return found
+
+
+def test_upload_job_events_chat_delete(server: PlatformServer) -> None:
+    client = server.client(server.create_key("owner"), timeout=300)
+    other = server.client(server.create_key("other"))
+    job = client.fine_tuning.jobs.create(
+        model=ALIAS,
+        training_file=upload(client, "train", 12),
+        validation_file=upload(client, "heldout", 4),
+        suffix="on ray",
+        seed=3,
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}},
+    )
+    assert (job.status, job.model) == ("validating_files", BASE)
+    stream = client.get(
+        f"/fine_tuning/jobs/{job.id}/events",
+        cast_to=FineTuningJobEvent,
+        options={"params": {"stream": "true"}},
+        stream=True,
+        stream_cls=openai.Stream[FineTuningJobEvent],
+    )
+    events = list(stream)
+    job = client.fine_tuning.jobs.retrieve(job.id)
+    assert job.status == "succeeded", (job.error, [event.message for event in events])
+    assert job.fine_tuned_model == f"ft:{BASE}:tuneyard:on-ray:{job.id[-12:]}"
+    assert events[-1].message == "The job has successfully completed"
+    steps = [event.data["step"] for event in events if event.type == "metrics"]  # type: ignore[index]
+    assert steps == sorted(set(steps))
+    assert job.trained_tokens
+    table = client.files.content(job.result_files[0]).text.splitlines()
+    assert table[0] == "step,train_loss,valid_loss"
+    assert len(table) == steps[-1] + 1
+    (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(job.id)
+    assert checkpoint.step_number == steps[-1]
+    answer = client.chat.completions.create(
+        model=job.fine_tuned_model, messages=[{"role": "user", "content": "Hello"}], max_tokens=8
+    )
+    assert answer.model == job.fine_tuned_model
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+    assert [model.id for model in client.models.list()] == [job.fine_tuned_model]
+    assert list(other.models.list()) == []
+    with pytest.raises(openai.NotFoundError):
+        other.chat.completions.create(model=job.fine_tuned_model, messages=[{"role": "user", "content": "Hello"}])
+    assert client.models.delete(job.fine_tuned_model).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(job.fine_tuned_model)
+    folder = server.home / "fine_tuning" / job.id
+    deadline = time.monotonic() + 120
+    while folder.exists():
+        assert time.monotonic() < deadline, "the model's files are still there"
+        time.sleep(0.5)
+
+
+def test_pause_resume_and_cancel(server: PlatformServer) -> None:
+    client = server.client(server.create_key("pauser"))
+    jobs = client.fine_tuning.jobs
+    job = jobs.create(model=BASE, training_file=upload(client, "train", 20), hyperparameters={"n_epochs": 40})
+    wait_for(client, job.id, "running")
+    assert jobs.pause(job.id).status == "paused"
+    assert jobs.resume(job.id).status == "queued"
+    wait_for(client, job.id, "running")
+    assert jobs.cancel(job.id).status == "cancelled"
+    folder = server.home / "fine_tuning" / job.id
+    deadline = time.monotonic() + 120
+    while folder.exists():
+        assert time.monotonic() < deadline, "the files of a cancelled job are still there"
+        time.sleep(0.5)
+    assert jobs.retrieve(job.id).status == "cancelled"
+
+
+def test_preference_pairs_are_trained_with_dpo(server: PlatformServer) -> None:
+    client = server.client(server.create_key("preferences"), timeout=300)
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"question {number}"}]},
+            "preferred_output": [{"role": "assistant", "content": "a friendly answer"}],
+            "non_preferred_output": [{"role": "assistant", "content": "no"}],
+        }
+        for number in range(8)
+    ]
+    content = "\n".join(map(json.dumps, pairs)).encode()
+    file = client.files.create(file=("pairs.jsonl", content), purpose="fine-tune").id
+    hyperparameters = {"n_epochs": 1, "beta": 0.2, "batch_size": 2}
+    job = client.fine_tuning.jobs.create(
+        model=BASE, training_file=file, method={"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}
+    )
+    job = wait_for(client, job.id, "succeeded")
+    assert job.method is not None
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    table = client.files.content(job.result_files[0]).text.splitlines()
+    assert table[0] == "step,train_loss,train_preference_accuracy,train_reward_margin"
+    assert len(table) == 5
+    assert job.fine_tuned_model is not None
+    answer = client.completions.create(model=job.fine_tuned_model, prompt="Hello", max_tokens=4)
+    assert answer.model == job.fine_tuned_model

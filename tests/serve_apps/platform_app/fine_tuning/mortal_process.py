@@ -1,0 +1,85 @@
+"""A process that dies at a chosen moment, as by kill -9: between any two calls, and from then on does nothing more."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from serve_apps.platform_app.context import PlatformContext
+from serve_apps.platform_app.files.file_service import FileService
+from serve_apps.platform_app.files.records import FileRecords
+from serve_apps.platform_app.fine_tuning.building import TuningCluster
+
+
+class Killed(BaseException):
+    """The process is dead. No code of the product can catch it by mistake."""
+
+
+class Mortality:
+    """Lets `calls_left` more calls begin or end; then the process is dead. None: it does not die."""
+
+    def __init__(self, calls_left: int | None = None) -> None:
+        self.calls_left = calls_left
+        self.is_dead = False
+
+    def pass_one(self) -> None:
+        """Raises Killed if the process dies here, or is dead."""
+        if self.calls_left == 0:
+            self.is_dead = True
+        if self.is_dead:
+            raise Killed
+        if self.calls_left is not None:
+            self.calls_left -= 1
+
+    def mortal(self, target: Any) -> Any:
+        """`target`, around whose asynchronous methods the process may die."""
+        return _Mortal(target, self)
+
+    def context(self, context: PlatformContext) -> PlatformContext:
+        """The context of this process. Its database is called at once, in no thread."""
+        database = _MortalDatabase(context.database, self)
+        records = FileRecords(database, 2**40)  # type: ignore[arg-type]
+        files = FileService(records, context.files.content)
+        return dataclasses.replace(context, database=database, files=files)  # type: ignore[arg-type]
+
+    def cluster(self, cluster: TuningCluster) -> TuningCluster:
+        """The cluster as this process calls it."""
+        parts = {field.name: self.mortal(getattr(cluster, field.name)) for field in dataclasses.fields(cluster)}
+        return TuningCluster(**parts)
+
+
+class _Mortal:
+    def __init__(self, target: Any, mortality: Mortality) -> None:
+        self._target = target
+        self._mortality = mortality
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        if not inspect.iscoroutinefunction(value):
+            return value
+
+        async def call(*arguments: Any) -> Any:
+            self._mortality.pass_one()
+            result = await value(*arguments)
+            self._mortality.pass_one()
+            return result
+
+        return call
+
+
+class _MortalDatabase:
+    def __init__(self, database: Any, mortality: Mortality) -> None:
+        self._database = database
+        self._mortality = mortality
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def run(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """See SqlDatabase.run. A transaction happens whole or not at all."""
+        self._mortality.pass_one()
+        result = call(*arguments, **keywords)
+        self._mortality.pass_one()
+        return result

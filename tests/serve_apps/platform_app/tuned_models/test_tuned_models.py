@@ -1,0 +1,137 @@
+"""Tuned models through the OpenAI SDK: their owner's only, answering at once, deleted in the right order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from ray.serve.exceptions import RayServeException
+
+from serve_apps.api.model_calls import ModelCalls
+from serve_apps.engines.scripted_engine import ScriptedEngine
+from serve_apps.generation.served_model import ServedModel
+from serve_apps.platform_app.store.platform_database import open_database
+from serve_apps.platform_app.tuned_models.model_store import ModelStore
+from serve_apps.platform_app.tuned_models.served_models import ServedModels
+from tests.harmony_text import encode_spelled_out
+from tests.serve_apps.platform_app.conftest import error_of
+from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import ClusterInProcess
+from tests.serve_apps.platform_app.fine_tuning.tuning_setup import BASE, NoDeployedModels, Work, base_options, upload
+from tests.serve_apps.platform_app.platform_under_test import open_platform
+from tests.serve_apps.platform_app.served_models import Handle
+from tuneyard.api.api_keys import KeyStore
+from tuneyard.harmony.codec import HarmonyCodec
+from tuneyard.storage.sql.location import SqlLocation
+
+
+@pytest.fixture
+def cluster() -> ClusterInProcess:
+    return ClusterInProcess()
+
+
+@pytest.fixture
+def work(cluster: ClusterInProcess, codec: HarmonyCodec, tiny_oss: Path, tmp_path: Path) -> Iterator[Work]:
+    """The application whose tuned models answer `tuned`."""
+    location = SqlLocation(file=tmp_path / "platform.db")
+    script = [encode_spelled_out(tiny_oss, "<|channel|>final<|message|>tuned<|return|>")]
+
+    def check_application(name: str) -> None:
+        if name not in cluster.applications:
+            raise RayServeException(f"Application '{name}' does not exist.")
+
+    def open_handle(name: str) -> Any:
+        return Handle(ModelCalls(ServedModel(ScriptedEngine(script), codec, cluster.applications[name], "0" * 16)))
+
+    owned = ServedModels(ModelStore(open_database(location)), "tuneyard", check_application, open_handle)
+    options = {
+        "keys": KeyStore(tmp_path / "api_keys.json"),
+        "cluster": cluster.services,
+        "directory": NoDeployedModels(owned),
+    }
+    with open_platform(location, tmp_path, **options, **base_options(tmp_path)) as platform:
+        yield Work(platform, cluster)
+
+
+async def tune(work: Work, client: openai.AsyncOpenAI) -> tuple[str, str]:
+    """The ids of a job that succeeds, and of its model."""
+    file = await upload(client)
+    job = await client.fine_tuning.jobs.create(model=BASE, training_file=file, suffix="mine")
+    await work.run()
+    model = (await client.fine_tuning.jobs.retrieve(job.id)).fine_tuned_model
+    assert model is not None
+    return job.id, model
+
+
+async def ask(client: openai.AsyncOpenAI, model: str) -> str | None:
+    answer = await client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}])
+    assert answer.model == model
+    return answer.choices[0].message.content
+
+
+async def test_a_model_answers_at_once_and_only_its_owner(work: Work) -> None:
+    keys = [work.platform.create_key("owner", models=(BASE,)), work.platform.create_key("other")]
+    owner, other = map(work.platform.sdk, keys)
+    job, model = await tune(work, owner)
+    assert await ask(owner, model) == "tuned"
+    assert (await owner.models.retrieve(f"{job}/1")).id == model
+    (card,) = (await owner.models.list()).data
+    assert (card.id, card.owned_by) == (model, "tuneyard")
+    assert (await owner.models.retrieve(model)).id == model
+    assert (await other.models.list()).data == []
+    for name in (model, f"{job}/1", f"{job}@newest"):
+        with pytest.raises(openai.NotFoundError):
+            await other.models.retrieve(name)
+        with pytest.raises(openai.NotFoundError):
+            await ask(other, name)
+
+
+async def test_a_model_is_deleted_in_order_and_gone_at_once(work: Work, cluster: ClusterInProcess) -> None:
+    owner = work.platform.sdk(work.platform.create_key("owner"))
+    job, model = await tune(work, owner)
+    cluster.held_aliases[job] = ["production"]
+    with pytest.raises(openai.ConflictError) as error:
+        await owner.models.delete(model)
+    assert error_of(error.value) == (409, "model_in_use", "model")
+    assert await ask(owner, model) == "tuned"
+    cluster.held_aliases.clear()
+    deleted = await owner.models.delete(model)
+    assert (deleted.id, deleted.deleted, deleted.object) == (model, True, "model")
+    for call in (ask(owner, model), owner.models.delete(model), owner.models.retrieve(model)):
+        with pytest.raises(openai.NotFoundError):
+            await call
+    await work.step()
+    assert cluster.deleted == [f"application {job}", f"versions {job}", f"files {job}"]
+    retrieved = await owner.fine_tuning.jobs.retrieve(job)
+    assert (retrieved.status, retrieved.fine_tuned_model) == ("succeeded", model)
+
+
+async def test_an_alias_that_is_set_meanwhile_keeps_the_model(work: Work, cluster: ClusterInProcess) -> None:
+    owner = work.platform.sdk(work.platform.create_key("owner"))
+    job, model = await tune(work, owner)
+    await owner.models.delete(model)
+    cluster.held_aliases[job] = ["production"]
+    await work.step()
+    assert cluster.deleted == []
+    assert await ask(owner, model) == "tuned"
+
+
+async def test_models_of_the_deployment_are_not_deleted(work: Work) -> None:
+    client = work.platform.sdk(work.platform.create_key("owner"))
+    with pytest.raises(openai.NotFoundError):
+        await client.models.delete("unknown")
+
+
+async def test_applications_follow_the_store(work: Work, cluster: ClusterInProcess) -> None:
+    owner = work.platform.sdk(work.platform.create_key("owner"))
+    job, model = await tune(work, owner)
+    cluster.kill_head()
+    with pytest.raises(openai.InternalServerError) as error:
+        await ask(owner, model)
+    assert error.value.code == "model_starting"
+    cluster.applications["ftjob-stray"] = "of no job"
+    await work.step()
+    assert cluster.applications == {job: model}
+    assert await ask(owner, model) == "tuned"

@@ -1,0 +1,142 @@
+"""The page by keyboard, for screen readers, on a phone; and who may open it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.base import AXE_FILE_PATH
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from tests.ui.browser.conftest import PageServer
+from tests.ui.browser.visit import Visit
+from tests.ui.scripted_endpoint import ScriptedEndpoint, serve_in_thread
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def check_axe(page: Page) -> None:
+    """Fails on findings of axe that are serious or critical."""
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
+    # Gradio hides what it does not show; a scan is of what is on the page now.
+    results: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [
+        (found["id"], found["impact"], [node["html"][:160] for node in found["nodes"][:3]])
+        for found in results["violations"]
+        if found["impact"] in ("serious", "critical")
+    ]
+    assert serious == [], "\n".join(map(str, serious))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_has_no_serious_findings(browser: Browser, server: PageServer, scheme: Any) -> None:
+    context = await browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+    visit = await Visit.open(await context.new_page(), server.url)
+    await check_axe(visit.page)
+    await visit.ask("Give me an overview")
+    await visit.page.get_by_role("button", name="Reasoning").click()
+    await visit.page.get_by_role("button", name="Retry").click()
+    await visit.idle()
+    await visit.ask("weather")
+    await visit.ask("busy")
+    await check_axe(visit.page)
+    await visit.page.get_by_role("button", name="Settings").first.click()
+    await visit.page.wait_for_timeout(400)
+    await check_axe(visit.page)
+    await context.close()
+
+
+async def test_axe_on_a_phone(phone: BrowserContext, server: PageServer) -> None:
+    visit = await Visit.open(await phone.new_page(), server.url)
+    await visit.ask("Give me an overview")
+    await check_axe(visit.page)
+    await visit.page.get_by_role("button", name="Conversations").first.click()
+    await visit.page.wait_for_timeout(400)
+    await check_axe(visit.page)
+
+
+async def test_a_phone_shows_one_thing_at_a_time(phone: BrowserContext, server: PageServer) -> None:
+    visit = await Visit.open(await phone.new_page(), server.url)
+    drawer = visit.page.locator("#book")
+    await expect(drawer).not_to_be_in_viewport()
+    await visit.ask("hello")
+    box = await visit.composer.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 844
+    assert await visit.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    await visit.page.get_by_role("button", name="Conversations").first.tap()
+    await expect(drawer).to_be_in_viewport()
+    await visit.page.locator("#book .ty-list a").first.tap()
+    await expect(drawer).not_to_be_in_viewport()
+    targets = await visit.page.locator("button:visible").evaluate_all(
+        "buttons => buttons.map(b => [b.ariaLabel || b.innerText, b.getBoundingClientRect()]).filter(([, box]) =>"
+        " box.width > 0 && box.right > 0 && Math.min(box.width, box.height) < 24).map(([name]) => name)"
+    )
+    assert targets == []
+
+
+async def test_everything_by_keyboard(visit: Visit) -> None:
+    await expect(visit.composer).to_be_focused()
+    await visit.page.keyboard.type("first question")
+    await visit.page.keyboard.press("Enter")
+    await visit.idle()
+    await expect(visit.composer).to_be_focused()
+    await visit.page.keyboard.press("ArrowUp")
+    await expect(visit.composer).to_have_value("first question")
+    await visit.page.keyboard.press("Escape")
+    await expect(visit.composer).to_have_value("")
+    await visit.page.keyboard.type("go on forever")
+    await visit.page.keyboard.press("Enter")
+    await expect(visit.answers.last).to_contain_text("and so on")
+    await visit.page.keyboard.press("Escape")
+    await visit.idle()
+    await expect(visit.page.locator(".ty-facts").last).to_contain_text("stopped")
+    await expect(visit.composer).to_be_focused()
+    reached: list[str] = []
+    for _ in range(60):
+        await visit.page.keyboard.press("Shift+Tab")
+        reached.append(await visit.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText"))
+        if reached[-1].startswith("New chat"):
+            break
+    assert {"Retry: another answer", "Copy answer", "Settings", "New chat"} <= set(reached)
+    assert await visit.evaluate("document.activeElement.matches(':focus-visible')")
+    await visit.page.keyboard.press("Enter")
+    await expect(visit.questions).to_have_count(0)
+    await expect(visit.composer).to_be_focused()
+
+
+async def test_signing_in_with_a_key_of_ones_own(browser: Browser) -> None:
+    endpoint = ScriptedEndpoint(keys=frozenset({"ty-anna", "ty-ben"}))
+    with serve_in_thread(endpoint.build_app()) as root_url:
+        server = PageServer(("--base-url", f"{root_url}/v1", "--sign-in"))
+        server.start()
+        try:
+            context = await browser.new_context()
+            page = await context.new_page()
+            await page.goto(server.url)
+            await expect(page).to_have_url(f"{server.url}/sign-in")
+            await check_axe(page)
+            await page.get_by_label("API key").fill("ty-wrong")
+            await page.get_by_role("button", name="Sign in").click()
+            await expect(page.get_by_role("alert")).to_contain_text("This API key is unknown.")
+            await page.get_by_label("API key").fill("ty-anna")
+            await page.get_by_role("button", name="Sign in").click()
+            visit = Visit(page, server.url)
+            await visit.usable()
+            await visit.ask("hello")
+            assert endpoint.used_keys[-1] == "ty-anna"
+            assert "ty-anna" not in page.url + await page.content()
+            kept = "JSON.stringify([localStorage, sessionStorage, document.cookie])"
+            assert "ty-anna" not in await page.evaluate(kept)
+            await page.get_by_role("button", name="Sign out").click()
+            await expect(page).to_have_url(f"{server.url}/sign-in")
+            await page.get_by_label("API key").fill("ty-ben")
+            await page.get_by_role("button", name="Sign in").click()
+            await visit.usable()
+            await expect(page.locator("#book .ty-list a")).to_have_count(0)
+            await visit.ask("hello from ben")
+            assert endpoint.used_keys[-1] == "ty-ben"
+            await context.close()
+        finally:
+            server.stop()

@@ -1,0 +1,1 @@
+"""The Chat tab: conversations with one model, from what is typed to what is drawn."""

@@ -1,0 +1,55 @@
+// The question box: keys, focus, editing a question.
+
+(() => {
+  "use strict";
+  const page = (window.tuneyard ??= {});
+  const { make } = page;
+
+  const composer = () => document.querySelector(".ty-composer textarea");
+  const stopButton = () => document.querySelector(".ty-composer .stop-button");
+
+  const setText = (text) => {
+    const area = composer();
+    area.value = text;
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  page.focusComposer = () => composer()?.focus({ preventScroll: true });
+
+  page.showEditing = (text) => {
+    let note = document.getElementById("ty-editing");
+    if (!note) {
+      note = make("div", { id: "ty-editing", role: "status" }, "Editing the question. Sending it starts a branch. ",
+        make("button", { type: "button", class: "ty-quiet", onclick: () => page.book.stopEditing() }, "Cancel"));
+      document.getElementById("composer-frame")?.prepend(note);
+    }
+    setText(text);
+    page.focusComposer();
+  };
+  page.hideEditing = () => {
+    document.getElementById("ty-editing")?.remove();
+    setText("");
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    const area = composer();
+    if (event.key === "Escape") {
+      if (document.getElementById("ty-editing")) page.book.stopEditing();
+      else if (stopButton()) stopButton().click();
+      else if (page.closeDrawers?.()) event.preventDefault();
+    } else if (event.key === "ArrowUp" && event.target === area && area.value === "") {
+      const question = page.book?.lastQuestion();
+      if (question) {
+        event.preventDefault();
+        page.book.edit(question.id);
+      }
+    }
+  });
+
+  // Gradio replaces the stop button by the send button, and focus would be lost with it.
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".ty-composer .stop-button, .ty-composer .submit-button")) page.focusComposer();
+  });
+
+  page.whenThere('#chat [role="log"]', () => page.watchMessages(document.getElementById("chat")));
+})();

@@ -1,0 +1,1 @@
+"""Clients of OpenAI-compatible endpoints over HTTP. Imports no gradio."""
