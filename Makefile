@@ -18,12 +18,13 @@ JS_PACKAGES := $(addprefix tests/clients/js_scripts/,package.json package-lock.j
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-long test-compat test-clients test-gpu check audit bench docs docs-build nemo-env test-nemo test-nemo-long clean
+.PHONY: help demo demo-check test test-fast test-browser test-long test-compat test-clients test-gpu check audit bench docs docs-build nemo-env test-nemo test-nemo-long clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C stops it"
 	@echo "make demo-check  the same, but ends by itself; fails if a step failed or the model's scores are too low"
 	@echo "make test        all tests of the default environment; make test-fast  only those without Ray"
+	@echo "make test-browser  the page in Chromium (apt-get install chromium)"
 	@echo "make test-long   hostile requests by the thousand, against every route"
 	@echo "make check       ruff, mypy, import rules, layout, documentation"
 	@echo "make audit       which constraint files admit a version with a known security hole, and why"
@@ -61,7 +62,10 @@ test: test-fast
 	$(BIN)/python -m pytest -m integration $(ARGS)
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not compat and not long and not clients" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not browser and not compat and not long and not clients" -n 2 $(ARGS)
+
+test-browser: $(DEV_STAMP)
+	$(BIN)/python -m pytest -m browser tests/ui/browser $(ARGS)
 
 test-long: $(DEV_STAMP)
 	$(BIN)/python -m pytest -m long $(ARGS)

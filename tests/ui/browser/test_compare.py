@@ -19,7 +19,7 @@ from tests.ui.browser.conftest import PageServer
 from tests.ui.compare.two_models import ANSWERS, BASE, TUNED, TwoModels
 from tests.ui.scripted_endpoint import serve_in_thread
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 QUESTION = "How do I factory reset my Brindle?"
 

@@ -14,7 +14,7 @@ from tests.ui.browser.visit import Visit
 from tests.ui.scripted_endpoint import ScriptedEndpoint
 from tuneyard.cli.main import main as tuneyard
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_conversations_are_listed_searched_renamed_and_deleted_with_undo(visit: Visit) -> None:

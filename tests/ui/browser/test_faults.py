@@ -11,7 +11,7 @@ from tests.ui.browser.conftest import PageServer
 from tests.ui.browser.visit import Visit
 from tests.ui.scripted_endpoint import ScriptedEndpoint
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_a_person_can_scroll_up_while_an_answer_streams(visit: Visit) -> None:

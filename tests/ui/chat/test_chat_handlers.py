@@ -34,8 +34,9 @@ class Browser:
                     self.values[component] = update["value"]
             else:
                 self.values[component] = update
-        if self.handlers.on.chat in updates:
-            self.shown.append(updates[self.handlers.on.chat])
+        messages = updates.get(self.handlers.on.chat)
+        if isinstance(messages, list):  # an update without a value shows nothing
+            self.shown.append(messages)
 
     async def open(self) -> None:
         on = self.handlers.on

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -49,7 +50,7 @@ class Uploads(RuleBasedStateMachine):
         self.is_overdue = False
 
     def run(self, call: Any) -> Any:
-        return self.loop.run_until_complete(call)
+        return self.loop.run_until_complete(asyncio.wait_for(call, 60))
 
     def teardown(self) -> None:
         self.run(self.client.close())
@@ -160,4 +161,5 @@ class Uploads(RuleBasedStateMachine):
 
 
 Uploads.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
-test_uploads = Uploads.TestCase
+# It hung once, on a machine with much other work; the cause is not known. A run of its own until it is.
+test_uploads = pytest.mark.long(Uploads.TestCase)

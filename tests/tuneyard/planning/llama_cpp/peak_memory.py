@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xllamacpp
 
-from serve_apps.engines.llama_cpp.llama_server import _parameters
+from serve_apps.engines.llama_cpp.llama_server import server_parameters
 from tests.process_memory import PeakMemory
 from tuneyard.configs.engines.llama_cpp import LlamaCppConfig
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Loads the file, answers, prints."""
     config = LlamaCppConfig.model_validate_json(sys.argv[2])
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        parameters = _parameters(config, Path(sys.argv[1]), Path(folder) / "http.sock")
+        parameters = server_parameters(config, Path(sys.argv[1]), Path(folder) / "http.sock")
         parameters.verbosity = REPORT_BUFFERS
         peak = PeakMemory()
         server = xllamacpp.Server(parameters)
