@@ -12,7 +12,7 @@ from tuneyard.core.errors import RequestError
 
 FilePurpose = Literal["fine-tune", "fine-tune-results", "batch", "batch_output", "evals"]
 
-UPLOAD_PURPOSES = ("fine-tune", "batch", "evals")
+UPLOAD_PURPOSES: tuple[FilePurpose, ...] = ("fine-tune", "batch", "evals")
 """What a client may upload; files of the other purposes are results."""
 
 OTHER_PURPOSES = ("assistants", "assistants_output", "vision", "user_data")
@@ -26,8 +26,9 @@ MAX_FILENAME_CHARACTERS = 255
 
 def check_purpose(purpose: Any) -> FilePurpose:
     """The purpose of an upload. Raises RequestError, by name for what OpenAI has and this server has not."""
-    if purpose in UPLOAD_PURPOSES:
-        return purpose  # type: ignore[no-any-return]
+    for known in UPLOAD_PURPOSES:
+        if purpose == known:
+            return known
     allowed = ", ".join(UPLOAD_PURPOSES)
     if purpose in OTHER_PURPOSES:
         reason = f"files of the purpose {purpose!r} belong to an API that this server does not have"
