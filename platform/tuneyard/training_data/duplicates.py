@@ -65,16 +65,21 @@ def _visible_chat(example: ChatExample) -> tuple[Any, ...]:
     """The chat as people see it: roles, texts and calls."""
     parts: list[Any] = []
     for message in (*example.messages, *example.answers[1:]):
-        form = visible_form if message.role != "system" else _visible_system
-        parts += (message.role, form(message.content))
+        parts += (message.role, _visible_text(message.content))
         if message.reasoning_content or message.tool_calls:
             calls = str([call.function for call in message.tool_calls]) if message.tool_calls else ""
-            parts.append((visible_form(message.reasoning_content or ""), calls))
+            parts.append((_visible_text(message.reasoning_content or ""), calls))
     return tuple(parts)
 
 
-_visible_system = lru_cache(maxsize=64)(visible_form)
-"""Most rows of a dataset have the same few system messages."""
+_SHORT = 500
+"""Characters of a text whose visible form is kept for when it comes again, as system messages and labels do."""
+
+_known_form = lru_cache(maxsize=4096)(visible_form)
+
+
+def _visible_text(text: str) -> str:
+    return _known_form(text) if len(text) <= _SHORT else visible_form(text)
 
 
 def _taught(example: ChatExample) -> tuple[Any, ...]:

@@ -55,9 +55,15 @@ _NEVER_NAN = frozenset({str, int, bool, type(None)})
 """Types of values that are not NaN and hold none."""
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a value is text, an integer or the like, or a list of such: most metadata is, and this is told fast."""
+    kind = type(value)
+    return kind in _NEVER_NAN or (kind is list and _NEVER_NAN.issuperset(map(type, value)))
+
+
 def holds_nan(value: Any, name: str) -> bool:
     """Whether NaN or Infinity stands anywhere in a value. Raises FormatProblem if it is nested too deeply."""
-    if isinstance(value, str):
+    if isinstance(value, str) or (type(value) is dict and all(map(_is_plain, value.values()))):
         return False
     found = False
     level = [value]
