@@ -45,8 +45,11 @@ class TracingMiddleware:
                 span.end()
 
         with span, inside_span(span):
-            await self._app(scope, receive, send_traced)
-            _set_route(span, scope, method)
+            try:
+                await self._app(scope, receive, send_traced)
+            finally:
+                # Also of a request that is cancelled: a client may leave between [DONE] and the end of the body.
+                _set_route(span, scope, method)
             if not is_complete:
                 span.fail("client_disconnected")
 

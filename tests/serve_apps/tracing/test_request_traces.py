@@ -201,7 +201,9 @@ async def test_an_engine_that_fails_marks_the_trace_and_logs_the_requests_id(
         assert "secret" not in span.to_json()
 
 
-async def test_a_client_that_leaves_ends_the_trace(make_model: ModelFactory) -> None:
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_client_that_leaves_ends_the_trace(make_model: ModelFactory, is_cancelled: bool) -> None:
+    """The server tells the application, or cancels it, as Ray Serve does."""
     exporter = InMemorySpanExporter()
     model = make_model(ANSWER, token_interval_s=0.05)
     model.engine = TracedEngine(model.engine, "tiny")
@@ -215,7 +217,7 @@ async def test_a_client_that_leaves_ends_the_trace(make_model: ModelFactory) -> 
         if received:
             return received.pop()
         await has_left.wait()
-        return {"type": "http.disconnect"}
+        return {"type": "http.disconnect"} if not is_cancelled else await asyncio.Future()
 
     async def send(message: dict[str, Any]) -> None:
         if b'"content":' in message.get("body", b""):
@@ -229,10 +231,17 @@ async def test_a_client_that_leaves_ends_the_trace(make_model: ModelFactory) -> 
         "http_version": "1.1",
     }
     headers = [(b"host", b"test"), (b"content-type", b"application/json")]
-    await api(scope | {"headers": headers, "asgi": {"version": "3.0", "spec_version": "2.3"}}, receive, send)
+    asgi = {"version": "3.0", "spec_version": "2.3"}
+    call = asyncio.ensure_future(api(scope | {"headers": headers, "asgi": asgi}, receive, send))
+    await has_left.wait()
+    if is_cancelled:
+        call.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await call
     tracing.close()
     spans = by_name(exporter.get_finished_spans())
-    assert attributes(spans["POST /v1/chat/completions"])["error.type"] == "client_disconnected"
+    expected = "cancelled" if is_cancelled else "client_disconnected"
+    assert attributes(spans["POST /v1/chat/completions"])["error.type"] == expected
     assert attributes(spans["engine"])["error.type"] == "cancelled"
 
 
