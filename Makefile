@@ -25,7 +25,7 @@ help:
 	@echo "make demo-check  the same, but ends by itself; fails if a step failed or the model's scores are too low"
 	@echo "make test        all tests of the default environment; make test-fast  only those without Ray"
 	@echo "make test-browser  the page in Chromium (apt-get install chromium)"
-	@echo "make test-long   hostile requests by the thousand, against every route"
+	@echo "make test-long   hostile requests by the thousand, and kill -9 of everything while fine-tuning jobs run"
 	@echo "make check       ruff, mypy, import rules, layout, documentation"
 	@echo "make audit       which constraint files admit a version with a known security hole, and why"
 	@echo "make bench       measure the figures of docs/figures.md; ARGS=NAME for one benchmark"
@@ -45,7 +45,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # --no-compile saves a minute: otherwise pip byte-compiles every package, and most of their files are never imported.
 $(STAMP): $(INPUTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[llama_cpp,serve,embedded,ui]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/default.txt -e '.[llama-cpp,serve,embedded,ui]'
 	@touch $@
 
 $(DEV_STAMP): $(INPUTS) $(STAMP)

@@ -16,6 +16,14 @@ from ui.server.listening import describe, is_loopback, open_socket, served_hosts
 DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
 DEFAULT_EXAMPLES = ("What can you help me with?", "Why is the sky blue? Answer in two sentences.")
 
+GRADIO_SETTINGS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    # Or Gradio makes a table of the last 10,000 events after each event, with pandas.
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12),
+    # Gradio asks matplotlib at each event which backend it has, if it is installed. Without this it tries all of them.
+    "MPLBACKEND": "agg",
+}
+
 EPILOG = """\
 examples:
   python -m ui                                         chat with the model served on port 8000
@@ -51,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--example", action="append", metavar="TEXT", help="a question offered on the empty page; repeat for more")
     add("--api-key-env", default="OPENAI_API_KEY", metavar="NAME",
         help="the environment variable with the API key that all share (default: %(default)s)")  # fmt: skip
+    add("--admin-key-env", metavar="NAME",
+        help="the environment variable with the administrators' key: everybody at this page then sees all runs, with "
+        "text of their data; not with --sign-in")  # fmt: skip
     add("--votes", type=_vote_file, metavar="FILE",
         help="keep the votes of the Compare page in this file, if endpoints keep none; not with --sign-in")  # fmt: skip
     add("--sign-in", action="store_true",
@@ -98,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
     """Serves the page on the open socket. Imports Gradio here, after the arguments are parsed."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by gradio when it is imported
+    os.environ |= GRADIO_SETTINGS  # read by gradio when it is imported
 
     from ui.endpoints.chat_client import ChatClient
     from ui.server.page_server import PageOptions, serve_page
@@ -109,6 +120,7 @@ def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
             f"--votes {args.votes}: all visitors would share the votes in this file, and here each signs in. Leave it "
             "out: a deployment with a section `platform` keeps the votes of each API key apart."
         )
+    admin_key = _read_admin_key(args.admin_key_env, has_sign_in=has_sign_in)
     shared_key = None if has_sign_in else os.environ.get(args.api_key_env)
     options = PageOptions(
         title=args.title,
@@ -118,8 +130,27 @@ def run_page(args: argparse.Namespace, listener: socket.socket) -> None:
         hosts=served_hosts(args.host, args.allow_host or ()),
         has_sign_in=has_sign_in,
         vote_file=args.votes,
+        admin_key=admin_key,
     )
     serve_page(ChatClient(args.base_url or [DEFAULT_BASE_URL], shared_key or "none"), options, listener)
+
+
+def _read_admin_key(variable: str | None, *, has_sign_in: bool) -> str | None:
+    """The key in the variable of --admin-key-env; None without one. Raises ConfigError."""
+    if variable is None:
+        return None
+    if has_sign_in:
+        raise ConfigError(
+            f"--admin-key-env {variable}: every visitor would see all runs, and here each signs in. Leave it out: who "
+            "signs in with the administrators' key sees them."
+        )
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(
+            f"--admin-key-env {variable}: this variable is not set. Set it to the deployment's TUNEYARD_ADMIN_KEY, or "
+            "to the content of its $TUNEYARD_HOME/admin_key."
+        )
+    return key
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 from jobs.checkpoints.proved_export import ExportForm
 from jobs.nemo.checkpoint_folders import checkpoint_folder, finished_checkpoints, write_pointer
 from jobs.runs.preflight import prepare_run
-from jobs.runs.run_record import CONFIG_NAME, RECORD_NAME, TRAIN_STATE, RunFolder, RunRecord
+from jobs.runs.run_record import RECORD_NAME, TRAIN_STATE, RunFolder, RunRecord
 from jobs.workers.local_base import with_local_base
 from tuneyard.checkpoints.layout.adapter import is_adapter
 from tuneyard.checkpoints.layout.json_files import read_json
@@ -19,7 +19,7 @@ from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
 from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
 from tuneyard.checkpoints.validation import validate_adapter
 from tuneyard.cluster.connection import connect_ray
-from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.configs.finetune import CONFIG_NAME, FinetuneConfig
 from tuneyard.core.config_loading import load_config, parse_config
 from tuneyard.core.errors import CheckpointError, ConfigError
 from tuneyard.storage.location import is_uri
@@ -76,10 +76,13 @@ def find_checkpoint(source: str | Path, config_path: Path | None, overrides: Seq
     folder = _newest_checkpoint(source, config) if source == run else source
     if config.training.backend == "transformers":
         check_trained_safety(folder)
-    record = RunRecord.model_validate(read_json(run / RECORD_NAME)) if run is not None else None
-    return FoundCheckpoint(
-        config, folder, _metrics_of(folder, run), record.mlflow_run_id if record is not None else None
-    )
+    return FoundCheckpoint(config, folder, _metrics_of(folder, run), _run_id(run) if run is not None else None)
+
+
+def _run_id(run: Path) -> str | None:
+    path = run / RECORD_NAME
+    fix = "To export the checkpoint without its run's name in MLflow, copy it out of this folder and give --config."
+    return RunRecord.parse(path.read_bytes(), str(path), fix).mlflow_run_id
 
 
 def _stored_config(data: object, path: Path) -> FinetuneConfig:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from jobs.runs.prepared_run import CheckedDataset
+from jobs.runs.prepared_run import CheckedDataset, PreparedData
 from tuneyard.chats.dataset import MAX_SHOWN_PROBLEMS, DatasetScan
 from tuneyard.chats.messages import ChatExample
 from tuneyard.checkpoints.node_cache import cache_folder
@@ -17,7 +17,9 @@ from tuneyard.core.wording import count_of, listed
 from tuneyard.harmony.parity_rows import ParitySample
 from tuneyard.storage.location import is_uri
 from tuneyard.training_data.dataset_review import DatasetReview
-from tuneyard.training_data.part_rendering import ChatSource, TokenSettings
+from tuneyard.training_data.part_rendering import ChatSource, TokenSettings, load_codec
+from tuneyard.training_data.report.data_report import DataReport
+from tuneyard.training_data.report.report_builder import RenderedForm, describe_rows, preview_samples
 from tuneyard.training_data.row_checks import RowChecker
 from tuneyard.training_data.token_store import TokenStore, build_token_store
 
@@ -63,13 +65,35 @@ def render_tokens(location: str, checked: CheckedDataset, config: FinetuneConfig
             )
 
     data = config.data
-    settings = TokenSettings(config.model.folder, config.codec, data.max_length, data.train_on_reasoning, packed)
+    settings = _token_settings(config, packed=packed)
     source = ChatSource(read, checked.rows, checked.fingerprint, location)
     root = cache_folder() if is_uri(config.run.storage) else config.run.folder
     store = build_token_store(source, settings, root / "tokens")
     if store.too_long and (data.too_long == "error" or not store.rows):
         raise DatasetError(_too_long_message(store, data.max_length))
     return store
+
+
+def build_report(prepared: PreparedData, config: FinetuneConfig) -> DataReport:
+    """What the run is trained on and measured with. `model.base` must be a local folder. Reads all tokens once."""
+    is_packed = config.data.batching == "packed"
+    are_pairs = config.training.objective == "dpo"
+    form = RenderedForm(config.data.max_length, is_packed, are_pairs)
+    heldout = None
+    if prepared.heldout is not None and prepared.heldout_tokens is not None:
+        unpacked = RenderedForm(config.data.max_length, is_packed=False, are_pairs=are_pairs)
+        heldout = describe_rows(prepared.heldout_tokens, prepared.heldout.rows, unpacked)
+    codec = load_codec(_token_settings(config, packed=is_packed))
+    return DataReport(
+        train=describe_rows(prepared.train_tokens, prepared.train.rows, form),
+        heldout=heldout,
+        preview=preview_samples(prepared.train_tokens, codec, form),
+    )
+
+
+def _token_settings(config: FinetuneConfig, *, packed: bool) -> TokenSettings:
+    data = config.data
+    return TokenSettings(config.model.folder, config.codec, data.max_length, data.train_on_reasoning, packed)
 
 
 def _too_long_message(store: TokenStore, max_length: int) -> str:

@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from jobs.runs.data_summary import data_summary
+from jobs.runs.dataset_preparation import build_report
 from jobs.runs.followup_deployment import deploy_result
 from jobs.runs.preflight import plan_memory, prepare_run, read_base
-from jobs.runs.registration import find_finished_version, register_checkpoint, run_params
+from jobs.runs.registration import find_finished_version, find_published, register_checkpoint, run_params
 from jobs.runs.run_record import RunFolder, RunRecord
 from jobs.workers.local_base import with_local_base
 from tuneyard.checkpoints.registry import ModelRegistry
@@ -40,7 +41,8 @@ def finetune(
         load_deployment(config)
     # On a cluster the driver's node may have another GPU than the workers' nodes, or none.
     gpu_type = known_local_gpu() if config.workers.use_gpu and not uses_cluster else None
-    prepared = prepare_run(with_local_base(config, weights=False), gpu_type)
+    local = with_local_base(config, weights=False)
+    prepared = prepare_run(local, gpu_type)
     for line in data_summary(prepared, config):
         _print(line)
     if dry_run:
@@ -53,6 +55,7 @@ def finetune(
         _print(f"run {config.run.name!r} is already done: {version.name}/{version.version} at {version.checkpoint}")
         _print("to train again, choose another run.name, or start over with --set run.resume=false")
     else:
+        folder.save_report(build_report(prepared, local))
         _print(f"Ray: {connect_ray(address, verbose=verbose)}")
         version = _train_and_publish(config, prepared, folder, record, registry)
     if config.deploy is not None:
@@ -86,7 +89,8 @@ def _train_and_publish(
     try:
         outcome = train_on_ray(config, prepared, folder, lambda points: registry.log_points(run_id, points))
         _print(f"trained in {time.monotonic() - started:.0f} s; exporting and proving")
-        manifest, target = export_on_ray(config, prepared, outcome, run_id)
+        published = find_published(config, run_id, outcome.metrics.get("step"))
+        manifest, target = published or export_on_ray(config, prepared, outcome, run_id)
         version = register_checkpoint(registry, config, manifest, target, record)
         succeeded = True
     finally:

@@ -1,4 +1,4 @@
-"""A run's folder `<storage>/runs/<name>/`: its record (run.json), its config, and Ray Train's state."""
+"""A run's folder `<storage>/runs/<name>/`: its record, its config, its data report, and Ray Train's state."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import time
 from typing import Self
 
-from pydantic import ValidationError
-
-from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.configs.finetune import CONFIG_NAME, FinetuneConfig
 from tuneyard.core.errors import TrainingError
 from tuneyard.core.strict_model import StrictModel
 from tuneyard.storage.folder import StorageFolder
+from tuneyard.training_data.report.data_report import REPORT_NAME, DataReport
 
-RECORD_NAME, CONFIG_NAME = "run.json", "config.json"
+RECORD_NAME = "run.json"
 TRAIN_STATE = "ray_train"
 """Subfolder where Ray Train keeps its state and the run's checkpoints."""
 
@@ -25,6 +24,14 @@ class RunRecord(StrictModel):
     mlflow_run_id: str | None = None
     checkpoint: str | None = None
     version: int | None = None
+
+    @classmethod
+    def parse(cls, content: bytes, path: str, fix: str) -> Self:
+        """The record from the content of run.json. Raises TrainingError, with `fix`, if this version cannot read it."""
+        try:
+            return cls.model_validate(json.loads(content))
+        except ValueError as e:
+            raise TrainingError(f"{path} is damaged, or of another version of Tuneyard: {e}. {fix}") from e
 
 
 class RunFolder:
@@ -72,16 +79,16 @@ class RunFolder:
         """Replaces run.json; a reader sees the old record or the new one."""
         self.storage.write(RECORD_NAME, record.model_dump_json(indent=2).encode())
 
+    def save_report(self, report: DataReport) -> None:
+        """Replaces data.json."""
+        self.storage.write(REPORT_NAME, report.model_dump_json().encode())
+
     def _read(self) -> RunRecord | None:
         content = self.storage.read(RECORD_NAME)
         if content is None:
             return None
-        try:
-            return RunRecord.model_validate(json.loads(content))
-        except (ValueError, ValidationError) as e:
-            raise TrainingError(
-                f"{self.location}/{RECORD_NAME} is damaged: {e}. Start the run over with --set run.resume=false."
-            ) from e
+        fix = "Start the run over with --set run.resume=false."
+        return RunRecord.parse(content, f"{self.location}/{RECORD_NAME}", fix)
 
     def _move_aside(self) -> None:
         folder = self.storage.local

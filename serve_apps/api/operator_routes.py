@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import logging
 import math
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -18,14 +17,14 @@ from prometheus_client.metrics_core import Metric
 from serve_apps.api.chat import ChatService
 from serve_apps.api.openapi_document import ERRORS, Health, Version, request_body
 from serve_apps.generation.served_model import ServedModel
-from serve_apps.http_front.admission import authorization_header
+from serve_apps.http_front.admin_key import check_admin_key
 from serve_apps.http_front.bodies import read_json
 from serve_apps.metrics.exposition import metrics_page
 from tuneyard import __version__
 from tuneyard.api.wire.chat_answer import RenderedPrompt
 from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import AdminKeyError, ConfigError, EngineError
+from tuneyard.core.errors import ConfigError, EngineError
 from tuneyard.storage.audit_log import ADMIN_KEY_ACTOR, AuditLog
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def add_operator_routes(
         openapi_extra=request_body(RenderRequest),
     )
     async def render_prompt(request: Request) -> Response:
-        _check_admin_key(request, admin_key)
+        check_admin_key(request, admin_key)
         parsed = RenderRequest.parse(await read_json(request, limits))
         rendered = await chat.render(parsed)
         if recorder is not None:
@@ -106,14 +105,3 @@ class RenderRecorder:
             self._audit_log.append("prompt.render", self._model, actor=ADMIN_KEY_ACTOR)
         except ConfigError as e:
             logger.warning("%s", e)
-
-
-def _check_admin_key(request: Request, admin_key: str | None) -> None:
-    """Raises AdminKeyError unless the request carries the administrators' key."""
-    secret = authorization_header(request).removeprefix("Bearer ")
-    if admin_key is None or not secrets.compare_digest(secret.encode(), admin_key.encode()):
-        raise AdminKeyError(
-            f"{request.url.path} is for administrators only. Send their key as 'Authorization: Bearer …'. It is the "
-            "deployment's TUNEYARD_ADMIN_KEY, or else the content of $TUNEYARD_HOME/admin_key.",
-            code="admin_key_required",
-        )

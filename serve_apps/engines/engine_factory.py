@@ -31,7 +31,7 @@ def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
                     raise
                 raise MissingDependencyError(
                     "engine: tensorrt_llm needs TensorRT-LLM, which is not installed here. Run the replicas in the "
-                    "serve image (platform/images/serve.Dockerfile). Installing only the extra tuneyard[tensorrt_llm] "
+                    "serve image (platform/images/serve.Dockerfile). Installing only the extra tuneyard[tensorrt-llm] "
                     "conflicts with Ray Serve's pinned versions; that file explains why."
                 ) from e
             return TensorRTLLMEngine(config, checkpoint)
@@ -43,7 +43,7 @@ def create_engine(config: EngineConfig, checkpoint: Path) -> InferenceEngine:
                     raise
                 raise MissingDependencyError(
                     "engine: llama_cpp needs the package xllamacpp, which is not installed here. On every node that "
-                    "runs replicas: pip install 'tuneyard[llama_cpp]'. docs/serving.md says how to get a build for "
+                    "runs replicas: pip install 'tuneyard[llama-cpp]'. docs/serving.md says how to get a build for "
                     "this CPU or for CUDA."
                 ) from e
             return LlamaCppEngine(config, checkpoint)

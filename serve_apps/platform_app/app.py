@@ -12,14 +12,19 @@ from serve_apps.platform_app.evals.part import EvalsPart
 from serve_apps.platform_app.files.part import FilesPart
 from serve_apps.platform_app.fine_tuning.building import TuningCluster, build_fine_tuning
 from serve_apps.platform_app.part import Part
+from serve_apps.platform_app.runs.part import RunsPart
+from serve_apps.platform_app.runs.run_reader import RunReader
 from serve_apps.platform_app.votes.part import VotesPart
 
 MULTIPART_PATHS = ("/v1/files", "/v1/uploads/[^/]+/parts")
 """Routes whose bodies are multipart/form-data; see BrowserGuard."""
 
 
-def build_parts(context: PlatformContext, cluster: TuningCluster | None = None) -> list[Part]:
-    """Every part of the application, for one process. Jobs and tuned models run on `cluster`, by default on this one.
+def build_parts(
+    context: PlatformContext, cluster: TuningCluster | None = None, runs: RunReader | None = None
+) -> list[Part]:
+    """Every part of the application, for one process. Jobs and tuned models run on `cluster`, and `runs` reads all
+    runs; by default those of this process' cluster.
 
     Raises ConfigError for a base of jobs whose config is not valid.
     """
@@ -29,6 +34,7 @@ def build_parts(context: PlatformContext, cluster: TuningCluster | None = None) 
         BatchesPart(context),
         EvalsPart(context),
         VotesPart(context),
+        RunsPart(context, runs),
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,6 +10,7 @@ from fastapi import Request
 from serve_apps.gateway.model_directory import ModelDirectory
 from serve_apps.gateway.owner_calls import OwnerCalls
 from serve_apps.http_front.access import Access
+from serve_apps.http_front.admin_key import check_admin_key, has_admin_key
 from serve_apps.http_front.admission import authorization_header
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.keys.model_scope import owner_digest
@@ -73,8 +73,10 @@ class PlatformContext:
 
     def caller(self, request: Request) -> Caller:
         """As owner_of, for routes where administrators may do more."""
-        secret = authorization_header(request).removeprefix("Bearer ")
-        admin_key = self.access.admin_key
-        if admin_key is not None and secrets.compare_digest(secret.encode(), admin_key.encode()):
+        if has_admin_key(request, self.access.admin_key):
             return Caller("", is_admin=True)
         return Caller(self.owner_of(request))
+
+    def check_admin(self, request: Request) -> None:
+        """Raises AdminKeyError unless the request has the administrators' key."""
+        check_admin_key(request, self.access.admin_key)

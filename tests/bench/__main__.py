@@ -21,6 +21,7 @@ from tests.bench import (
     engines,
     help_time,
     hostile,
+    page,
     peer_serving,
     request_costs,
     serve_throughput,
@@ -49,6 +50,7 @@ BENCHMARKS = {
     "storage": storage.run,
     "cluster": cluster.run,
     "help": help_time.run,
+    "page": page.run,
 }
 
 

@@ -22,7 +22,7 @@ from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
 
 TOKENS, THREADS = 64, 2
-FORMS = ("f32", "q8_0")
+FORMS = ("f32", "bf16", "q8_0")
 
 
 def run() -> dict[str, Any]:

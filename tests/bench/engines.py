@@ -47,9 +47,11 @@ def run(
 
     llama.cpp's threads wait actively: beside other work on the same CPUs its rows mean nothing.
     """
+    from serve_apps.engines.llama_cpp.llama_server import describe_build
+
     checkpoint, threads = base(SMOL), threads or len(os.sched_getaffinity(0))
     conversions = {}
-    for kind in (GgufType.F32, GgufType.Q8_0):
+    for kind in sorted({GgufType(row.split()[-1]) for row in rows}):
         started = time.monotonic()
         local_gguf(checkpoint, kind)
         conversions[str(kind)] = time.monotonic() - started
@@ -68,6 +70,7 @@ def run(
         "checkpoint": checkpoint.name,
         "threads": threads,
         "software": software_versions("tuneyard", "torch", "transformers", "xllamacpp"),
+        "llama_cpp_build": describe_build(),
         "prompt_tokens": prompt,
         "answer_tokens": answer,
         "gguf_made_or_found_s": conversions,

@@ -42,6 +42,8 @@ PEER = "transformers serve"
 
 def run() -> dict[str, Any]:
     """Medians over rounds in which the two servers take turns, and the ratio of Tuneyard's to the peer's."""
+    from serve_apps.engines.llama_cpp.llama_server import describe_build
+
     config = load_config(ServeConfig, CONFIG)
     http = config.http.model_copy(update={"proxy": "haproxy"})
     (model,) = (m for m in config.models if m.model_id == BASE)
@@ -65,6 +67,7 @@ def run() -> dict[str, Any]:
     return {
         "tokens": TOKENS,
         "rounds": ROUNDS,
+        "llama_cpp_build": describe_build(),
         "streams": rows,
         "rss_mib": {name: size // 2**20 for name, size in resident.items()},
     }

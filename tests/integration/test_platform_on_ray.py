@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from tests.integration.platform_server import ALIAS, BASE, PlatformServer, platform_server
+from tuneyard.configs.finetune import CONFIG_NAME
 
 pytestmark = pytest.mark.integration
 DATA = Path("jobs/data")
@@ -88,6 +90,29 @@ def test_upload_job_events_chat_delete(server: PlatformServer) -> None:
     while folder.exists():
         assert time.monotonic() < deadline, "the model's files are still there"
         time.sleep(0.5)
+
+
+def test_a_job_goes_on_from_a_tuned_model(server: PlatformServer) -> None:
+    client = server.client(server.create_key("goes on"), timeout=300)
+    settings: Any = {"training_file": upload(client, "train", 8), "hyperparameters": {"n_epochs": 1, "batch_size": 4}}
+    first = wait_for(client, client.fine_tuning.jobs.create(model=BASE, **settings).id, "succeeded").fine_tuned_model
+    assert first is not None
+    job = client.fine_tuning.jobs.create(model=first, **settings)
+    assert job.model == first
+    with pytest.raises(openai.ConflictError):
+        client.models.delete(first)
+    job = wait_for(client, job.id, "succeeded")
+    config = json.loads((server.home / "fine_tuning" / job.id / "runs" / job.id / CONFIG_NAME).read_text())
+    assert config["model"]["base"].endswith(f"{first_job(client, first)}/1")
+    assert client.models.delete(first).deleted
+    answer = client.completions.create(model=job.fine_tuned_model or "", prompt="Hello", max_tokens=4)
+    assert answer.model == job.fine_tuned_model
+
+
+def first_job(client: openai.OpenAI, model: str) -> str:
+    """The id of the job that made the model."""
+    (job,) = (job for job in client.fine_tuning.jobs.list() if job.fine_tuned_model == model)
+    return job.id
 
 
 def test_pause_resume_and_cancel(server: PlatformServer) -> None:

@@ -70,3 +70,29 @@ def test_a_private_ray_listens_on_loopback_only(tmp_path: Path) -> None:
     addresses = [line.split()[1] for line in output.splitlines() if line.startswith("listens")]
     assert addresses
     assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, output
+
+
+SUBMIT_BESIDE_ANOTHER = """
+import contextlib, socket, time
+from tuneyard.cluster.connection import connect_ray, disconnect_ray
+from tuneyard.cluster.job_client import job_client, own_job_server
+
+agent_of_another_ray = socket.socket()
+with contextlib.suppress(OSError):  # another Ray runs indeed
+    agent_of_another_ray.bind(("127.0.0.1", 52365))
+    agent_of_another_ray.listen()
+connect_ray("local", job_server=True)
+with job_client(own_job_server()) as client:
+    job = client.submit_job(entrypoint="echo done")
+    while not client.get_job_status(job).is_terminal():
+        time.sleep(0.1)
+    print(client.get_job_status(job), client.get_job_logs(job))
+disconnect_ray()
+"""
+
+
+def test_a_private_ray_takes_jobs_where_another_ray_has_its_agents_port(tmp_path: Path) -> None:
+    code, output = run(tmp_path, tmp_path / "home", "-c", SUBMIT_BESIDE_ANOTHER)
+    assert code == 0, output
+    assert "SUCCEEDED" in output
+    assert "done" in output

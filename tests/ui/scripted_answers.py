@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 ANSWER = """Three things matter:
@@ -75,6 +76,10 @@ def deltas(script: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from ({"content": line} for line in LINES)
         case "weather":
             yield from call_deltas()
+        case "endless":
+            yield from ({"content": f"Line {number} of an answer without an end.\n\n"} for number in count())
+        case "echo":
+            yield from words(body["messages"][-1]["content"])
         case "result":
             yield from words(f"It is {body['messages'][-1]['content']} in Paris.")
         case _ if script in REPLIES:

@@ -28,7 +28,7 @@ ERRORS = {
     "busy": (429, "16 requests are waiting; the limit is 16."),
     "loading": (503, "The model is still loading."),
 }
-PAUSES_S = {"late": 2.5, "slow": 0.03, "forever": 0.01}
+PAUSES_S = {"late": 2.5, "slow": 0.03, "forever": 0.01, "endless": 0.02}
 """Seconds before the first delta (late) or before each one."""
 LINEAGE = {
     "X-Tuneyard-Model-Version": "brindle/3",
@@ -50,6 +50,11 @@ class ScriptedEndpoint:
     requests: list[dict[str, Any]] = field(default_factory=list)
     used_keys: list[str] = field(default_factory=list)
     closed_early: threading.Event = field(default_factory=threading.Event)
+    held: threading.Event | None = None
+    """The answer `late` waits for it; None: it waits a while."""
+    most_streams: int = 0
+    """Most answers that streamed at once."""
+    _streams: int = 0
     base_url: str = ""
 
     def build_app(self) -> FastAPI:
@@ -89,10 +94,18 @@ class ScriptedEndpoint:
             return None
         return JSONResponse({"error": {"message": "This API key is unknown.", "type": "scripted"}}, 401)
 
+    async def _wait_late(self) -> None:
+        if self.held is None:
+            await asyncio.sleep(PAUSES_S["late"])
+        while self.held is not None and not self.held.is_set():
+            await asyncio.sleep(0.02)
+
     async def _stream(self, script: str, body: dict[str, Any]) -> AsyncIterator[str]:
+        self._streams += 1
+        self.most_streams = max(self.most_streams, self._streams)
         try:
             if script == "late":
-                await asyncio.sleep(PAUSES_S["late"])
+                await self._wait_late()
             for delta in deltas(script, body):
                 await asyncio.sleep(max(self.delay_s, PAUSES_S.get(script, 0) if script != "late" else 0))
                 yield _line({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
@@ -111,6 +124,8 @@ class ScriptedEndpoint:
         except (asyncio.CancelledError, GeneratorExit):
             self.closed_early.set()
             raise
+        finally:
+            self._streams -= 1
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -46,8 +46,8 @@ class ChatHandlers:
         self._answers = LiveAnswers(client)
         self._shown: dict[str, str] = {}
         """Ids of the conversations that sessions show: an answer of another one is kept and not drawn."""
-        self._unfollowed: dict[str, list[Conversation]] = {}
-        """Conversations whose answers a session started or opened, and does not follow yet."""
+        self._unfollowed: dict[str, list[str]] = {}
+        """Ids of conversations whose answers a session started or opened, and does not follow yet."""
 
     async def list_models(self, values: Values, request: gr.Request) -> Values:
         """Updates the dropdown with the models that are served now.
@@ -111,10 +111,12 @@ class ChatHandlers:
                     yield update
 
     async def settle(self, request: gr.Request) -> Values:
-        """Sets the composer's button after an answer."""
+        """Shows the button that sends after an answer. Never the one that stops: a late update would let it stand."""
         shown = self._shown.get(str(request.session_hash), "")
         live = self._answers.find(self._visitor_of(request).owner, shown)
-        return self._buttons(is_live=live is not None and live.node.state == "live")
+        if live is not None and live.node.state == "live":
+            return {self.on.question: gr.skip()}
+        return self._buttons(is_live=False)
 
     async def act(self, values: Values, event: gr.EventData, request: gr.Request) -> AsyncGenerator[Values, None]:
         """Does what a person asked for at a message: another answer, an alternative, a correction, a tool's result."""
@@ -209,14 +211,15 @@ class ChatHandlers:
             yield self._view(conversation)
 
     def _follow_later(self, conversation: Conversation, request: gr.Request) -> None:
-        self._unfollowed.setdefault(str(request.session_hash), []).append(conversation)
+        self._unfollowed.setdefault(str(request.session_hash), []).append(conversation.id)
 
-    async def _follow(self, conversation: Conversation, request: gr.Request) -> AsyncGenerator[Values, None]:
+    async def _follow(self, conversation_id: str, request: gr.Request) -> AsyncGenerator[Values, None]:
         """Updates while the conversation's answer runs; none if this session follows it already."""
         owner, session = self._visitor_of(request).owner, str(request.session_hash)
-        live = self._answers.find(owner, conversation.id)
+        live = self._answers.find(owner, conversation_id)
         if live is None or session in live.watchers:
             return
+        conversation = live.conversation
         saved_at = time.monotonic()
         async with aclosing(self._answers.watch(owner, conversation.id, session)) as changes:
             async for answer in changes:

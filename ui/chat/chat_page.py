@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,8 +11,7 @@ from ui.chat.components import ChatComponents
 from ui.chat.conversation_book import ConversationBook
 from ui.chat.model_text import LATEX_DELIMITERS
 from ui.chat.settings_panel import SECRET, SettingsPanel
-from ui.endpoints.chat_client import ChatClient
-from ui.endpoints.visitor import VisitorOf, anybody
+from ui.page_context import PageContext
 from ui.theme.frame import brand_html, drawer_button, empty_state
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -27,27 +25,15 @@ class ChatPage:
     Handlers take `{component: value}` and return `{component: update}`, so tests call them without a browser.
     """
 
-    def __init__(
-        self,
-        client: ChatClient,
-        *,
-        title: str,
-        system_prompt: str = "",
-        examples: Sequence[str] = (),
-        temperature: float = 1.0,
-        visitor_of: VisitorOf = anybody,
-    ) -> None:
-        self._client = client
-        self._title = title
-        self._examples = examples
-        self._system_prompt = system_prompt
-        self._visitor_of = visitor_of
-        self._panel = SettingsPanel(system_prompt, temperature)
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
+        self._panel = SettingsPanel(context.system_prompt, context.temperature)
 
     def build(self, blocks: gr.Blocks) -> ChatHandlers:
         """Creates the components inside `blocks`, whose context is open, and connects them. Returns the handlers."""
+        context = self._context
         with gr.Sidebar(label="Conversations", open=False, width=272, elem_id="book-drawer"):
-            gr.HTML(brand_html(self._title, "chat"), apply_default_css=False)
+            gr.HTML(brand_html(context.title, "chat"), apply_default_css=False)
             book = ConversationBook()
         with gr.Sidebar(label="Settings", open=False, width=340, position="right", elem_id="settings-drawer"):
             self._panel.lay_out()
@@ -68,7 +54,7 @@ class ChatPage:
             chat = gr.Chatbot(
                 show_label=False, container=False, elem_id="chat", autoscroll=False, buttons=[], feedback_options=None,
                 group_consecutive_messages=False, latex_delimiters=LATEX_DELIMITERS, allow_tags=False,
-                placeholder=empty_state(self._title), examples=[{"text": text} for text in self._examples],
+                placeholder=empty_state(context.title), examples=[{"text": text} for text in context.examples],
             )  # fmt: skip
             with gr.Column(elem_id="composer-frame"):
                 problem = gr.Markdown(visible=False, elem_id="problem")
@@ -78,7 +64,7 @@ class ChatPage:
                 )  # fmt: skip
         kept_model = gr.BrowserState("", storage_key="tuneyard-model", secret=SECRET)
         components = ChatComponents(book, model, chat, question, problem, kept_model, self._panel)
-        handlers = ChatHandlers(self._client, components, self._visitor_of, self._system_prompt)
+        handlers = ChatHandlers(context.client, components, context.visitor_of, context.system_prompt)
         self._connect(blocks, components, handlers, refresh)
         return handlers
 

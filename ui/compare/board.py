@@ -36,8 +36,10 @@ def board_html(shown: Round, number: int, *, is_last: bool) -> str:
         _side_html(shown, view, marks, number, is_last=is_last)
         for view, marks in zip(views, _marks(views, differences), strict=True)
     ]
+    busy = "true" if shown.is_live else "false"
     return (
-        f'<section class="cmp-round"><div class="ty-question" dir="auto">{escape(shown.question)}</div>'
+        f'<section class="cmp-round" aria-busy="{busy}">'
+        f'<div class="ty-question" dir="auto">{escape(shown.question)}</div>'
         f'<div class="cmp-sides cmp-{len(views)}" role="group" aria-label="Answers side by side" tabindex="0">'
         f"{''.join(articles)}</div>{_summary_html(differences)}</section>"
     )

@@ -48,6 +48,8 @@ class CompareHandlers:
         self._visitor_of = visitor_of
         self._memory = ComparisonMemory()
         self._answers = ParallelAnswers()
+        self._shown: dict[str, Comparison] = {}
+        """What sessions show: answers of another comparison are kept and not drawn."""
 
     async def list_models(self, values: Values, request: gr.Request) -> Values:
         """Updates the list of models. Choices that are still served stay; without any, the first two are chosen."""
@@ -65,17 +67,25 @@ class CompareHandlers:
             **await self._win_rates(request),
         }
 
-    async def restore(self, token: str) -> Values:
+    async def load_models(self, values: Values, request: gr.Request) -> Values:
+        """As `list_models`, for a page that opens: what `restore` says stays, unless the list has a problem."""
+        updates = await self.list_models(values, request)
+        if not updates[self.on.problem]["value"]:
+            del updates[self.on.problem]
+        return updates
+
+    async def restore(self, token: str, request: gr.Request) -> Values:
         """Shows the comparison that the reloaded tab had."""
         comparison = self._memory.find(token)
         if comparison is None:
             return {**self._blank(), **self._problem(GONE if token else "")}
+        self._shown[str(request.session_hash)] = comparison
         if comparison.last is not None:
             self._answers.stop_round(comparison.last)
         return {self.on.token: token, **self._history(comparison), **self._last(comparison)}
 
     async def ask(self, values: Values, request: gr.Request) -> AsyncGenerator[Values, None]:
-        """Sends the question to all models, and shows their answers while they stream."""
+        """Sends the question to all models."""
         async with aclosing(self._ask(values[self.on.question], values, request)) as updates:
             async for update in updates:
                 yield update
@@ -90,13 +100,40 @@ class CompareHandlers:
 
         return ask
 
+    async def follow(self, request: gr.Request) -> AsyncGenerator[Values, None]:
+        """Draws the answers while they grow.
+
+        Apart from `ask` because Gradio makes each output that an update leaves out anew, at each update.
+        """
+        yield {self.on.board: gr.skip()}  # Gradio empties the outputs of a handler that yields nothing
+        session = str(request.session_hash)
+        comparison = self._shown.get(session)
+        async with aclosing(self._answers.watch(session)) as changes:
+            async for shown in changes:
+                if comparison is not None and self._shown.get(session) is comparison:
+                    yield {self.on.board: board_html(shown, len(comparison.rounds), is_last=True)}
+
+    async def settle(self, request: gr.Request) -> Values:
+        """Shows what can be done with the answers, once they have ended."""
+        comparison = self._shown.get(str(request.session_hash))
+        if comparison is None or comparison.last is None:
+            return {self.on.board: gr.skip()}
+        if comparison.last.is_live:  # another question was asked meanwhile
+            return {self.on.board: gr.skip()}
+        return {**self._last(comparison), **self._buttons(is_live=False)}
+
     async def stop(self, request: gr.Request) -> None:
-        """Stops the session's answers and keeps the text so far. Also runs when the tab is closed."""
+        """Stops the session's answers and keeps the text so far."""
         self._answers.stop(str(request.session_hash))
+
+    async def leave(self, request: gr.Request) -> None:
+        """The tab was closed or reloaded."""
+        self._answers.stop(str(request.session_hash))
+        self._shown.pop(str(request.session_hash), None)
 
     async def begin_anew(self, values: Values, request: gr.Request) -> Values:  # noqa: ARG002
         """Empties the page. The comparison stays in memory: the page offers to show it again."""
-        self._answers.stop(str(request.session_hash))
+        await self.leave(request)
         return {**self._blank(), self.on.token: "", **self._problem("")}
 
     def vote(self, outcome: Outcome, preferred: int | None = None) -> Callable[[Values, gr.Request], Awaitable[Values]]:
@@ -152,7 +189,7 @@ class CompareHandlers:
         data = getattr(event, "_data", None)
         side, text = _edited(shown, data)
         if side is None or not text.strip() or text == side.text:
-            return {}
+            return {self.on.board: gr.skip()}
         problem = ""
         try:
             correction = correction_request(side, text, shown.settings)
@@ -182,6 +219,10 @@ class CompareHandlers:
         if not question.strip():
             yield {self.on.question: ""}
             return
+        session = str(request.session_hash)
+        if self._answers.is_running(session):
+            yield {self.on.question: gr.skip()}
+            return
         if (values[self.on.max_tokens] or 0) < 0:
             yield self._problem("Max tokens must be a number from 1, or empty for the model's limit.")
             return
@@ -202,6 +243,8 @@ class CompareHandlers:
             question, models, values[self.on.system_prompt] or "", is_blind=bool(values[self.on.is_blind])
         )
         shown.settings = _settings(values, self.on)
+        self._shown[session] = comparison
+        self._answers.start(session, shown, self._streams(values, self._key(request)))
         yield {
             self.on.token: token,
             self.on.question: gr.update(value="", submit_btn=False, stop_btn=True),
@@ -209,11 +252,6 @@ class CompareHandlers:
             **self._last(comparison),
             **self._problem(""),
         }
-        stream = self._streams(values, self._key(request))
-        async with aclosing(self._answers.run(str(request.session_hash), shown, stream)) as changes:
-            async for _ in changes:
-                yield {self.on.board: board_html(shown, len(comparison.rounds), is_last=True)}
-        yield {**self._last(comparison), self.on.question: gr.update(submit_btn=True, stop_btn=False)}
 
     def _streams(self, values: Values, key: str | None) -> Callable[[Side], AsyncIterator[ChatEvent]]:
         def stream(side: Side) -> AsyncIterator[ChatEvent]:
@@ -243,7 +281,7 @@ class CompareHandlers:
         return {
             self.on.intro: gr.update(visible=True), self.on.history: "", self.on.board: "",
             self.on.vote_bar: hidden, self.on.voted_row: hidden, self.on.reason: "",
-            self.on.question: gr.update(submit_btn=True, stop_btn=False),
+            **self._buttons(is_live=False),
         }  # fmt: skip
 
     def _history(self, comparison: Comparison) -> Values:
@@ -268,6 +306,9 @@ class CompareHandlers:
             self.on.voted_row: gr.update(visible=shown.vote is not None),
             self.on.voted: voted_html(shown.vote, [side.label for side in shown.sides]) if shown.vote else "",
         }
+
+    def _buttons(self, *, is_live: bool) -> Values:
+        return {self.on.question: gr.update(submit_btn=not is_live, stop_btn=is_live)}
 
     def _problem(self, text: str) -> Values:
         return {self.on.problem: gr.update(value=text, visible=bool(text))}

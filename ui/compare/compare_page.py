@@ -13,11 +13,12 @@ from ui.compare.compare_handlers import CompareHandlers
 from ui.compare.comparison import LETTERS
 from ui.compare.components import CompareComponents
 from ui.compare.votes.keeper import ExportForm, VoteKeeper
-from ui.endpoints.chat_client import ChatClient
-from ui.endpoints.visitor import VisitorOf, anybody
+from ui.page_context import PageContext
 from ui.theme.frame import MARK, brand_html, drawer_button
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+ANSWERING: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
+"""A question may follow while the page still settles the one before."""
 PLAIN_HTML: dict[str, Any] = {"apply_default_css": False, "js_on_load": None}
 BOARD_SCRIPT = Path(__file__).parent / "browser" / "board.js"
 
@@ -42,30 +43,15 @@ class ComparePage:
     Handlers take `{component: value}` and return `{component: update}`, so tests call them without a browser.
     """
 
-    def __init__(
-        self,
-        client: ChatClient,
-        votes: VoteKeeper,
-        *,
-        title: str,
-        system_prompt: str = "",
-        examples: Sequence[str] = (),
-        temperature: float = 1.0,
-        visitor_of: VisitorOf = anybody,
-    ) -> None:
-        self._client = client
+    def __init__(self, context: PageContext, votes: VoteKeeper) -> None:
+        self._context = context
         self._votes = votes
-        self._title = title
-        self._system_prompt = system_prompt
-        self._examples = list(examples)
-        self._temperature = temperature
-        self._visitor_of = visitor_of
 
     def build(self, blocks: gr.Blocks) -> CompareHandlers:
         """Creates the components inside `blocks`, whose context is open, and connects them. Returns the handlers."""
         parts: dict[str, Any] = {"token": gr.Textbox(visible=False), "download": gr.JSON(visible=False)}
         with gr.Sidebar(label="Votes", open=False, width=272, elem_id="votes-drawer"):
-            gr.HTML(brand_html(self._title, "compare"), **PLAIN_HTML)
+            gr.HTML(brand_html(self._context.title, "compare"), **PLAIN_HTML)
             parts["win_rates"] = gr.HTML("", elem_id="win-rates", **PLAIN_HTML)
             with gr.Row(elem_id="vote-exports"):
                 exports: dict[ExportForm, gr.Button] = {
@@ -79,7 +65,7 @@ class ComparePage:
             examples = self._lay_out_answers(parts)
             tie = self._lay_out_foot(parts)
         on = CompareComponents(**parts)
-        handlers = CompareHandlers(self._client, self._votes, on, self._visitor_of)
+        handlers = CompareHandlers(self._context.client, self._votes, on, self._context.visitor_of)
         self._connect(blocks, on, handlers, examples)
         tie.click(handlers.vote("tie"), on.given, on.changed, **QUIET)
         new.click(handlers.begin_anew, on.given, on.changed, **QUIET)
@@ -99,7 +85,7 @@ class ComparePage:
                 # The list is the server's, and a restarted server has none until the page asks for it.
                 allow_custom_value=True,
             )  # fmt: skip
-            refresh = gr.Button("", elem_id="refresh", elem_classes="ty-icon-button", scale=0, min_width=36)
+            refresh = gr.Button("Refresh the list of models", elem_id="refresh", scale=0, min_width=36)
             parts["is_blind"] = gr.Checkbox(
                 False, label="Blind", container=False, elem_id="compare-blind", scale=0, min_width=70
             )
@@ -116,7 +102,9 @@ class ComparePage:
             with gr.Column(elem_id="compare-intro") as parts["intro"]:
                 gr.HTML(INTRO, **PLAIN_HTML)
                 with gr.Row(elem_id="compare-examples"):
-                    examples = [gr.Button(text, size="md", elem_classes="cmp-example") for text in self._examples]
+                    examples = [
+                        gr.Button(text, size="md", elem_classes="cmp-example") for text in self._context.examples
+                    ]
             parts["history"] = gr.HTML("", elem_id="compare-history", apply_default_css=False, js_on_load=script)
             parts["board"] = gr.HTML("", elem_id="compare-board", apply_default_css=False, js_on_load=script)
         return examples
@@ -146,8 +134,8 @@ class ComparePage:
 
     def _lay_out_settings(self) -> dict[str, Any]:
         return {
-            "system_prompt": gr.Textbox(self._system_prompt, label="System prompt", lines=3, max_lines=12),
-            "temperature": gr.Slider(0, 2, self._temperature, step=0.05, label="Temperature"),
+            "system_prompt": gr.Textbox(self._context.system_prompt, label="System prompt", lines=3, max_lines=12),
+            "temperature": gr.Slider(0, 2, self._context.temperature, step=0.05, label="Temperature"),
             "max_tokens": gr.Number(None, label="Max tokens (empty: the model's limit)", precision=0),
             "effort": gr.Radio(list(EFFORTS), value="", label="Reasoning effort"),
         }
@@ -155,10 +143,16 @@ class ComparePage:
     def _connect(
         self, blocks: gr.Blocks, on: CompareComponents, handlers: CompareHandlers, examples: Sequence[gr.Button]
     ) -> None:
-        on.question.submit(handlers.ask, on.given, on.changed, **QUIET)
+        begun = [on.question.submit(handlers.ask, on.given, on.changed, **ANSWERING)]
+        begun += [
+            button.click(handlers.ask_example(text), on.given, on.changed, **ANSWERING)
+            for button, text in zip(examples, self._context.examples, strict=True)
+        ]
+        for asked in begun:
+            asked.then(handlers.follow, None, {on.board}, **ANSWERING).then(
+                handlers.settle, None, on.changed, **ANSWERING
+            )
         on.question.stop(handlers.stop, queue=False, **QUIET)
-        for button, text in zip(examples, self._examples, strict=True):
-            button.click(handlers.ask_example(text), on.given, on.changed, **QUIET)
         for position, button in enumerate(on.better):
             button.click(handlers.vote("preferred", position), on.given, on.changed, **QUIET)
         on.both_bad.click(handlers.vote("both_bad"), on.given, on.changed, **QUIET)
@@ -166,5 +160,5 @@ class ComparePage:
         on.board.click(handlers.correct, on.given, on.changed, **QUIET)
         on.token.change(None, on.token, js=KEEP_TOKEN, **QUIET)
         blocks.load(handlers.restore, [on.token], on.changed, js=TOKEN_OF_TAB, **QUIET)
-        blocks.load(handlers.list_models, on.given, on.changed, **QUIET)
-        blocks.unload(handlers.stop)
+        blocks.load(handlers.load_models, on.given, on.changed, **QUIET)
+        blocks.unload(handlers.leave)

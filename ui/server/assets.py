@@ -30,6 +30,7 @@ STYLES = (
     "chat/browser/messages.css",
     "chat/browser/settings.css",
     "compare/browser/compare.css",
+    "runs/browser/runs.css",
 )
 ICON = "theme/browser/favicon.svg"
 FOREVER = "public, max-age=31536000, immutable"

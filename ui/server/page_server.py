@@ -25,7 +25,10 @@ from ui.compare.compare_page import ComparePage
 from ui.compare.votes.endpoint_votes import EndpointVotes
 from ui.compare.votes.vote_file import VoteFile
 from ui.endpoints.chat_client import ChatClient
+from ui.endpoints.run_client import RunClient
 from ui.endpoints.visitor import Visitor
+from ui.page_context import PageContext
+from ui.runs.runs_page import RunsPage
 from ui.server.assets import FOREVER, PageAssets
 from ui.server.document import OwnDocument
 from ui.server.page_guard import PageGuard
@@ -56,6 +59,8 @@ class PageOptions:
     """True: each person signs in with an API key. False: everybody uses the client's shared key."""
     vote_file: Path | None = None
     """File for the votes of the Compare page. None: they go to an endpoint that keeps votes."""
+    admin_key: str | None = None
+    """The administrators' key, with which everybody at the page sees all runs. None: each sees what their key may."""
 
 
 class ContentPolicy:
@@ -111,28 +116,22 @@ def build_page_app(client: ChatClient, options: PageOptions) -> FastAPI:
 
 
 def _build_blocks(client: ChatClient, options: PageOptions, visitor_of: Callable[[Any], Visitor]) -> gr.Blocks:
-    chat = ChatPage(
-        client,
+    context = PageContext(
+        client=client,
         title=options.title,
-        system_prompt=options.system_prompt,
-        examples=options.examples,
-        temperature=options.temperature,
         visitor_of=visitor_of,
+        system_prompt=options.system_prompt,
+        temperature=options.temperature,
+        examples=options.examples,
     )
     with gr.Blocks(title=options.title, analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
         gr.Navbar(visible=False)
-        chat.build(blocks)
-    compare = ComparePage(
-        client,
-        EndpointVotes(client) if options.vote_file is None else VoteFile(options.vote_file),
-        title=options.title,
-        system_prompt=options.system_prompt,
-        examples=options.examples,
-        temperature=options.temperature,
-        visitor_of=visitor_of,
-    )
+        ChatPage(context).build(blocks)
+    votes = EndpointVotes(client) if options.vote_file is None else VoteFile(options.vote_file)
     with blocks.route("Compare", "compare"):
-        compare.build(blocks)
+        ComparePage(context, votes).build(blocks)
+    with blocks.route("Runs", "runs"):
+        RunsPage(context, RunClient(client, options.admin_key)).build(blocks)
     # Gradio's default is one answer at a time for all visitors together.
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
@@ -141,6 +140,8 @@ def _build_blocks(client: ChatClient, options: PageOptions, visitor_of: Callable
 def serve_page(client: ChatClient, options: PageOptions, listener: socket.socket) -> None:
     """Serves on an open socket until Ctrl-C; raises KeyboardInterrupt then."""
     client.load()
+    with gr.utils.MatplotlibBackendMananger():
+        pass  # imports matplotlib, if it is installed, which the first visitor's event would do on the event loop
     config = uvicorn.Config(
         build_page_app(client, options),
         log_level="warning",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ui.endpoints.chat_client import ChatClient
 from ui.endpoints.chat_errors import ChatError
+from ui.endpoints.run_client import RunClient
 from ui.server.sessions import COOKIE, Sessions
 from ui.theme.frame import MARK
 
@@ -107,10 +108,12 @@ def add_sign_in(app: FastAPI, sessions: Sessions, client: ChatClient, title: str
 
 
 async def _find_problem(client: ChatClient, key: str) -> str:
-    """Why no endpoint takes the key; empty if one does."""
+    """Why no endpoint takes the key, as a person's or as the administrators'; empty if one does."""
     results = await asyncio.gather(*(client.models_of(url, key) for url in client.base_urls), return_exceptions=True)
     problems = [result for result in results if isinstance(result, BaseException)]
     for problem in problems:
         if not isinstance(problem, ChatError):
             raise problem
-    return str(problems[0]) if len(problems) == len(results) else ""
+    if len(problems) < len(results) or await RunClient(client).is_admin(key):
+        return ""
+    return str(problems[0])

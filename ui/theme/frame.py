@@ -11,7 +11,7 @@ MARK = (
 )
 """A tuning fork, as in docs/images/mark.svg."""
 
-PAGES = {"chat": ("Chat", "./"), "compare": ("Compare", "./compare")}
+PAGES = {"chat": ("Chat", "./"), "compare": ("Compare", "./compare"), "runs": ("Runs", "./runs")}
 """Pages by their names: the label and the path."""
 
 

@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError as e:
     if e.name != "xllamacpp":
         raise
-    raise MissingDependencyError("Proving a GGUF file needs llama.cpp: pip install 'tuneyard[llama_cpp]'") from e
+    raise MissingDependencyError("Proving a GGUF file needs llama.cpp: pip install 'tuneyard[llama-cpp]'") from e
 
 LIKELIEST = 64
 """Tokens whose log-probabilities are asked for at each place."""

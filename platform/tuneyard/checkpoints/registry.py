@@ -6,6 +6,7 @@ location of a checkpoint, never a copy of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+
+from filelock import FileLock
 
 from tuneyard.core.errors import ConfigError, RegistryError
 from tuneyard.core.home import tuneyard_home
@@ -33,6 +36,9 @@ MAX_METRICS_PER_WRITE = 1000
 TRAIN_TOKENS = "train_tokens"
 """Parameter of a run: the tokens of its training data."""
 
+RUN_FOLDER = "run_folder"
+"""Parameter of a run: the location of its folder."""
+
 NEWEST = "newest"
 """The alias that every registration moves to its version."""
 
@@ -50,6 +56,8 @@ class ModelVersion:
     """The checkpoint's location: a path or a URI."""
     run_id: str | None
     tags: dict[str, str]
+    created_at: float = 0.0
+    """Unix time in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,23 @@ class LoggedPoint:
     step: int
     value: float
     logged_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRun:
+    """A run as the registry has it. Times are Unix seconds."""
+
+    run_id: str
+    name: str
+    model_name: str
+    """The registered model that it trains."""
+    status: str
+    """MLflow's: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED."""
+    started_at: float
+    ended_at: float | None
+    params: dict[str, str]
+    latest: dict[str, LoggedPoint]
+    """The newest value of each metric, by name."""
 
 
 class ModelRegistry:
@@ -88,7 +113,12 @@ class ModelRegistry:
                     "Set TUNEYARD_HOME to a folder that exists, or MLFLOW_TRACKING_URI to a registry server."
                 ) from e
         self._artifacts = (home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
-        self._client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        # The client makes the tables of a new file, and fails if another process is making them.
+        is_file = self.uri.startswith("sqlite:") and os.access(home, os.W_OK)
+        with FileLock(home / "mlflow.db.lock", mode=0o600) if is_file else contextlib.nullcontext():
+            if is_file and self.uri == f"sqlite:///{home / 'mlflow.db'}":
+                _create_database(home / "mlflow.db", home / "mlartifacts")
+            self._client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         self._error = mlflow.exceptions.MlflowException
 
     def start_run(self, model_name: str, run_name: str, params: dict[str, Any], resume_run_id: str | None) -> str:
@@ -138,6 +168,22 @@ class ModelRegistry:
         runs = self._client.search_runs([experiment.experiment_id], max_results=1, order_by=["start_time DESC"])
         return str(runs[0].info.run_id) if runs else None
 
+    def runs(self, limit: int) -> list[LoggedRun]:
+        """The newest runs of all models, the newest first; without the metrics' histories."""
+        experiments = {experiment.experiment_id: experiment.name for experiment in self._client.search_experiments()}
+        found = self._client.search_runs(list(experiments), max_results=limit, order_by=["start_time DESC"])
+        return [_logged_run(run, experiments[run.info.experiment_id]) for run in found]
+
+    def run(self, run_id: str) -> LoggedRun | None:
+        """The run of that id; None if there is none."""
+        try:
+            run = self._client.get_run(run_id)
+        except self._error as e:
+            if e.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return _logged_run(run, self._client.get_experiment(run.info.experiment_id).name)
+
     def run_params(self, run_id: str) -> dict[str, str]:
         """The parameters of a run."""
         return dict(self._client.get_run(run_id).data.params)
@@ -159,13 +205,22 @@ class ModelRegistry:
     def register(
         self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str = NEWEST
     ) -> ModelVersion:
-        """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version."""
+        """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version.
+
+        A checkpoint that was registered before for the same run, which was then killed, keeps its version.
+        """
         if not self._is_registered(name):
             self._client.create_registered_model(name)
         before = self.aliases(name).get(alias)
-        created = self._client.create_model_version(name, source=_as_source(str(checkpoint)), run_id=run_id, tags=tags)
-        self._client.set_registered_model_alias(name, alias, created.version)
-        version = _model_version(created)
+        known = [v for v in self.versions(name) if run_id and (v.run_id, v.checkpoint) == (run_id, str(checkpoint))]
+        if known:
+            version = known[-1]
+        else:
+            source = _as_source(str(checkpoint))
+            version = _model_version(self._client.create_model_version(name, source=source, run_id=run_id, tags=tags))
+        if before == version.version:
+            return version
+        self._client.set_registered_model_alias(name, alias, version.version)
         self._record_move(f"{name}@{alias}", before, version)
         return version
 
@@ -210,6 +265,26 @@ class ModelRegistry:
         versions = self._client.search_model_versions(f"name='{name}'")
         return sorted((_model_version(v) for v in versions), key=lambda v: v.version)
 
+    def all_versions(self) -> list[ModelVersion]:
+        """The versions of all models, the newest first."""
+        found: list[ModelVersion] = []
+        token: str | None = None
+        while token != "":
+            page = self._client.search_model_versions(order_by=["creation_timestamp DESC"], page_token=token)
+            found += map(_model_version, page)
+            token = page.token or ""
+        return found
+
+    def all_aliases(self) -> dict[str, dict[str, int]]:
+        """The aliases of all registered models, by model, each with its version."""
+        found: dict[str, dict[str, int]] = {}
+        token: str | None = None
+        while token != "":
+            page = self._client.search_registered_models(page_token=token)
+            found |= {model.name: {alias: int(v) for alias, v in model.aliases.items()} for model in page}
+            token = page.token or ""
+        return found
+
     def find(self, reference: str) -> ModelVersion:
         """The version that `name@alias` or `name/version` refers to.
 
@@ -231,6 +306,23 @@ class ModelRegistry:
             raise RegistryError(f"{reference} is not in the registry {self.uri}. {registered}") from e
 
 
+def _create_database(path: Path, artifacts: Path) -> None:
+    """Makes MLflow's tables in a new file, unless it exists. For one process at a time.
+
+    MLflow's migrations are no transaction: a process that is killed between two of them leaves a file that MLflow never
+    opens again. So the file gets its name when all are done.
+    """
+    if path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    new = path.with_name(f"{path.name}.new")
+    for left in path.parent.glob(f"{new.name}*"):
+        left.unlink()
+    SqlAlchemyStore(f"sqlite:///{new}", artifacts.as_uri()).engine.dispose()
+    new.rename(path)
+
+
 def _as_source(location: str) -> str:
     """A checkpoint's location as MLflow stores it: always a URI; see FOLDER_SCHEME."""
     return location if is_uri(location) else f"{FOLDER_SCHEME}://{quote(location)}"
@@ -241,4 +333,28 @@ def _model_version(version: Any) -> ModelVersion:
     source = str(version.source)
     is_folder = source.startswith((f"{FOLDER_SCHEME}:", "file:"))
     checkpoint = unquote(urlsplit(source).path) if is_folder else source
-    return ModelVersion(version.name, int(version.version), checkpoint, version.run_id or None, dict(version.tags))
+    return ModelVersion(
+        version.name,
+        int(version.version),
+        checkpoint,
+        version.run_id or None,
+        dict(version.tags),
+        version.creation_timestamp / 1000,
+    )
+
+
+def _logged_run(run: Any, model_name: str) -> LoggedRun:
+    """Converts MLflow's Run."""
+    info = run.info
+    # The public field `metrics` has no steps and times.
+    points = [LoggedPoint(m.key, int(m.step), float(m.value), m.timestamp / 1000) for m in run.data._metric_objs]
+    return LoggedRun(
+        run_id=info.run_id,
+        name=info.run_name,
+        model_name=model_name,
+        status=info.status,
+        started_at=info.start_time / 1000,
+        ended_at=info.end_time / 1000 if info.end_time and info.status != "RUNNING" else None,
+        params=dict(run.data.params),
+        latest={point.name: point for point in points},
+    )

@@ -1,4 +1,5 @@
-"""`tuneyard platform`: starts OpenAI's fine-tuning API on a cluster through its dashboard; shows and stops it."""
+"""`tuneyard platform`: starts OpenAI's fine-tuning API on a cluster through its dashboard; shows and stops it; imports
+jobs from OpenAI."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ examples:
   tuneyard platform start platform.yaml --address http://head:8265
   tuneyard platform status
   tuneyard platform stop
+  tuneyard platform import saved/ --dry-run
 """
 START_EPILOG = """\
 Submits a job that deploys the config, as `tuneyard serve deploy` does, and prints its log until the API answers. The
@@ -38,6 +40,21 @@ asked for is taken up when the API is started again. Models of the config stay: 
 example:
   tuneyard platform stop --address http://head:8265
 """
+IMPORT_EPILOG = """\
+FOLDER holds saved answers of OpenAI's API: the list of fine-tuning jobs as JSON or JSONL, and the content of their
+training and validation files, named by id or as they were uploaded. Each job that succeeded is created again: same
+files, method, hyperparameters, suffix and seed. Nothing is asked of OpenAI. The page Moving from OpenAI's fine-tuning
+shows how to save them.
+
+A job or file that an earlier run has imported is not imported again. Exit code 1 if a job is refused, or not created
+yet because the key has as many unfinished jobs as it may have. A key, if the API needs one, is in TUNEYARD_API_KEY.
+
+examples:
+  tuneyard platform import saved/ --dry-run
+  tuneyard platform import saved/ --api http://head:8000/v1 --dry-run
+  tuneyard platform import saved/ --api http://head:8000/v1 --wait
+  tuneyard platform import saved/ --api http://head:8000/v1 --model gpt-oss-20b --job ftjob-abc123
+"""
 
 API_DEPLOYMENT = "Platform"
 """The name of the API's deployment in Ray Serve, as serve_apps.platform_app.deployment has it."""
@@ -58,6 +75,25 @@ def add_platform_command(commands: Commands) -> None:
     stop = add_command(subcommands, "stop", "stop the API and the tuned models", STOP_EPILOG)
     add_address_option(stop)
     stop.set_defaults(action=_stop)
+    import_ = add_command(subcommands, "import", "create jobs again that were saved from OpenAI", IMPORT_EPILOG)
+    import_.add_argument("folder", type=Path, metavar="FOLDER", help="folder of saved jobs and files")
+    import_.add_argument(
+        "--api", metavar="URL", help="base URL of the API, such as http://head:8000/v1; only --dry-run can do without"
+    )
+    import_.add_argument("--model", metavar="BASE", help="base of all jobs; default: the saved names, if it knows them")
+    import_.add_argument(
+        "--job",
+        dest="jobs",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="import this job, whatever its status; repeatable",
+    )
+    import_.add_argument("--dry-run", action="store_true", help="print what would be done and what is refused")
+    import_.add_argument(
+        "--wait", action="store_true", help="wait while the key has as many unfinished jobs as it may have"
+    )
+    import_.set_defaults(action=_import)
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -105,6 +141,24 @@ def _stop(arguments: argparse.Namespace) -> int:
         job = submit_job(client, f"python -m {STOP_PLATFORM}", environment, {"stops": "platform"})
         AuditLog().append("platform.stop", "the fine-tuning API", details={"job": job})
         return follow(client, job)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from tuneyard.cli.api_connection import open_api_client, raise_api_error
+    from tuneyard.cli.openai_import.export_folder import ExportFolder
+    from tuneyard.cli.openai_import.job_import import JobImport
+    from tuneyard.core.errors import ConfigError
+
+    if arguments.api is None and not arguments.dry_run:
+        raise ConfigError("tuneyard platform import needs --api URL, the API that gets the jobs, or --dry-run.")
+    folder = ExportFolder.read(arguments.folder)
+    client = open_api_client(arguments.api) if arguments.api is not None else None
+    job_import = JobImport(folder, client, is_dry_run=arguments.dry_run, wait=arguments.wait)
+    try:
+        return job_import.run(arguments.jobs, arguments.model)
+    except Exception as e:
+        raise_api_error(e, arguments.api)
+        raise
 
 
 def _platform(details: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def start_private_ray(*, log_monitor: bool, job_server: bool = False, **options:
     if job_server:
         options |= {"dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
     try:
-        ray.init(address="local", include_dashboard=job_server, resources=NODE_TYPES, **options)
+        with _any_agent_port() if job_server else contextlib.nullcontext():
+            ray.init(address="local", include_dashboard=job_server, resources=NODE_TYPES, **options)
     except Exception as e:
         # Ray raises a bare Exception when its processes are not ready after 30 s.
         if "timed out during startup" not in str(e):
@@ -70,6 +72,20 @@ def start_private_ray(*, log_monitor: bool, job_server: bool = False, **options:
         node.kill_dashboard(check_alive=False)  # runs even with include_dashboard=False, without a page
     if not log_monitor:
         node.kill_log_monitor(check_alive=False)  # reads all logs ten times a second
+
+
+@contextlib.contextmanager
+def _any_agent_port() -> Iterator[None]:
+    """Within this context, Ray's agent, which starts jobs, listens on a free port. `ray.init` has no option for it, and
+    by default the agents of all Rays of a machine want the same port: a second Ray then takes no jobs (Ray 2.60)."""
+    from ray._private import parameter
+
+    original = parameter.RayParams
+    parameter.RayParams = functools.partial(original, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = original
 
 
 def is_private_ray() -> bool:

@@ -17,7 +17,7 @@ class EngineConfig(StrictConfig):
 
     engine: Literal["transformers", "llama_cpp", "tensorrt_llm", "scripted"] = "transformers"
     """`transformers`: continuous batching of the transformers library, on a CPU or a GPU. `llama_cpp`: llama.cpp, the
-    fastest on CPUs; needs the extra tuneyard[llama_cpp]. `tensorrt_llm`: NVIDIA's engine, in the serve image.
+    fastest on CPUs; needs the extra tuneyard[llama-cpp]. `tensorrt_llm`: NVIDIA's engine, in the serve image.
     `scripted`: fixed replies, for tests and work on user interfaces."""
 
     tensorrt_llm: TensorRTLLMConfig | None = None

@@ -17,6 +17,9 @@ from tuneyard.core.strict_model import StrictConfig
 from tuneyard.harmony.settings import CodecSettings
 from tuneyard.storage.location import StorageLocation, default_storage, is_uri
 
+CONFIG_NAME = "config.json"
+"""The file in a run's folder that holds its FinetuneConfig."""
+
 ADAPTER_SUFFIX = "-adapter"
 """Ends the names of exported adapters in the registry, and no model's."""
 

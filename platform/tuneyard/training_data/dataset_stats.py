@@ -87,7 +87,7 @@ def collect_stats(
         median=sorted(lengths)[len(lengths) // 2] if lengths else 0,
         over_max_length=len(training_rows) - len(fitting),
         max_length=max_length,
-        histogram=_histogram(lengths),
+        histogram=length_histogram(lengths),
         packs=None if packs is None else len(packs),
         packing_efficiency=None if pairs else packing_efficiency(fitting_lengths, max_length),
         padding_efficiency=sum(fitting_lengths) / padded if padded else 1.0,
@@ -98,7 +98,8 @@ def collect_stats(
     )
 
 
-def _histogram(lengths: Iterable[int]) -> dict[int, int]:
+def length_histogram(lengths: Iterable[int]) -> dict[int, int]:
+    """Each power of two with the number of lengths of at most so many, and more than half of that."""
     counts: dict[int, int] = {}
     for length in lengths:
         edge = 1 << max(0, (length - 1).bit_length())

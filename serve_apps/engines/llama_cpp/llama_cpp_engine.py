@@ -15,6 +15,7 @@ from pathlib import Path
 from serve_apps.engines.engine import OPTIONS, EngineStats, GenerationRequest, SamplingParams, TokenChunk
 from serve_apps.engines.grammars.grammar_compiler import GrammarCompiler
 from serve_apps.engines.llama_cpp.answer import Answer
+from serve_apps.engines.llama_cpp.cpu_features import read_cpuinfo, unused_features
 from serve_apps.engines.llama_cpp.llama_server import LlamaServer, describe_build
 from serve_apps.engines.llama_cpp.slots import Slot, SlotPool
 from serve_apps.engines.request_checks import check_request, check_token_ids
@@ -73,7 +74,13 @@ class LlamaCppEngine:
         """
         self._grammars.load_tokenizer()
         self._gguf = await asyncio.to_thread(self._make_gguf)
-        logger.info("loading %s; llama.cpp uses %s", self._gguf, describe_build())
+        build = describe_build()
+        logger.info("loading %s; llama.cpp uses %s", self._gguf, build)
+        if unused := unused_features(build, await asyncio.to_thread(read_cpuinfo)):
+            logger.info(
+                "this CPU also has %s, which an xllamacpp that is built on this node uses: see docs/serving.md",
+                ", ".join(unused),
+            )
         if self._rounds_yarn:
             logger.info("llama.cpp rounds the bounds of YaRN, config.json does not: answers differ slightly")
         self._server = await asyncio.to_thread(LlamaServer, self._config, self._gguf)

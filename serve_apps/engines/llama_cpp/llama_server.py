@@ -129,5 +129,5 @@ def _check_gpu(config: LlamaCppConfig) -> None:
         raise ConfigError(
             f"engine.llama_cpp.n_gpu_layers is {config.n_gpu_layers}, but the installed xllamacpp finds no GPU. Give "
             "the replica one (replicas.num_gpus), and install an xllamacpp that is built for it: the wheel of "
-            "tuneyard[llama_cpp] is for CPUs only. Or remove n_gpu_layers."
+            "tuneyard[llama-cpp] is for CPUs only. Or remove n_gpu_layers."
         )

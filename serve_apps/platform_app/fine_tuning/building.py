@@ -68,5 +68,5 @@ def build_fine_tuning(
     )
     return [
         FineTuningPart(context, services),
-        TunedModelsPart(context, models, cluster.host, cluster.model_files),
+        TunedModelsPart(context, models, cluster.host, cluster.model_files, services.jobs.going_on_from),
     ]

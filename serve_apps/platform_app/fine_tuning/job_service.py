@@ -15,6 +15,7 @@ from serve_apps.platform_app.fine_tuning.records.states import JobState
 from serve_apps.platform_app.fine_tuning.settings.bases import Bases
 from serve_apps.platform_app.fine_tuning.settings.hyperparameters import check_batch_size
 from serve_apps.platform_app.store.idempotency import IdempotentRequest
+from serve_apps.platform_app.tuned_models.model_store import ModelStore
 from tuneyard.api.api_keys import ApiKey
 from tuneyard.api.wire.platform_api.fine_tuning import CreateJobRequest
 from tuneyard.configs.platform_api.platform_config import PlatformConfig
@@ -28,6 +29,7 @@ class JobService:
 
     def __init__(self, jobs: JobStore, files: FileService, bases: Bases, config: PlatformConfig) -> None:
         self.jobs = jobs
+        self._models = ModelStore(jobs.database)
         self._files = files
         self._bases = bases
         self._config = config
@@ -35,7 +37,8 @@ class JobService:
     async def create(self, key: ApiKey | None, request: CreateJobRequest, idempotency_key: str) -> JobRecord:
         """A new job. Raises ModelNotFoundError, ObjectNotFoundError, QuotaError; RequestError for what is refused."""
         owner = owner_digest(key)
-        base = self._bases.find(request.model, lambda name: may_use(key, name))
+        parent = await self.jobs.database.run(self._models.find, owner, request.model)
+        base = self._bases.find(parent.base if parent else request.model, lambda name: may_use(key, name))
         in_method = f"method.{request.method_type}.hyperparameters" if request.method is not None else "hyperparameters"
         check_batch_size(request.requested_hyperparameters, base, f"{in_method}.batch_size")
         if request.method_type == "dpo" and base.template.training.backend == "nemo":
@@ -57,7 +60,8 @@ class JobService:
         seed = request.seed if request.seed is not None else secrets.randbelow(2**31)
         repeated = IdempotentRequest(owner, SCOPE, idempotency_key, request.model_dump(mode="json"))
         limit = self._config.max_active_jobs_per_key
-        return await self._run(self.jobs.create, owner, request, base.name, seed, repeated, limit)
+        parent_name = parent.name if parent is not None else None
+        return await self._run(self.jobs.create, owner, request, base.name, parent_name, seed, repeated, limit)
 
     async def cancel(self, owner: str, job_id: str) -> JobRecord:
         """The job, cancelled. Raises WrongStateError if it has ended."""

@@ -125,7 +125,8 @@ class JobSteps:
                 return
             values, hint = resolve(job.requested(), base, report.rows)
             validation = files[1].location if len(files) > 1 else None
-            config = run_config(base, job.id, files[0].location, validation, job.seed, values)
+            parent = await self._parent(job)
+            config = run_config(base, job.id, files[0].location, validation, job.seed, values, parent)
         except KeyError:
             await self._reject(job, "model_not_found", f"The base {job.base} is not configured here any more.", "model")
             return
@@ -138,6 +139,15 @@ class JobSteps:
         found = {"hyperparameters": json.dumps(values.as_json()), "config": config.model_dump_json()}
         events = [EventText("Files validated, moving job to queued state"), *([EventText(hint)] if hint else [])]
         await self._change(job, lambda now: _if_changed(now, states.accept_files(now.state), events, found))
+
+    async def _parent(self, job: JobRecord) -> str | None:
+        """The checkpoint that the job goes on from; None if it starts from its base."""
+        if job.parent is None:
+            return None
+        model = await self._database.run(self._services.models.named, job.parent)
+        if model is None:
+            raise ConfigError(f"The model {job.parent}, which the job goes on from, has been removed.")
+        return model.checkpoint
 
     async def _reject(self, job: JobRecord, code: str, message: str, param: str | None = None) -> None:
         await self._change(job, lambda now: _failure(now, states.reject_files(now.state), code, message, param))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 from serve_apps.platform_app.tuned_models.model_host import ServedFacts
 from serve_apps.platform_app.tuned_models.model_record import ModelRecord, model_record
 from serve_apps.platform_app.tuned_models.tables import DELETING, LIVE, PREPARING, TUNED_MODELS
+from tuneyard.core.errors import ModelNotFoundError
 from tuneyard.storage.sql.database import SqlDatabase
 from tuneyard.storage.sql.text_keys import text_key
 
@@ -27,6 +28,12 @@ class ModelStore:
         query = select(table).where(table.c.owner == owner, table.c.state == LIVE, named)
         with self.database.reading() as connection:
             row = connection.execute(query).first()
+        return model_record(row) if row is not None else None
+
+    def named(self, name: str) -> ModelRecord | None:
+        """The model of that name, of any owner and in any state; None if there is none."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(TUNED_MODELS).where(TUNED_MODELS.c.name == text_key(name))).first()
         return model_record(row) if row is not None else None
 
     def of_owner(self, owner: str) -> list[ModelRecord]:
@@ -72,6 +79,17 @@ class ModelStore:
         """Removes the record, the last of what there was of a model. May be repeated."""
         with self.database.writing(lock=f"model/{model_id}") as connection:
             connection.execute(delete(TUNED_MODELS).where(TUNED_MODELS.c.id == model_id))
+
+
+def keep_live(connection: Connection, owner: str, name: str) -> None:
+    """Keeps a deletion of the model from beginning before this transaction has ended.
+
+    Raises ModelNotFoundError if the owner has no such model any more.
+    """
+    table = TUNED_MODELS
+    query = select(table.c.id).where(table.c.owner == owner, table.c.name == text_key(name), table.c.state == LIVE)
+    if connection.execute(query.with_for_update()).first() is None:
+        raise ModelNotFoundError(f"The model {name!r} has been deleted.", param="model", code="model_not_found")
 
 
 def go_live(connection: Connection, model_id: str, facts: ServedFacts) -> None:

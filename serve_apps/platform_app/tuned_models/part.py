@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -34,8 +35,17 @@ class TunedModelsPart:
 
     name = "tuned_models"
 
-    def __init__(self, context: PlatformContext, models: ModelStore, host: ModelHost, files: ModelFiles) -> None:
+    def __init__(
+        self,
+        context: PlatformContext,
+        models: ModelStore,
+        host: ModelHost,
+        files: ModelFiles,
+        jobs_from: Callable[[str], Sequence[str]],
+    ) -> None:
+        """`jobs_from` gives the unfinished jobs that start from the model of a name; it waits for the database."""
         self._context = context
+        self._jobs_from = jobs_from
         self._models = models
         self._host = host
         self._files = files
@@ -52,8 +62,8 @@ class TunedModelsPart:
     async def delete(self, owner: str, name: str) -> None:
         """Hides the owner's model at once; the reconciler then deletes it.
 
-        Raises ModelInUseError if an alias of the registry holds it or a deployment serves it, PermissionDeniedError for
-        a model that is not the owner's own, and ModelNotFoundError.
+        Raises ModelInUseError if a job goes on from it, an alias of the registry holds it or a deployment serves it;
+        PermissionDeniedError for a model that is not the owner's own, and ModelNotFoundError.
         """
         run = self._context.database.run
         model = await run(self._models.find, owner, name)
@@ -109,6 +119,8 @@ class TunedModelsPart:
 
     async def _use_of(self, model: ModelRecord) -> str:
         """What else refers to the model; "" if nothing does."""
+        if jobs := await self._context.database.run(self._jobs_from, model.name):
+            return f"the job {jobs[0]} goes on from it and has not ended. Cancel the job or wait for its end"
         if aliases := await self._files.aliases(model.id):
             return f"the registry's alias {model.id}@{aliases[0]} holds it. Remove the alias first"
         for running in await self._context.directory.models():

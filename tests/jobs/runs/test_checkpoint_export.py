@@ -12,7 +12,7 @@ from jobs.export import main
 from jobs.runs.checkpoint_export import find_checkpoint
 from jobs.runs.run_record import RunFolder
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.core.errors import CheckpointError, ConfigError, TrainingError
 
 
 @pytest.fixture
@@ -70,6 +70,15 @@ def test_a_stored_config_of_another_version_is_an_error_with_a_way_out(run: Path
     with pytest.raises(ConfigError, match=r"config\.json: 1 problem\n.*later: unknown field") as e:
         find_checkpoint(run, None, [])
     assert "another version of Tuneyard. Give the run's config with --config" in str(e.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"inputs_fingerprint": "0", "later": 1}', b"\xff"])
+def test_a_record_that_cannot_be_read_is_an_error_with_a_way_out(run: Path, content: bytes) -> None:
+    folder = run / "nemo" / "step-0000300"
+    folder.mkdir(parents=True)
+    (run / "run.json").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"(?s)run\.json is damaged, or of another version.*out of this folder"):
+        find_checkpoint(folder, None, [])
 
 
 def lora_checkpoint(folder: Path) -> Path:

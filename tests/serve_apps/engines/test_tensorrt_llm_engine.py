@@ -348,7 +348,7 @@ def test_without_tensorrt_llm_the_error_names_the_image(tiny_oss: Path, monkeypa
     config = EngineConfig(engine="tensorrt_llm", tensorrt_llm=TensorRTLLMConfig(gpu="H100"))
     with _without_modules("serve_apps.engines.tensorrt_llm_engine", "tensorrt_llm"):
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "fake_tensorrt_llm" not in entry])
-        with pytest.raises(MissingDependencyError, match=r"serve image .* only the extra tuneyard\[tensorrt_llm\]"):
+        with pytest.raises(MissingDependencyError, match=r"serve image .* only the extra tuneyard\[tensorrt-llm\]"):
             create_engine(config, tiny_oss)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from serve_apps.platform_app.app import MULTIPART_PATHS, add_platform_routes, bu
 from serve_apps.platform_app.context import PlatformContext
 from serve_apps.platform_app.fine_tuning.building import TuningCluster
 from serve_apps.platform_app.part import Part
+from serve_apps.platform_app.runs.run_reader import RunReader
 from serve_apps.platform_app.store.platform_database import open_database
 from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import ClusterInProcess
 from tuneyard.api.api_keys import KeyStore
@@ -34,6 +36,12 @@ from tuneyard.configs.serve import HttpConfig
 from tuneyard.storage.sql.location import SqlLocation
 
 ADMIN_KEY = "the administrators' key"
+
+
+class NoMetrics:
+    """In place of SharedMetrics, which needs Ray Serve."""
+
+    publishing = nullcontext
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,13 @@ def open_platform(
     keys: KeyStore | None = None,
     http: dict[str, Any] | None = None,
     cluster: TuningCluster | None = None,
+    runs: RunReader | None = None,
     **options: Any,
 ) -> Iterator[PlatformUnderTest]:
     """The application on this database, with its files in `folder`. Without `keys` requests need none.
 
     `options` are PlatformConfig's, `http` are HttpConfig's. Jobs run on `cluster`, by default on a new one in this
-    process.
+    process; `runs` reads all runs.
     """
     config = PlatformConfig(**{"files": str(folder / "files"), "path": folder / "db"} | options)
     access = Access(ADMIN_KEY, keys.path if keys else None, HttpConfig(**{"allowed_hosts": ("*",)} | (http or {})))
@@ -92,10 +101,10 @@ def open_platform(
     models = directory or ModelDirectory(AliasCache(lambda _: None))
     with contextlib.closing(open_database(location)) as database:
         context = PlatformContext.open(config, access, gate, models, database)
-        shared_metrics: Any = None
+        shared_metrics: Any = NoMetrics()
         api = create_gateway_api(
             models, gate, access.http, GatewayMetrics("r"), shared_metrics, multipart_paths=MULTIPART_PATHS
         )
-        parts = build_parts(context, cluster or ClusterInProcess().services)
+        parts = build_parts(context, cluster or ClusterInProcess().services, runs)
         add_platform_routes(api, parts, context)
         yield PlatformUnderTest(context, parts, api, keys)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,16 @@ def test_versions_point_at_checkpoints_and_the_alias_moves(registry: ModelRegist
     assert [v.version for v in registry.versions("support")] == [1, 2]
 
 
+def test_a_run_that_registers_again_keeps_its_version(registry: ModelRegistry, tmp_path: Path) -> None:
+    """It was killed in the middle of its registration; another run's version of the same checkpoint is its own."""
+    run, other = (registry.start_run("repeated", name, {}, None) for name in ("r", "other"))
+    first = registry.register("repeated", tmp_path / "1", run, {}, alias="earlier")
+    assert registry.register("repeated", tmp_path / "1", run, {}).version == first.version
+    assert registry.find("repeated@newest").version == first.version
+    assert registry.register("repeated", tmp_path / "1", other, {}).version == first.version + 1
+    assert len(registry.versions("repeated")) == 2
+
+
 def test_a_resumed_run_keeps_its_id(registry: ModelRegistry) -> None:
     run = registry.start_run("resumed", "r", {}, None)
     assert registry.start_run("resumed", "r", {}, run) == run
@@ -44,3 +57,50 @@ def test_unknown_references_say_what_there_is(registry: ModelRegistry, tmp_path:
         registry.find("unknown/1")
     with pytest.raises(RegistryError, match=r"Write name@alias or name/version"):
         registry.find("what?")
+
+
+OPENING = """
+import pathlib, sys, time
+import mlflow
+from tuneyard.checkpoints.registry import ModelRegistry
+
+home, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+(home / name).touch()
+while len(list(home.glob("ready-*"))) < 3:
+    time.sleep(0.01)
+ModelRegistry(home).start_run(name, name, {}, None)
+"""
+
+
+def test_several_processes_open_a_new_registry_at_once(tmp_path: Path) -> None:
+    """As the driver of the first job and the API that watches it do."""
+    commands = [[sys.executable, "-W", "ignore", "-c", OPENING, str(tmp_path), f"ready-{n}"] for n in range(3)]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for command in commands]
+    errors = [process.communicate(timeout=120)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+
+
+NEW = """
+import pathlib, sys
+from mlflow.store.tracking import sqlalchemy_store
+from tuneyard.checkpoints.registry import ModelRegistry
+print("begins", flush=True)
+ModelRegistry(pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_process_that_is_killed_while_it_creates_the_registry_leaves_no_broken_one(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-W", "ignore", "-c", NEW, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while not any(path.stat().st_size for path in tmp_path.glob("mlflow.db*") if path.suffix != ".lock"):
+            assert process.poll() is None
+        process.kill()
+    registry = ModelRegistry(tmp_path)
+    assert registry.start_run("new", "new", {}, None)
+    assert not list(tmp_path.glob("mlflow.db.new*"))

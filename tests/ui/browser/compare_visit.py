@@ -57,8 +57,9 @@ class CompareVisit(Visit):
             await self.idle()
 
     async def idle(self) -> None:
+        """Waits until all answers have ended and the page says what can be done with them."""
+        await expect(self.page.locator("#compare-board .cmp-round")).to_have_attribute("aria-busy", "false")
         await expect(self.send_button).to_be_visible()
-        await expect(self.page.locator("#compare-board .ty-waiting")).to_have_count(0)
 
     async def vote(self, label: str) -> None:
         """Clicks a vote's button and waits until the names are shown."""
@@ -73,10 +74,17 @@ class CompareVisit(Visit):
 
     async def open_votes(self) -> None:
         """Opens the drawer with the win rates, if it is closed."""
-        drawer = self.page.locator("#votes-drawer")
-        if "open" not in (await drawer.get_attribute("class") or "").split():
+        if not await self._has_open_votes():
             await self.page.locator("[data-drawer=votes-drawer]").click()
-        await expect(self.page.locator("#win-rates")).to_be_visible()
+        await expect(self.page.locator("#win-rates")).to_be_in_viewport()
+
+    async def close_votes(self) -> None:
+        """Closes it, as a person does: by its button, or beside it where it lies above the page."""
+        await self.page.evaluate("document.querySelector('[data-drawer=votes-drawer]').click()")
+        await expect(self.page.locator("#win-rates")).not_to_be_in_viewport()
+
+    async def _has_open_votes(self) -> bool:
+        return "open" in (await self.page.locator("#votes-drawer").get_attribute("class") or "").split()
 
     async def download(self, label: str, path: Path) -> str:
         """Saves the file that a button of the drawer gives; returns its suggested name."""

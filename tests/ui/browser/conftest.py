@@ -4,68 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from tests.serve_apps.platform_app.votes.vote_server import vote_api
 from tests.ui.browser.visit import Visit
+from tests.ui.compare.two_models import BASE, QUESTION, TUNED, TwoModels
+from tests.ui.page_process import PageServer
 from tests.ui.scripted_endpoint import LINEAGE, ScriptedEndpoint, serve_in_thread
 
-ROOT = Path(__file__).parents[3]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@dataclass
-class PageServer:
-    """`python -m ui` in a process of its own, on a port that stays the same over restarts."""
-
-    options: tuple[str, ...]
-    port: int = field(default_factory=lambda: free_port())
-    process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Starts it and waits until it answers."""
-        command = [sys.executable, "-m", "ui", "--port", str(self.port), *self.options]
-        environ = os.environ | {"PYTHONPATH": "platform:.", "PYTHONWARNINGS": "ignore"}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                httpx.get(f"{self.url}/favicon.ico", timeout=5)
-            except httpx.HTTPError:
-                time.sleep(0.1)
-            else:
-                return
-        raise TimeoutError("the page's server does not answer")
-
-    def stop(self) -> None:
-        """Ends it."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
-        self.process.stdout.close()
-
-
-def free_port() -> int:
-    """A port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +35,28 @@ def server(scripted: ScriptedEndpoint) -> Iterator[PageServer]:
     page_server.start()
     yield page_server
     page_server.stop()
+
+
+@pytest.fixture(scope="session")
+def models() -> Iterator[TwoModels]:
+    """The two models."""
+    endpoint = TwoModels(models=[BASE, TUNED], delay_s=0.005)
+    with serve_in_thread(endpoint.build_app()) as root_url:
+        endpoint.base_url = f"{root_url}/v1"
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def compare_server(models: TwoModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    """A page of the two models, and of an endpoint that keeps votes."""
+    with vote_api(tmp_path_factory.mktemp("votes")) as api, serve_in_thread(api) as votes_url:
+        server = PageServer(
+            ("--base-url", models.base_url, "--base-url", f"{votes_url}/v1", "--system-prompt", "Be brief.",
+             "--example", QUESTION)
+        )  # fmt: skip
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

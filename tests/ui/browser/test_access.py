@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
-from axe_playwright_python.base import AXE_FILE_PATH
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
-from tests.ui.browser.conftest import PageServer
-from tests.ui.browser.visit import Visit
+from tests.ui.browser.visit import Visit, check_axe
+from tests.ui.page_process import PageServer
 from tests.ui.scripted_endpoint import ScriptedEndpoint, serve_in_thread
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-
-async def check_axe(page: Page) -> None:
-    """Fails on findings of axe that are serious or critical."""
-    if not await page.evaluate("'axe' in window"):
-        await page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
-    # Gradio hides what it does not show; a scan is of what is on the page now.
-    results: dict[str, Any] = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    serious = [
-        (found["id"], found["impact"], [node["html"][:160] for node in found["nodes"][:3]])
-        for found in results["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
-    assert serious == [], "\n".join(map(str, serious))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_has_no_serious_findings(browser: Browser, server: PageServer, scheme: Any) -> None:
     context = await browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     visit = await Visit.open(await context.new_page(), server.url)
-    await check_axe(visit.page)
+    await visit.check_axe()
     await visit.ask("Give me an overview")
     await visit.page.get_by_role("button", name="Reasoning").click()
     await visit.page.get_by_role("button", name="Retry").click()
+    await expect(visit.page.locator(".bot-row .ty-switch")).to_have_text("2 / 2")
     await visit.idle()
     await visit.ask("weather")
     await visit.ask("busy")
-    await check_axe(visit.page)
+    await visit.check_axe()
     await visit.page.get_by_role("button", name="Settings").first.click()
-    await visit.page.wait_for_timeout(400)
-    await check_axe(visit.page)
+    await expect(visit.page.get_by_label("System prompt")).to_be_in_viewport()
+    await visit.check_axe()
     await context.close()
 
 
 async def test_axe_on_a_phone(phone: BrowserContext, server: PageServer) -> None:
     visit = await Visit.open(await phone.new_page(), server.url)
     await visit.ask("Give me an overview")
-    await check_axe(visit.page)
+    await visit.check_axe()
     await visit.page.get_by_role("button", name="Conversations").first.click()
-    await visit.page.wait_for_timeout(400)
-    await check_axe(visit.page)
+    await expect(visit.page.locator("#book")).to_be_in_viewport()
+    await visit.check_axe()
+    visit.check_console()
 
 
 async def test_a_phone_shows_one_thing_at_a_time(phone: BrowserContext, server: PageServer) -> None:
@@ -75,6 +63,7 @@ async def test_a_phone_shows_one_thing_at_a_time(phone: BrowserContext, server: 
         " box.width > 0 && box.right > 0 && Math.min(box.width, box.height) < 24).map(([name]) => name)"
     )
     assert targets == []
+    visit.check_console()
 
 
 async def test_everything_by_keyboard(visit: Visit) -> None:
@@ -111,7 +100,7 @@ async def test_signing_in_with_a_key_of_ones_own(browser: Browser) -> None:
     endpoint = ScriptedEndpoint(keys=frozenset({"ty-anna", "ty-ben"}))
     with serve_in_thread(endpoint.build_app()) as root_url:
         server = PageServer(("--base-url", f"{root_url}/v1", "--sign-in"))
-        server.start()
+        await asyncio.to_thread(server.start)
         try:
             context = await browser.new_context()
             page = await context.new_page()
@@ -140,4 +129,4 @@ async def test_signing_in_with_a_key_of_ones_own(browser: Browser) -> None:
             assert endpoint.used_keys[-1] == "ty-ben"
             await context.close()
         finally:
-            server.stop()
+            await asyncio.to_thread(server.stop)

@@ -53,8 +53,7 @@ async def test_facts_and_lineage_are_shown_and_copied(visit: Visit) -> None:
     await expect(facts).to_contain_text("40 tokens, prompt 12")
     await expect(facts).to_contain_text("tokens/s")
     await expect(facts).to_contain_text("first after 0.")
-    await visit.page.get_by_role("button", name="Copy the lineage").click()
-    lineage = json.loads(await visit.evaluate("navigator.clipboard.readText()"))
+    lineage = json.loads(await visit.copied_by(visit.page.get_by_role("button", name="Copy the lineage")))
     assert lineage["version"] == "brindle/3"
     assert lineage["run"] == "brindle-20261101"
     assert lineage["dataset"] == "5f2c9a7be01d4c33"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.serve_apps.platform_app.votes.vote_server import vote_api
 from tests.ui.browser.compare_visit import CompareVisit
-from tests.ui.browser.conftest import PageServer
-from tests.ui.compare.two_models import ANSWERS, BASE, TUNED, TwoModels
-from tests.ui.scripted_endpoint import serve_in_thread
+from tests.ui.compare.two_models import ANSWERS, BASE, QUESTION, TUNED, TwoModels
+from tests.ui.page_process import PageServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-QUESTION = "How do I factory reset my Brindle?"
-
-
-@pytest.fixture(scope="session")
-def models() -> Iterator[TwoModels]:
-    """The two models."""
-    endpoint = TwoModels(models=[BASE, TUNED], delay_s=0.005)
-    with serve_in_thread(endpoint.build_app()) as root_url:
-        endpoint.base_url = f"{root_url}/v1"
-        yield endpoint
-
-
-@pytest.fixture(scope="session")
-def compare_server(models: TwoModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
-    """A page of the two models, and of an endpoint that keeps votes."""
-    with vote_api(tmp_path_factory.mktemp("votes")) as api, serve_in_thread(api) as votes_url:
-        server = PageServer(
-            ("--base-url", models.base_url, "--base-url", f"{votes_url}/v1", "--system-prompt", "Be brief.",
-             "--example", QUESTION)
-        )  # fmt: skip
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -121,9 +96,8 @@ async def test_an_edited_answer_becomes_a_row_to_train_on(visit: CompareVisit, t
     await dialog.fill("Hold it for five seconds.")
     await visit.page.get_by_role("button", name="Save as a training row").click()
     await expect(visit.sides.nth(0)).to_contain_text("Hold it for five seconds.")
-    await visit.page.get_by_role("button", name="Copy answer").first.click()
-    await expect(visit.page.locator(".ty-icon.ty-done")).to_have_count(1)
-    assert await visit.evaluate("navigator.clipboard.readText()") == "Hold it for five seconds."
+    copied = await visit.copied_by(visit.page.get_by_role("button", name="Copy answer").first)
+    assert copied == "Hold it for five seconds."
     path = tmp_path / "corrections.jsonl"
     await visit.download("Corrections", path)
     row = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
@@ -153,8 +127,7 @@ async def test_follow_ups_and_a_reload(visit: CompareVisit) -> None:
     await visit.vote("B is better")
     await visit.ask("And then?")
     await expect(visit.page.locator("#compare-history .cmp-round")).to_have_count(1)
-    await visit.page.reload()
-    await visit.usable()
+    await visit.reload()
     await expect(visit.page.locator("#compare-history .cmp-round")).to_have_count(1)
     await expect(visit.sides).to_have_count(2)
     await expect(visit.vote_buttons).to_have_count(4)
@@ -164,8 +137,7 @@ async def test_follow_ups_and_a_reload(visit: CompareVisit) -> None:
 async def test_a_reload_in_mid_answer_keeps_the_text(visit: CompareVisit) -> None:
     await visit.ask("go on forever", wait=False)
     await expect(visit.sides.nth(0)).to_contain_text("and so on")
-    await visit.page.reload()
-    await visit.usable()
+    await visit.reload()
     await expect(visit.sides.nth(0)).to_contain_text("and so on")
     await expect(visit.sides.nth(0)).to_contain_text("stopped")
 
@@ -174,7 +146,8 @@ async def test_new_empties_the_page_and_offers_the_way_back(visit: CompareVisit)
     await visit.ask(QUESTION)
     await visit.page.get_by_role("button", name="New", exact=True).click()
     await expect(visit.sides).to_have_count(0)
-    await visit.page.get_by_role("button", name="Back to the last one").click()
+    async with visit.loaded_anew():
+        await visit.page.get_by_role("button", name="Back to the last one").click()
     await expect(visit.sides).to_have_count(2)
 
 
@@ -183,7 +156,8 @@ async def test_people_can_scroll_while_answers_stream(visit: CompareVisit) -> No
     scroll = visit.page.locator("#compare-scroll")
     await visit.page.wait_for_function("document.getElementById('compare-scroll').scrollHeight > 1200")
     await scroll.evaluate("box => box.scrollTo(0, 60)")
-    await visit.page.wait_for_timeout(600)
+    height = await scroll.evaluate("box => box.scrollHeight")
+    await visit.page.wait_for_function(f"document.getElementById('compare-scroll').scrollHeight > {height + 200}")
     assert await scroll.evaluate("box => box.scrollTop") == 60
     await visit.stop_button.click()
     await expect(visit.sides.nth(0)).to_contain_text("stopped")
@@ -206,20 +180,61 @@ async def test_a_models_text_is_text(visit: CompareVisit) -> None:
 
 async def test_a_tab_outlives_a_restart_of_the_server(page: Page, models: TwoModels, tmp_path: Path) -> None:
     server = PageServer(("--base-url", models.base_url, "--votes", str(tmp_path / "votes.jsonl")))
-    server.start()
+    await asyncio.to_thread(server.start)
     try:
         visit = await CompareVisit.open(page, server.url)
         await visit.page.get_by_label("Blind").check()
         await visit.ask(QUESTION)
-        server.stop()
-        server.start()
-        await page.get_by_role("button", name="Tie", exact=True).click()
-        await expect(page.locator("#problem")).to_contain_text("This comparison is gone", timeout=20_000)
+        await visit.composer.fill("typed before")
+        async with visit.loaded_anew():
+            await asyncio.to_thread(server.restart)
+        await expect(page.locator("#problem")).to_contain_text("This comparison is gone")
+        await expect(visit.composer).to_have_value("typed before")
         await visit.ask("once more")
+        await expect(page.locator("#problem")).to_be_hidden()
         await visit.vote("Tie")
         assert (tmp_path / "votes.jsonl").read_text(encoding="utf-8").count("\n") == 1
+        visit.check_console()
     finally:
-        server.stop()
+        await asyncio.to_thread(server.stop)
+
+
+async def test_a_restart_in_mid_answer_says_that_the_comparison_is_gone(page: Page, models: TwoModels) -> None:
+    server = PageServer(("--base-url", models.base_url))
+    await asyncio.to_thread(server.start)
+    try:
+        visit = await CompareVisit.open(page, server.url)
+        await visit.ask("go on forever", wait=False)
+        await expect(visit.sides.nth(1)).to_contain_text("and so on")
+        async with visit.loaded_anew():
+            await asyncio.to_thread(server.restart)
+        await expect(page.locator("#problem")).to_contain_text("This comparison is gone")
+        await expect(visit.sides).to_have_count(0)
+        await expect(visit.send_button).to_be_visible()
+        await visit.ask(QUESTION)
+        await expect(visit.vote_buttons).to_have_count(4)
+        visit.check_console()
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def test_new_in_mid_answer_stays_empty(visit: CompareVisit) -> None:
+    await visit.ask("go on forever", wait=False)
+    await expect(visit.sides.nth(1)).to_contain_text("and so on")
+    await visit.page.get_by_role("button", name="New", exact=True).click()
+    await expect(visit.sides).to_have_count(0)
+    await expect(visit.send_button).to_be_visible()
+    await visit.ask(QUESTION)
+    await expect(visit.page.locator("#compare-history .cmp-round")).to_have_count(0)
+    await expect(visit.sides).to_have_count(2)
+
+
+async def test_an_edit_that_changes_nothing_shows_no_error(visit: CompareVisit) -> None:
+    await visit.ask(QUESTION)
+    await visit.page.get_by_role("button", name="Edit answer A").click()
+    await visit.page.get_by_role("button", name="Save as a training row").click()
+    await visit.vote("Tie")  # the server has answered the edit by now
+    await expect(visit.page.get_by_text("Error", exact=True)).to_have_count(0)
 
 
 async def test_on_a_phone_one_answer_fills_the_screen_and_a_swipe_shows_the_next(
@@ -233,9 +248,9 @@ async def test_on_a_phone_one_answer_fills_the_screen_and_a_swipe_shows_the_next
     assert first["x"] >= 0
     assert second["x"] < 390, "the edge of the next answer shows"
     await visit.page.locator("#compare-board .cmp-sides").evaluate("row => row.scrollTo(1000, 0)")
-    await visit.page.wait_for_timeout(500)
-    second = await box_of(visit, 1)
-    assert second["x"] + second["width"] <= 390
+    await visit.page.wait_for_function(
+        "document.querySelectorAll('#compare-board .cmp-side')[1].getBoundingClientRect().right <= 390"
+    )
     for i in range(await visit.vote_buttons.count()):
         button = await visit.vote_buttons.nth(i).bounding_box()
         assert button is not None

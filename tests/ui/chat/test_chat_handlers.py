@@ -16,6 +16,7 @@ from ui.chat.chat_handlers import ChatHandlers, Values
 from ui.chat.chat_page import ChatPage
 from ui.chat.conversations.conversation import Conversation, Node
 from ui.endpoints.chat_client import ChatClient
+from ui.page_context import PageContext
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Browser:
 async def browser(client: ChatClient) -> Browser:
     """A freshly opened page of the scripted endpoint."""
     with gr.Blocks() as blocks:
-        opened = Browser(ChatPage(client, title="Test").build(blocks))
+        opened = Browser(ChatPage(PageContext(client=client, title="Test")).build(blocks))
     await opened.open()
     return opened
 
@@ -144,6 +145,26 @@ async def test_an_edited_question_starts_a_branch(browser: Browser, endpoint: Sc
     assert [node.text for node in browser.conversation.path()] == ["two", "You said: two"]
     assert len(browser.conversation.nodes) == 4
     assert endpoint.requests[-1]["messages"][1:] == [{"role": "user", "content": "two"}]
+
+
+async def test_a_question_asked_at_once_in_a_new_conversation_is_drawn_by_the_follower_of_its_opening(
+    browser: Browser,
+) -> None:
+    """Gradio's events overlap: the follower of `open` may come after `ask` has begun, and follows its answer then."""
+    on = browser.handlers.on
+    await browser.ask("an earlier one")
+    browser.values[on.book] = {"conversation": Conversation().to_json(), "editing": None}
+    browser.values[on.question] = "hello"
+    for updates in (
+        browser.handlers.open(dict(browser.values), browser),
+        browser.handlers.ask(dict(browser.values), browser),
+        browser.handlers.follow(browser),
+        browser.handlers.follow(browser),
+    ):
+        async for update in updates:
+            browser.apply(update)
+    assert [node.text for node in browser.conversation.path()] == ["hello", "You said: hello"]
+    assert "hello" in str(browser.shown[-1])
 
 
 async def test_stop_keeps_the_text_so_far_and_closes_the_connection(

@@ -18,6 +18,7 @@ from ui.compare.compare_page import ComparePage
 from ui.compare.votes.endpoint_votes import EndpointVotes
 from ui.compare.votes.vote_file import VoteFile
 from ui.endpoints.chat_client import ChatClient
+from ui.page_context import PageContext
 
 QUESTION = "How do I reset it?"
 
@@ -40,6 +41,7 @@ class Tab:
         }  # fmt: skip
 
     def apply(self, updates: Values) -> None:
+        assert updates, "Gradio shows an error for an update of nothing"
         for component, update in updates.items():
             self.sent.append(json.dumps(update, default=str))
             if isinstance(update, dict) and update.get("__type__") == "update":
@@ -53,11 +55,13 @@ class Tab:
             self.apply(update)
 
     async def open(self) -> None:
-        self.apply(await self.handlers.list_models(self.values, self))
+        self.apply(await self.handlers.load_models(self.values, self))
 
     async def ask(self, question: str = QUESTION) -> None:
         self.values[self.handlers.on.question] = question
         await self.follow(self.handlers.ask(dict(self.values), self))
+        await self.follow(self.handlers.follow(self))
+        self.apply(await self.handlers.settle(self))
 
     async def vote(self, outcome: Any, preferred: int | None = None) -> None:
         self.apply(await self.handlers.vote(outcome, preferred)(dict(self.values), self))
@@ -92,7 +96,9 @@ async def handlers(models: TwoModels, tmp_path: Path) -> AsyncIterator[CompareHa
         models.base_url = f"{root_url}/v1"
         client = ChatClient([models.base_url])
         with gr.Blocks() as blocks:
-            yield ComparePage(client, VoteFile(tmp_path / "votes.jsonl"), title="Test").build(blocks)
+            yield ComparePage(PageContext(client=client, title="Test"), VoteFile(tmp_path / "votes.jsonl")).build(
+                blocks
+            )
         await client.aclose()
 
 
@@ -231,7 +237,7 @@ async def test_a_reloaded_tab_finds_its_comparison_and_a_running_answer_is_stopp
     while "and so on" not in tab.board:
         await asyncio.sleep(0.02)
     reloaded = Tab(tab.handlers, session_hash="another")
-    reloaded.apply(await tab.handlers.restore(tab.values[tab.handlers.on.token]))
+    reloaded.apply(await tab.handlers.restore(tab.values[tab.handlers.on.token], reloaded))
     assert "and so on" in reloaded.board
     assert "stopped" in reloaded.board
     await asyncio.wait_for(asking, 5)
@@ -242,14 +248,41 @@ async def test_a_reloaded_tab_finds_its_comparison_and_a_running_answer_is_stopp
 
 async def test_after_a_restart_of_the_server_the_page_says_what_is_gone(tab: Tab) -> None:
     tab.values[tab.handlers.on.token] = "of-another-server"
-    tab.apply(await tab.handlers.restore("of-another-server"))
+    tab.apply(await tab.handlers.restore("of-another-server", tab))
     assert tab.problem == GONE
+    await tab.open()
+    assert tab.problem == GONE, "the list of models came later and has no problem to report"
     tab.values[tab.handlers.on.token] = "of-another-server"
     await tab.vote("tie")
     assert tab.problem == GONE
     await tab.ask()
     assert "hold the reset button" in tab.board
     assert tab.problem == ""
+
+
+async def test_a_question_in_mid_answer_waits_in_its_box(tab: Tab, models: TwoModels) -> None:
+    asking = asyncio.create_task(tab.ask("go on forever"))
+    while "and so on" not in tab.board:
+        await asyncio.sleep(0.02)
+    other = Tab(tab.handlers)
+    other.values = tab.values | {tab.handlers.on.question: "too early"}
+    updates = [update async for update in tab.handlers.ask(dict(other.values), other)]
+    assert updates == [{tab.handlers.on.question: gr.skip()}]
+    assert [update async for update in tab.handlers.follow(other)] == [{tab.handlers.on.board: gr.skip()}]
+    assert len(models.requests) == 2
+    await tab.handlers.stop(tab)
+    await asyncio.wait_for(asking, 5)
+    await tab.ask("and now")
+    assert len(models.requests) == 4
+
+
+async def test_new_in_mid_answer_stays_empty(tab: Tab) -> None:
+    asking = asyncio.create_task(tab.ask("go on forever"))
+    while "and so on" not in tab.board:
+        await asyncio.sleep(0.02)
+    tab.apply(await tab.handlers.begin_anew(dict(tab.values), tab))
+    await asyncio.wait_for(asking, 5)
+    assert (tab.board, tab.values[tab.handlers.on.token]) == ("", "")
 
 
 async def test_new_begins_anew(tab: Tab, models: TwoModels) -> None:
@@ -260,7 +293,7 @@ async def test_new_begins_anew(tab: Tab, models: TwoModels) -> None:
     models.requests.clear()
     await tab.ask("first again")
     assert all(len(request["messages"]) == 2 for request in models.requests)
-    tab.apply(await tab.handlers.restore(token))
+    tab.apply(await tab.handlers.restore(token, tab))
     assert QUESTION in tab.board
 
 
@@ -268,7 +301,7 @@ async def test_without_a_place_for_votes_the_page_says_so(models: TwoModels) -> 
     with serve_in_thread(models.build_app()) as root_url:
         client = ChatClient([f"{root_url}/v1"])
         with gr.Blocks() as blocks:
-            tab = Tab(ComparePage(client, EndpointVotes(client), title="Test").build(blocks))
+            tab = Tab(ComparePage(PageContext(client=client, title="Test"), EndpointVotes(client)).build(blocks))
         await tab.open()
         assert "Start the page with --votes FILE" in tab.values[tab.handlers.on.win_rates]
         tab.values[tab.handlers.on.is_blind] = True

@@ -16,6 +16,7 @@ ANSWERS = {
     TUNED: "To reset a **Brindle**, hold the reset button for five seconds until the light turns amber. Then:\n\n"
     "1. Wait for the restart.\n2. Open `brindle.local`.\n\nIt takes about two minutes.",
 }
+QUESTION = "How do I factory reset my Brindle?"
 HOSTILE = 'I am <b style="position:fixed">{model}</b> <img src=x onerror="document.title=\'owned\'"> and a<b.'
 
 

@@ -53,7 +53,9 @@
       if (conversation.nodes.length && !this.store.deleted.has(conversation.id)) {
         const kept = await this.store.put(conversation);
         if (isCurrent && this.current === conversation) this.current = kept;
-        if (isCurrent && idInHash() !== conversation.id) history.replaceState(null, "", hashOf(conversation.id));
+        // Another one may have been opened since, and its address is not ours to change.
+        const isStillCurrent = this.current.id === conversation.id;
+        if (isStillCurrent && idInHash() !== conversation.id) history.replaceState(null, "", hashOf(conversation.id));
         this.list.draw();
       }
     }
@@ -87,9 +89,13 @@
     }
 
     opened() {
+      this.isOpening = true;
       this.opening = new Promise((resolve) => {
-        this.isOpened = resolve;
-        setTimeout(resolve, 5000);
+        const opened = (this.isOpened = () => {
+          if (this.isOpened === opened) this.isOpening = false;
+          resolve();
+        });
+        setTimeout(opened, 5000);
       });
       this.stopEditing();
       this.publish();

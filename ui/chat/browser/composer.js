@@ -46,6 +46,21 @@
     }
   });
 
+  // A question that is sent before the server has drawn its conversation waits: until then the side panel shows the system
+  // prompt of the one before, and would send it.
+  const waitUntilOpened = (event) => {
+    if (!page.book?.isOpening) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    page.book.opening.then(() => setTimeout(() => document.querySelector(".ty-composer .submit-button")?.click()));
+  };
+  addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === composer()) waitUntilOpened(event);
+  }, true);
+  addEventListener("click", (event) => {
+    if (event.target.closest?.(".ty-composer .submit-button")) waitUntilOpened(event);
+  }, true);
+
   // Gradio replaces the stop button by the send button, and focus would be lost with it.
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(".ty-composer .stop-button, .ty-composer .submit-button")) page.focusComposer();

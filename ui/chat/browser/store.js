@@ -18,6 +18,7 @@
       this.deleted = new Map();
       this.listeners = [];
       this.problem = "";
+      this.saving = null; // until the browser has kept the last change
     }
 
     async load() {
@@ -70,7 +71,7 @@
       this.conversations.set(conversation.id, conversation);
       this.changed();
       if (this.database) {
-        await promised(this.table("readwrite").put(conversation)).catch((error) => {
+        await (this.saving = promised(this.table("readwrite").put(conversation))).catch((error) => {
           this.problem = `This browser could not keep the conversation: ${error.message}`;
           this.changed();
         });

@@ -17,11 +17,12 @@ element.addEventListener("click", async (event) => {
   }
 });
 
-// An update of the answers closes what a person has opened: it is opened again.
-element.addEventListener("toggle", (event) => {
-  const step = event.target.dataset?.keep;
-  if (step) openSteps[event.target.open ? "add" : "delete"](step);
-}, true);
+// An update of the answers closes what a person has opened: it is opened again. The click counts and not the browser's
+// `toggle`, which an update may overtake.
+element.addEventListener("click", (event) => {
+  const step = event.target.closest("summary")?.parentElement;
+  if (step) openSteps[step.open ? "delete" : "add"](step.dataset.keep);
+});
 watch("value", () => {
   for (const step of element.querySelectorAll("details[data-keep]")) step.open = openSteps.has(step.dataset.keep);
 });

@@ -6,9 +6,13 @@
   const page = (window.tuneyard ??= {});
   const DRAFT = "tuneyard-draft";
   const RETRY_MS = 1000;
+  const LEAVE_MS = 10000;
   let isLeaving = false;
   let isLost = false;
+  let leavesAt = 0;
   addEventListener("pagehide", () => (isLeaving = true));
+  // Gradio ends its request when a link is followed, some time before the page is hidden.
+  addEventListener("beforeunload", () => (leavesAt = Date.now()));
 
   const box = () => document.querySelector(".ty-composer textarea");
 
@@ -28,6 +32,8 @@
   const lost = async () => {
     if (isLost || isLeaving) return;
     isLost = true;
+    // A page that is still here after a while was not left: a link may be a download.
+    if (Date.now() - leavesAt < LEAVE_MS) await new Promise((resolve) => setTimeout(resolve, LEAVE_MS));
     for (let waits = 0; !(await isReachable()); waits += 1) {
       if (waits === 1) page.notice("The page's server does not answer. Waiting for it; nothing is lost.");
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

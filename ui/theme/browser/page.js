@@ -78,6 +78,7 @@
   };
   // Drawers: Gradio's sidebars, which are beside the page where it is wide and above it where it is narrow.
 
+  let isChosen = false; // a person has opened or closed one
   const isNarrow = () => matchMedia("(max-width: 860px)").matches;
   const toggle = (drawer) => drawer.querySelector(".toggle-button").click();
 
@@ -101,16 +102,22 @@
   document.addEventListener("click", (event) => {
     const opener = event.target.closest?.("[data-drawer]");
     const drawer = opener && document.getElementById(opener.dataset.drawer);
+    isChosen ||= Boolean(opener);
     if (drawer) toggle(drawer);
     else if (isNarrow() && !event.target.closest?.(".sidebar, dialog, #ty-toasts")) page.closeDrawers();
     setTimeout(nameOpeners, 50);
   });
 
   page.whenThere(".sidebar:not(.right)", (drawer) => {
-    // Gradio opens and closes it only once it is mounted.
-    setTimeout(() => {
-      if (!isNarrow()) toggle(drawer);
-      setTimeout(nameOpeners, 50);
-    }, 100);
+    // Gradio opens and closes it only once it is mounted, and does not say when that is: until then a click does nothing.
+    let seen = 0;
+    const open = (tries) => {
+      nameOpeners();
+      if (isNarrow() || isChosen || seen === 2 || tries === 0) return;
+      if (drawer.classList.contains("open")) seen += 1;
+      else toggle(drawer);
+      setTimeout(open, 100, tries - 1);
+    };
+    setTimeout(open, 100, 50);
   });
 })();

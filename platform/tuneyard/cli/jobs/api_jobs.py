@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneyard.core.errors import ClusterError, ConfigError, DatasetError
+from tuneyard.cli.api_connection import open_api_client, raise_api_error
+from tuneyard.core.errors import DatasetError
 
 if TYPE_CHECKING:
     import openai
     from openai.types.fine_tuning import FineTuningJobEvent
-
-KEY_VARIABLES = ("TUNEYARD_API_KEY", "OPENAI_API_KEY")
-"""Where the API key comes from; the first one that is set."""
 
 
 class ApiJobs:
@@ -26,13 +23,8 @@ class ApiJobs:
     """
 
     def __init__(self, url: str, client: openai.OpenAI | None = None) -> None:
-        import openai
-
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"--api {url}: expected the base URL of an API, like http://127.0.0.1:8000/v1")
-        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
         self._url = url
-        self._client = client or openai.OpenAI(base_url=url, api_key=key)
+        self._client = client or open_api_client(url)
         self._jobs = self._client.fine_tuning.jobs
 
     def __enter__(self) -> Self:
@@ -41,14 +33,7 @@ class ApiJobs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import openai
-
-        if isinstance(error, openai.APIConnectionError):
-            raise ClusterError(f"{self._url} does not answer: {error}. Is the URL right, with its /v1?") from error
-        if isinstance(error, openai.APIStatusError):
-            body = error.body if isinstance(error.body, dict) else {}
-            key = f" The key is taken from {' or '.join(KEY_VARIABLES)}." if error.status_code == 401 else ""
-            raise ClusterError(f"{self._url}: {body.get('message') or error.message}{key}") from error
+        raise_api_error(error, self._url)
 
     def create(
         self,

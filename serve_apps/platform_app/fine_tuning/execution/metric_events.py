@@ -37,13 +37,13 @@ def step_events(points: Sequence[MetricPoint], total_steps: int | None) -> list[
     return [_step_event(point, total_steps) for point in told if _shown(point)]
 
 
-def total_steps(point: MetricPoint, n_epochs: int) -> int | None:
+def total_steps(point: MetricPoint, n_epochs: float) -> int | None:
     """All steps of the run, by how far it has come at a step; None if that is not known."""
     epoch = point.values.get("epoch", 0.0)
     return max(point.step, round(point.step * n_epochs / epoch)) if epoch > 0 else None
 
 
-def estimated_finish(first: MetricPoint, last: MetricPoint, n_epochs: int) -> float | None:
+def estimated_finish(first: MetricPoint, last: MetricPoint, n_epochs: float) -> float | None:
     """When the run ends, at its pace from one point to the other, as Unix time; None if there is no pace yet."""
     done = last.values.get("epoch", 0.0) - first.values.get("epoch", 0.0)
     if done <= 0 or last.measured_at <= first.measured_at:

@@ -73,7 +73,7 @@ def _find(run_id: str) -> RunReport:
         details = _details(client, run_id)
         if details is None:
             return RunReport(RunState.UNKNOWN)
-        state = _state_of(details)
+        state = state_of(details)
         message = ""
         if state in (RunState.FAILED, RunState.INTERRUPTED):
             message = error_message(client.get_job_logs(run_id)) or job_message(details)
@@ -83,14 +83,14 @@ def _find(run_id: str) -> RunReport:
 def _stop(run_id: str) -> None:
     with job_client(own_job_server()) as client:
         details = _details(client, run_id)
-        if details is not None and not _state_of(details).is_over:
+        if details is not None and not state_of(details).is_over:
             client.stop_job(run_id)
 
 
 def _running() -> dict[str, RunState]:
     with job_client(own_job_server()) as client:
         jobs = [job for job in client.list_jobs() if (job.submission_id or "").startswith(JOB)]
-    states = {str(job.submission_id): _state_of(job) for job in jobs}
+    states = {str(job.submission_id): state_of(job) for job in jobs}
     return {run_id: state for run_id, state in states.items() if not state.is_over}
 
 
@@ -105,7 +105,8 @@ def _details(client: Any, run_id: str) -> Any:
         return None
 
 
-def _state_of(details: Any) -> RunState:
+def state_of(details: Any) -> RunState:
+    """The state in Ray's details of a job."""
     match str(details.status):
         case "FAILED":
             has_own_error = details.driver_exit_code == OWN_ERROR_CODE

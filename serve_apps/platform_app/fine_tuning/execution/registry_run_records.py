@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from serve_apps.platform_app.fine_tuning.execution.metric_events import OPENAI_NAMES
 from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, TrainedModel, TrainingRecord
-from tuneyard.checkpoints.registry import NEWEST, TRAIN_TOKENS, ModelRegistry
+from tuneyard.checkpoints.registry import NEWEST, TRAIN_TOKENS, LoggedPoint, ModelRegistry
 from tuneyard.core.errors import RegistryError
 
 NAMES = (*OPENAI_NAMES, "epoch")
@@ -48,13 +48,17 @@ def _read_training(registry: ModelRegistry, job_id: str, after_step: int) -> Tra
         tokens = registry.run_params(run).get(TRAIN_TOKENS)
     except Exception as e:  # MLflow raises whatever its store or its connection raises
         raise RegistryError(f"The registry {registry.uri} does not answer: {e}") from e
+    return TrainingRecord(points_by_step(logged), int(tokens) if tokens is not None else None)
+
+
+def points_by_step(logged: Iterable[LoggedPoint]) -> list[MetricPoint]:
+    """Values of any metrics as one point for each step. Of a step that was repeated, the later value holds."""
     by_step: dict[int, dict[str, float]] = {}
     times: dict[int, float] = {}
-    for point in sorted(logged, key=lambda point: point.logged_at):  # a repeated step: the later value holds
+    for point in sorted(logged, key=lambda point: point.logged_at):
         by_step.setdefault(point.step, {})[point.name] = point.value
         times[point.step] = point.logged_at
-    points = [MetricPoint(step, by_step[step], times[step]) for step in sorted(by_step)]
-    return TrainingRecord(points, int(tokens) if tokens is not None else None)
+    return [MetricPoint(step, by_step[step], times[step]) for step in sorted(by_step)]
 
 
 def _read_result(registry: ModelRegistry, job_id: str) -> TrainedModel | None:

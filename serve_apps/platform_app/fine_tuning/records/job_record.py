@@ -30,6 +30,7 @@ class JobRecord:
     state: JobState
     base: str
     requested_model: str
+    parent: str | None
     method: str
     training_file: str
     validation_file: str | None
@@ -72,7 +73,7 @@ class JobRecord:
             fine_tuned_model=self.fine_tuned_model if has_succeeded else None,
             finished_at=int(self.finished_at) if self.finished_at is not None else None,
             hyperparameters={name: value for name, value in values.items() if name != "beta"},
-            model=self.base,
+            model=self.parent or self.base,
             organization_id=organization,
             result_files=[self.result_file] if has_succeeded and self.result_file is not None else [],
             seed=self.seed,
@@ -84,6 +85,7 @@ class JobRecord:
             integrations=self.integrations,
             metadata=self.metadata,
             method={"type": self.method, self.method: {"hyperparameters": values}},
+            user_provided_suffix=self.suffix,
         )
 
 
@@ -102,6 +104,7 @@ def job_record(row: Row[Any], metadata: Mapping[str, str]) -> JobRecord:
         ),
         base=row.base,
         requested_model=row.requested_model,
+        parent=row.parent,
         method=row.method,
         training_file=row.training_file,
         validation_file=row.validation_file,

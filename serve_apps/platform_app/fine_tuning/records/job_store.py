@@ -17,6 +17,7 @@ from serve_apps.platform_app.fine_tuning.records.tables import JOB_CHECKPOINTS, 
 from serve_apps.platform_app.store.idempotency import IdempotentRequest
 from serve_apps.platform_app.store.object_ids import JOB, JOB_CHECKPOINT, JOB_EVENT, new_id, new_id_after
 from serve_apps.platform_app.store.paging import read_page
+from serve_apps.platform_app.tuned_models.model_store import keep_live
 from tuneyard.api.wire.platform_api.fine_tuning import (
     CheckpointMetrics,
     CreateJobRequest,
@@ -71,13 +72,16 @@ class JobStore:
         owner: str,
         request: CreateJobRequest,
         base: str,
+        parent: str | None,
         seed: int,
         repeated: IdempotentRequest,
         max_active: int | None,
     ) -> JobRecord:
-        """A new job; or the one that the same request made before. Its files are kept until it has ended.
+        """A new job; or the one that the same request made before. Its files and its parent, a tuned model, are kept
+        until it has ended.
 
-        Raises ObjectNotFoundError for a file that the owner has not, and QuotaError beyond `max_active` jobs.
+        Raises ObjectNotFoundError for a file that the owner has not, ModelNotFoundError for a parent that is being
+        deleted, and QuotaError beyond `max_active` jobs.
         """
         job_id, now = new_id(JOB), self._now()
         with self.database.writing(lock=owner) as connection:
@@ -85,6 +89,8 @@ class JobStore:
             if known != job_id:
                 return self._find_in(connection, known, owner)
             _check_active(connection, owner, max_active)
+            if parent is not None:
+                keep_live(connection, owner, parent)
             state = JobState()
             connection.execute(
                 insert(JOBS).values(
@@ -94,6 +100,7 @@ class JobStore:
                     **_state_values(state),
                     base=base,
                     requested_model=request.model,
+                    parent=parent,
                     method=request.method_type,
                     training_file=request.training_file,
                     validation_file=request.validation_file,
@@ -110,7 +117,7 @@ class JobStore:
             pairs = [{"job_id": job_id, "key": key, "value": value} for key, value in (request.metadata or {}).items()]
             if pairs:
                 connection.execute(insert(JOB_METADATA), pairs)
-            _add_events(connection, job_id, now, _creation_events(job_id, request, base))
+            _add_events(connection, job_id, now, _creation_events(job_id, request, base, parent))
             return self._find_in(connection, job_id, owner)
 
     def find(self, owner: str, job_id: str) -> JobRecord:
@@ -184,6 +191,12 @@ class JobStore:
             rows = connection.execute(select(JOBS).where(JOBS.c.id.in_(job_ids))).all()
         return [job_record(row, {}) for row in rows]
 
+    def going_on_from(self, parent: str) -> list[str]:
+        """The unfinished jobs that start from this tuned model."""
+        query = select(JOBS.c.id).where(JOBS.c.parent == parent, JOBS.c.status.not_in(TERMINAL)).order_by(JOBS.c.id)
+        with self.database.reading() as connection:
+            return list(connection.execute(query).scalars())
+
     def add_checkpoint(self, connection: Connection, job_id: str, model: str, metrics: CheckpointMetrics) -> None:
         """Adds the checkpoint `model`; its step is that of the metrics. For a caller's transaction."""
         connection.execute(
@@ -221,9 +234,11 @@ def _check_active(connection: Connection, owner: str, max_active: int | None) ->
         )
 
 
-def _creation_events(job_id: str, request: CreateJobRequest, base: str) -> list[EventText]:
+def _creation_events(job_id: str, request: CreateJobRequest, base: str, parent: str | None) -> list[EventText]:
     events = [EventText(f"Created fine-tuning job: {job_id}")]
-    if request.model != base:
+    if parent is not None:
+        events.append(EventText(f"Training goes on from {parent}."))
+    elif request.model != base:
         events.append(EventText(f"The model {request.model} stands for the base {base} here."))
     files = [("training", request.training_file), ("validation", request.validation_file)]
     events += [EventText(f"Validating {kind} file: {file}") for kind, file in files if file is not None]

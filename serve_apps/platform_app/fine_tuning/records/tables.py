@@ -19,6 +19,7 @@ JOBS = Table(
     Column("is_validated", Boolean, nullable=False),
     Column("base", Text, nullable=False, doc="Name of the base in the deployment's config."),
     Column("requested_model", Text, nullable=False, doc="The base as the client named it."),
+    Column("parent", Text, doc="Name of the tuned model that training starts from; None for the base itself."),
     Column("method", Text, nullable=False, doc="supervised or dpo."),
     Column("training_file", Text, nullable=False),
     Column("validation_file", Text),

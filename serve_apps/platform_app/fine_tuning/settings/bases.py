@@ -56,7 +56,7 @@ class Bases:
         if found is not None and may_use(found):
             return self._bases[found]
         usable = ", ".join(base for base in self._bases if may_use(base)) or "none"
-        advice = " Continuing from a tuned model is not supported." if name.startswith("ft:") else ""
+        advice = " No tuned model of this API key has that name." if name.startswith("ft:") else ""
         raise ModelNotFoundError(
             f"The model {name!r} cannot be fine-tuned here.{advice} Models that can be: {usable}.",
             param="model",

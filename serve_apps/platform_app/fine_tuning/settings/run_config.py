@@ -23,9 +23,16 @@ def job_folder(base: Base, job_id: str) -> str:
 
 
 def run_config(
-    base: Base, job_id: str, training_file: str, validation_file: str | None, seed: int, values: Hyperparameters
+    base: Base,
+    job_id: str,
+    training_file: str,
+    validation_file: str | None,
+    seed: int,
+    values: Hyperparameters,
+    parent: str | None = None,
 ) -> FinetuneConfig:
-    """The config of the job's run, for every attempt of it. The files are given by their locations.
+    """The config of the job's run, for every attempt of it. The files, and the checkpoint of a tuned model that it
+    starts from in place of the base, are given by their locations.
 
     Raises ConfigError if the template does not allow the job's values.
     """
@@ -36,6 +43,8 @@ def run_config(
         "storage": job_folder(base, job_id),
         "resume": True,
     }
+    if parent is not None:
+        fields["model"]["base"] = parent
     is_dpo = values.beta is not None
     fields["data"] |= {"train": training_file, "heldout": validation_file} | _file_fields(base, is_dpo=is_dpo)
     fields["training"] |= values.training_fields(base) | {"seed": seed}

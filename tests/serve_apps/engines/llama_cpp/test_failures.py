@@ -146,5 +146,5 @@ def test_without_xllamacpp_the_extra_is_named(tiny_oss: Path, monkeypatch: pytes
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     config = EngineConfig.model_validate({"engine": "llama_cpp", "llama_cpp": {"weights": "f32"}})
-    with pytest.raises(MissingDependencyError, match=r"pip install 'tuneyard\[llama_cpp\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'tuneyard\[llama-cpp\]'"):
         create_engine(config, tiny_oss)

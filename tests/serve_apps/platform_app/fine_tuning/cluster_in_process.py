@@ -32,6 +32,7 @@ class Run:
     steps: int
     state: RunState = RunState.PENDING
     message: str = ""
+    is_stopping: bool = False
 
 
 @dataclass
@@ -41,7 +42,9 @@ class ClusterInProcess:
     steps: int = 4
     runs: dict[str, Run] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
-    """The id of every run that was ever begun."""
+    """The id of every run that was ever begun; one whose submission nobody knew of is begun again on a new cluster."""
+    found: set[str] = field(default_factory=set)
+    """The ids of the runs that the application has asked for and knows: it begins none of them again."""
     points: dict[str, dict[int, MetricPoint]] = field(default_factory=dict)
     """By job and step: what the registry holds."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -49,7 +52,15 @@ class ClusterInProcess:
     held_aliases: dict[str, list[str]] = field(default_factory=dict)
     applications: dict[str, str] = field(default_factory=dict)
     """By application: the model's name."""
+    violations: list[str] = field(default_factory=list)
+    """What the application must never do and did: an exception would be logged there as any other, and tried again."""
     is_down: bool = False
+    stops_slowly: bool = False
+    """Whether a run that is stopped goes on for a while, as Ray's jobs do; it may even succeed."""
+    silent_calls: int = 0
+    """So many calls get no answer and have no effect."""
+    lost_answers: int = 0
+    """Of so many submissions and stops the answer is lost, after they took effect."""
     clock: float = 1_000.0
     deleted: list[str] = field(default_factory=list)
     """What was removed of models, in order: `application ID`, `versions ID`, `files ID`."""
@@ -111,6 +122,14 @@ class ClusterInProcess:
     def check_up(self) -> None:
         if self.is_down:
             raise ClusterError("the cluster does not answer")
+        if self.silent_calls:
+            self.silent_calls -= 1
+            raise ClusterError("the cluster did not answer this call")
+
+    def lose_answer(self) -> None:
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise ClusterError("the cluster's answer was lost")
 
 
 @dataclass
@@ -122,21 +141,30 @@ class _Runner:
         if run_id in self.cluster.runs:
             return
         job_id = run_id.rpartition("-")[0]
-        assert not self.cluster.live_runs(job_id), f"{run_id} was submitted beside {self.cluster.live_runs(job_id)}"
-        assert run_id not in self.cluster.submitted, f"{run_id} was submitted twice"
+        if others := self.cluster.live_runs(job_id):
+            self.cluster.violations.append(f"{run_id} was submitted beside {others}")
+        if run_id in self.cluster.found:
+            self.cluster.violations.append(f"{run_id} was submitted twice")
         self.cluster.submitted.append(run_id)
         self.cluster.runs[run_id] = Run(job_id, json.loads(config), self.cluster.steps)
+        self.cluster.lose_answer()
 
     async def find(self, run_id: str) -> RunReport:
         self.cluster.check_up()
         run = self.cluster.runs.get(run_id)
-        return RunReport(RunState.UNKNOWN) if run is None else RunReport(run.state, run.message)
+        if run is None:
+            return RunReport(RunState.UNKNOWN)
+        self.cluster.found.add(run_id)
+        return RunReport(run.state, run.message)
 
     async def stop(self, run_id: str) -> None:
         self.cluster.check_up()
         run = self.cluster.runs.get(run_id)
         if run is not None and not run.state.is_over:
-            run.state = RunState.STOPPED
+            run.is_stopping = True
+            if not self.cluster.stops_slowly:
+                run.state = RunState.STOPPED
+        self.cluster.lose_answer()
 
     async def running(self) -> Mapping[str, RunState]:
         self.cluster.check_up()

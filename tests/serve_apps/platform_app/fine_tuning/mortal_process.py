@@ -1,10 +1,13 @@
-"""A process that dies at a chosen moment, as by kill -9: between any two calls, and from then on does nothing more."""
+"""A process that dies at a chosen moment, as by kill -9: between any two calls, and from then on does nothing more.
+
+At another moment something else may happen, such as a client's request, which the process does not know of.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from serve_apps.platform_app.context import PlatformContext
@@ -23,9 +26,21 @@ class Mortality:
     def __init__(self, calls_left: int | None = None) -> None:
         self.calls_left = calls_left
         self.is_dead = False
+        self._interruption: Callable[[Any], Awaitable[None]] | None = None
+        self._call = ""
 
-    def pass_one(self) -> None:
+    def interrupt(self, call: str, interruption: Callable[[Any], Awaitable[None]] | None) -> None:
+        """`interruption` happens once, at the next `call`: `before NAME` or `after NAME` of a method; None: nothing.
+
+        It gets the first argument of that call.
+        """
+        self._call, self._interruption = call, interruption
+
+    async def pass_one(self, call: str, arguments: Sequence[Any]) -> None:
         """Raises Killed if the process dies here, or is dead."""
+        if call == self._call and (interruption := self._interruption) is not None:
+            self._interruption = None
+            await interruption(arguments[0] if arguments else None)
         if self.calls_left == 0:
             self.is_dead = True
         if self.is_dead:
@@ -61,9 +76,9 @@ class _Mortal:
             return value
 
         async def call(*arguments: Any) -> Any:
-            self._mortality.pass_one()
+            await self._mortality.pass_one(f"before {name}", arguments)
             result = await value(*arguments)
-            self._mortality.pass_one()
+            await self._mortality.pass_one(f"after {name}", arguments)
             return result
 
         return call
@@ -79,7 +94,7 @@ class _MortalDatabase:
 
     async def run(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """See SqlDatabase.run. A transaction happens whole or not at all."""
-        self._mortality.pass_one()
+        await self._mortality.pass_one(f"before {call.__name__}", arguments)
         result = call(*arguments, **keywords)
-        self._mortality.pass_one()
+        await self._mortality.pass_one(f"after {call.__name__}", arguments)
         return result

@@ -1,6 +1,7 @@
 """Whatever dies, and whenever: every job ends in the state that its client was told or can ask; nothing is left over.
 
-Processes of the API and the reconciler die between any two calls, runs are killed, and the whole cluster is restarted.
+Processes of the API and the reconciler die between any two calls, clients ask between any two calls of the reconciler,
+runs are killed, answers of the cluster are lost, and the whole cluster is restarted.
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ from tuneyard.storage.sql.location import SqlLocation
 OWNERS = ("first owner", "second owner")
 DEATHS = st.none() | st.integers(min_value=0, max_value=25)
 """After how many begun or ended calls a process dies."""
+WISHES = st.sampled_from(("cancel", "pause", "resume"))
+
+CALLS = st.builds(
+    "{} {}".format,
+    st.sampled_from(("before", "after")),
+    st.sampled_from(
+        ("unfinished", "change", "check", "submit", "find", "stop", "result", "prepare", "start", "remove", "delete")
+    ),
+)
+"""Calls of the reconciler at which something else happens."""
 
 SETTLING_STEPS = 80
 SHARED_MEMORY = Path("/dev/shm")
@@ -98,12 +109,16 @@ class Tuning(RuleBasedStateMachine):
                 return job.id
         raise AssertionError("a process that does not die gave no answer")
 
-    @rule(job=jobs, wish=st.sampled_from(("cancel", "pause", "resume")), calls_left=DEATHS)
+    @rule(job=jobs, wish=WISHES, calls_left=DEATHS)
     def ask_for(self, job: str, wish: str, calls_left: int | None) -> None:
         """The client may get no answer, and then knows nothing."""
-        with contextlib.suppress(Killed, RequestError):
-            answer = self.wait(getattr(self.service(Mortality(calls_left)), wish)(self.owners[job], job))
-            self.tell(answer)
+        with contextlib.suppress(Killed):
+            self.wait(self.request(job, wish, Mortality(calls_left)))
+
+    async def request(self, job: str, wish: str, mortality: Mortality) -> None:
+        """A client's request, which may be refused."""
+        with contextlib.suppress(RequestError):
+            self.tell(await getattr(self.service(mortality), wish)(self.owners[job], job))
 
     @rule(job=jobs)
     def ask(self, job: str) -> None:
@@ -135,6 +150,37 @@ class Tuning(RuleBasedStateMachine):
         if mortality.is_dead:
             self.process = None
 
+    @rule(job=jobs, wishes=st.lists(WISHES, min_size=1, max_size=2), call=CALLS, calls_left=DEATHS)
+    def reconcile_while_a_client_asks(self, job: str, wishes: list[str], call: str, calls_left: int | None) -> None:
+        """The reconciler has read the job, and does not know what the client wishes meanwhile."""
+        mortality, _, _ = self.process = self.process or self.new_process(Mortality())
+
+        async def ask(subject: Any) -> None:
+            name = str(getattr(subject, "id", subject))
+            affected = next((known for known in self.owners if name.startswith(known)), job)
+            for wish in wishes:
+                await self.request(affected, wish, Mortality())
+
+        mortality.interrupt(call, ask)
+        self.reconcile(calls_left, "both")
+        mortality.interrupt("", None)
+
+    @rule(call=CALLS, calls_left=DEATHS)
+    def reconcile_beside_another_process(self, call: str, calls_left: int | None) -> None:
+        """This process was held up until another one had the lease, which does a whole step; then this one goes on."""
+        mortality, _, _ = self.process = self.process or self.new_process(Mortality())
+
+        async def take_a_step(_: Any) -> None:
+            _, jobs, models = self.new_process(Mortality())
+            for part in (jobs, models):
+                with contextlib.suppress(TuneyardError):
+                    await part.reconcile(self.now)
+                await jobs.settle()
+
+        mortality.interrupt(call, take_a_step)
+        self.reconcile(calls_left, "both")
+        mortality.interrupt("", None)
+
     @rule(data=st.data())
     def train(self, data: st.DataObject) -> None:
         if runs := self.cluster.live_runs():
@@ -153,6 +199,11 @@ class Tuning(RuleBasedStateMachine):
             case "stopped":
                 self.cluster.runs[run_id].state = RunState.STOPPED
 
+    @rule(stops_slowly=st.booleans(), silent_calls=st.integers(0, 3), lost_answers=st.integers(0, 2))
+    def overload_cluster(self, stops_slowly: bool, silent_calls: int, lost_answers: int) -> None:
+        self.cluster.stops_slowly = stops_slowly
+        self.cluster.silent_calls, self.cluster.lost_answers = silent_calls, lost_answers
+
     @rule()
     def restart_cluster(self) -> None:
         self.cluster.kill_head()
@@ -166,6 +217,7 @@ class Tuning(RuleBasedStateMachine):
     def one_run_of_a_job_at_a_time(self) -> None:
         jobs = [run_id.rpartition("-")[0] for run_id in self.cluster.live_runs()]
         assert len(jobs) == len(set(jobs))
+        assert not self.cluster.violations
 
     def teardown(self) -> None:
         try:
@@ -179,6 +231,7 @@ class Tuning(RuleBasedStateMachine):
     def settle(self) -> None:
         """Nothing dies any more; runs train to their end."""
         self.cluster.is_down = False
+        self.cluster.silent_calls = self.cluster.lost_answers = 0
         self.process = None
         for _ in range(SETTLING_STEPS):
             self.reconcile(None, "both")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import openai
 import yaml
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # Ray Serve's own, when it is imported
+    from serve_apps.gateway.model_directory import ModelDirectory
+
 from serve_apps.gateway.alias_cache import AliasCache
-from serve_apps.gateway.model_directory import ModelDirectory
 from serve_apps.gateway.owned_models import OwnedModels
 from serve_apps.gateway.running_model import RunningModel
 from serve_apps.platform_app.fine_tuning.part import FineTuningPart

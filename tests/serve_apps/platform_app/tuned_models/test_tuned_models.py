@@ -135,3 +135,33 @@ async def test_applications_follow_the_store(work: Work, cluster: ClusterInProce
     await work.step()
     assert cluster.applications == {job: model}
     assert await ask(owner, model) == "tuned"
+
+
+async def test_a_job_goes_on_from_a_tuned_model(work: Work, cluster: ClusterInProcess) -> None:
+    """Its base in the cluster is the model's checkpoint; until it has ended the model stays."""
+    keys = [work.platform.create_key("owner"), work.platform.create_key("other")]
+    owner, other = map(work.platform.sdk, keys)
+    first_id, first = await tune(work, owner)
+    with pytest.raises(openai.NotFoundError, match="No tuned model of this API key has that name"):
+        await other.fine_tuning.jobs.create(model=first, training_file=await upload(other))
+    file = await upload(owner)
+    job = await owner.fine_tuning.jobs.create(model=first, training_file=file, suffix="again")
+    assert job.model == first
+    with pytest.raises(openai.ConflictError, match=f"the job {job.id} goes on from it and has not ended"):
+        await owner.models.delete(first)
+    await work.step()
+    await work.step()
+    (run_id,) = cluster.live_runs()
+    assert cluster.runs[run_id].config["model"]["base"] == cluster.versions[first_id]  # type: ignore[index]
+    await work.run()
+    job = await owner.fine_tuning.jobs.retrieve(job.id)
+    assert (job.status, job.model) == ("succeeded", first), job.error
+    assert job.fine_tuned_model == f"ft:{BASE}:tuneyard:again:{job.id[-12:]}"
+    events = [event.message async for event in owner.fine_tuning.jobs.list_events(job.id, limit=100)]
+    assert f"Training goes on from {first}." in events
+    await owner.models.delete(first)
+    await work.step()
+    assert cluster.deleted[-1] == f"files {first_id}"
+    assert await ask(owner, job.fine_tuned_model) == "tuned"
+    with pytest.raises(openai.NotFoundError):
+        await owner.fine_tuning.jobs.create(model=first, training_file=file)

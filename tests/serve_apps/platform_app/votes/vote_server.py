@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     from serve_apps.gateway.app import create_gateway_api
     from serve_apps.platform_app.context import PlatformContext
     from serve_apps.platform_app.votes.part import VotesPart
+    from tests.serve_apps.platform_app.platform_under_test import NoMetrics
     from tests.serve_apps.platform_app.served_models import ServedModels
 
 from serve_apps.gateway.metrics import GatewayMetrics
@@ -26,12 +27,6 @@ from tuneyard.api.api_keys import KeyStore
 from tuneyard.configs.platform_api.platform_config import PlatformConfig
 
 ADMIN_KEY = "the-administrators-key"
-
-
-class NoMetrics:
-    """In place of SharedMetrics, which needs Ray Serve."""
-
-    publishing = nullcontext
 
 
 @contextmanager

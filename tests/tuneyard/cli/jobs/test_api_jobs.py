@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import openai
 import pytest
-from starlette.testclient import TestClient
 
-from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import ClusterInProcess
-from tests.serve_apps.platform_app.fine_tuning.tuning_setup import (
-    BASE,
-    NoDeployedModels,
-    Work,
-    base_options,
-    chat_rows,
-)
-from tests.serve_apps.platform_app.platform_under_test import open_platform
+from tests.serve_apps.platform_app.fine_tuning.tuning_setup import BASE, chat_rows
+from tests.tuneyard.cli.api_in_thread import URL, api_in_thread
 from tuneyard.cli.jobs.api_jobs import ApiJobs
 from tuneyard.cli.main import main
 from tuneyard.core.errors import ClusterError
-from tuneyard.storage.sql.location import SqlLocation
-
-URL = "http://testserver/v1"
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[ApiJobs]:
-    """The jobs of an API whose reconciler works in a thread."""
-    cluster = ClusterInProcess()
-    location = SqlLocation(file=tmp_path / "db")
-    options = {"cluster": cluster.services, "directory": NoDeployedModels(), "max_active_jobs_per_key": None}
-    with open_platform(location, tmp_path, **options, **base_options(tmp_path)) as platform:
-        work, ended = Work(platform, cluster), threading.Event()
-
-        async def reconcile() -> None:
-            while not ended.is_set():
-                await work.run(1)
-                await asyncio.sleep(0.05)
-
-        thread = threading.Thread(target=lambda: asyncio.run(reconcile()))
-        thread.start()
-        try:
-            # Without its lifespan, which is that of a replica of Ray Serve.
-            http = TestClient(platform.api, base_url="http://testserver")
-            client = openai.OpenAI(api_key="none", base_url=URL, http_client=http, max_retries=0)
-            with ApiJobs(URL, client) as api:
-                yield api
-        finally:
-            ended.set()
-            thread.join()
+    with api_in_thread(tmp_path, max_active_jobs_per_key=None) as client, ApiJobs(URL, client) as api:
+        yield api
 
 
 @pytest.fixture

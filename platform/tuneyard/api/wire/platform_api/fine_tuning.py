@@ -151,7 +151,8 @@ class JobError(WireModel):
 
 
 class FineTuningJob(WireModel):
-    """A job. `model` is the base here, also where the request named it by an alias."""
+    """A job. `model` is the base here, also where the request named it by an alias; or the tuned model that it goes on
+    from."""
 
     id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -172,6 +173,11 @@ class FineTuningJob(WireModel):
     integrations: list[dict[str, Any]] | None = None
     metadata: dict[str, str] | None = None
     method: dict[str, Any]
+    user_provided_suffix: str | None = None
+    usage_metrics: None = None
+    """Always null; OpenAI sends it."""
+    shared_with_openai: Literal[False] = False
+    """OpenAI sends it too."""
 
 
 class FineTuningJobEvent(WireModel):

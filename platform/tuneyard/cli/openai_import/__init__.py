@@ -1,0 +1,1 @@
+"""`tuneyard platform import`: fine-tuning jobs that a person has saved from OpenAI, created again at another API."""
