@@ -59,7 +59,7 @@ demo-check: $(STAMP)
 	@$(RUN) -m tuneyard.cli.demo --check $(ARGS)
 
 test: test-fast
-	$(BIN)/python -m pytest -m integration $(ARGS)
+	$(BIN)/python -m pytest -m "integration and not long" $(ARGS)
 
 test-fast: $(DEV_STAMP)
 	$(BIN)/python -m pytest -m "not integration and not browser and not compat and not long and not clients" -n 2 $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -104,8 +105,11 @@ def unneeded_ray_processes(command: Command) -> list[str]:
 
 def last_step(state: Path) -> int:
     """The step of the newest checkpoint in Ray Train's folder of a run; 0 if there is none."""
-    steps = [json.loads(p.read_text())["global_step"] for p in state.glob("checkpoint_*/trainer_state.json")]
-    return max(steps, default=0)
+    steps = [0]
+    for path in state.glob("checkpoint_*/trainer_state.json"):
+        with contextlib.suppress(json.JSONDecodeError):  # while it is being copied
+            steps.append(json.loads(path.read_text())["global_step"])
+    return max(steps)
 
 
 def test_a_loss_that_is_not_finite_is_not_tried_again(tiny_oss: Path, tmp_path: Path) -> None:

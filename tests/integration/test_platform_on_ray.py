@@ -92,6 +92,7 @@ def test_upload_job_events_chat_delete(server: PlatformServer) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_a_job_goes_on_from_a_tuned_model(server: PlatformServer) -> None:
     client = server.client(server.create_key("goes on"), timeout=300)
     settings: Any = {"training_file": upload(client, "train", 8), "hyperparameters": {"n_epochs": 1, "batch_size": 4}}

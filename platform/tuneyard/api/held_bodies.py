@@ -7,6 +7,7 @@ limit. A file of 400 MiB took 580 MiB there and 890 MiB here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Iterable
 from typing import Any
@@ -60,8 +61,8 @@ def _limit_fetching(proxy: Any, name: str) -> None:
         fetch = getattr(self, name)
 
         async def wait_and_fetch(*arguments: Any) -> Any:
-            # asyncio.Queue keeps its items there. A copy, because another thread may read meanwhile.
-            while self._queue is not None and _held_bytes(list(self._queue._queue)) > MAX_HELD_BYTES:
+            # asyncio.Queue keeps its items there.
+            while self._queue is not None and _held_bytes(self._queue._queue) > MAX_HELD_BYTES:
                 await asyncio.sleep(POLL_S)
             return await fetch(*arguments)
 
@@ -71,4 +72,11 @@ def _limit_fetching(proxy: Any, name: str) -> None:
 
 
 def _held_bytes(messages: Iterable[Any]) -> int:
-    return sum(len(message.get("body", b"")) for message in messages if isinstance(message, dict))
+    return sum(len(message.get("body", b"")) for message in _copy(messages) if isinstance(message, dict))
+
+
+def _copy(messages: Iterable[Any]) -> list[Any]:
+    """The messages as they are now. Another thread may take some meanwhile, which a deque reports as RuntimeError."""
+    while True:
+        with contextlib.suppress(RuntimeError):
+            return list(messages)

@@ -79,5 +79,6 @@ def test_fuzz_with_the_openapi_document_long(server: Server) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # hypothesis prints a failing body
 def test_fuzz_with_sizes_and_depths_long(server: Server) -> None:
     fuzz_with_sizes(server, examples=4000)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import pickle
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tuneyard.api.held_bodies import MAX_HELD_BYTES, limit_held_bodies
+from tuneyard.api.held_bodies import MAX_HELD_BYTES, _held_bytes, limit_held_bodies
 
 CHUNK = b"x" * 65_536
 COUNT = 8 * MAX_HELD_BYTES // len(CHUNK)
@@ -100,3 +101,19 @@ async def test_a_body_that_nobody_reads_ends_with_the_request() -> None:
     task.cancel()
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
+
+
+def test_a_queue_that_another_thread_reads_can_be_measured() -> None:
+    class ReadMeanwhile:
+        """An iterable that changes during its first iteration, as a deque says it."""
+
+        def __init__(self) -> None:
+            self.iterations = 0
+
+        def __iter__(self) -> Iterator[dict[str, bytes]]:
+            self.iterations += 1
+            yield {"body": b"12"}
+            if self.iterations == 1:
+                raise RuntimeError("deque mutated during iteration")
+
+    assert _held_bytes(ReadMeanwhile()) == 2
