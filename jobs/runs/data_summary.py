@@ -7,8 +7,7 @@ from collections import Counter
 from jobs.runs.prepared_run import CheckedDataset, PreparedRun
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.wording import count_of, first_of
-from tuneyard.planning.training.memory_checks import describe
-from tuneyard.planning.training.memory_plan import in_gib
+from tuneyard.planning.training.nemo_memory_checks import memory_in_words
 from tuneyard.planning.training.node_memory import describe_host
 from tuneyard.training_data.token_store import TokenStore
 
@@ -34,12 +33,13 @@ def _device_lines(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
     """Precision and memory, where a GPU decides their defaults."""
     if not config.workers.use_gpu:
         return []
-    checkpointing = " with gradient checkpointing" if config.uses_gradient_checkpointing else ""
+    is_nemo = config.training.backend == "nemo"
+    checkpointing = " with gradient checkpointing" if config.uses_gradient_checkpointing and not is_nemo else ""
     line = f"trains on GPUs in {config.precision}"
     if prepared.memory is None:
         return [line]
-    planned = f"about {in_gib(prepared.memory.peak)} on each. {describe(prepared.memory)}. "
-    return [f"{line}{checkpointing}; {planned}{describe_host(prepared.host_memory)}"]
+    planned = memory_in_words(prepared.memory)
+    return [f"{line}{checkpointing}; {planned}. {describe_host(prepared.host_memory)}"]
 
 
 def _dataset_lines(

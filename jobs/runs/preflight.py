@@ -26,6 +26,8 @@ from tuneyard.planning.training.batch_shapes import largest_batch
 from tuneyard.planning.training.host_memory import host_memory
 from tuneyard.planning.training.memory_checks import check_training_memory
 from tuneyard.planning.training.memory_plan import BatchShape, TrainingMemory
+from tuneyard.planning.training.nemo_memory import NemoMemory
+from tuneyard.planning.training.nemo_memory_checks import check_nemo_memory
 from tuneyard.storage.location import is_uri
 from tuneyard.training_data.row_checks import RowChecker
 from tuneyard.training_data.token_store import open_token_rows
@@ -97,11 +99,14 @@ def prepare_data(config: FinetuneConfig) -> PreparedData:
     )
 
 
-def plan_memory(config: FinetuneConfig, base: dict[str, Any], data: PreparedData) -> TrainingMemory | None:
-    """GPU memory of a worker; None for CPUs and for NeMo. Raises ConfigError if a batch does not fit."""
-    if config.training.backend == "nemo" or not config.workers.use_gpu:
+def plan_memory(config: FinetuneConfig, base: dict[str, Any], data: PreparedData) -> TrainingMemory | NemoMemory | None:
+    """GPU memory of a worker; None for CPUs. Raises ConfigError if a batch does not fit."""
+    if not config.workers.use_gpu:
         return None
-    return check_training_memory(config, base, *_largest_batches(config, data))
+    batches = _largest_batches(config, data)
+    if config.training.backend == "nemo":
+        return check_nemo_memory(config, base, batches[0])
+    return check_training_memory(config, base, *batches)
 
 
 def _largest_batches(config: FinetuneConfig, data: PreparedData) -> tuple[BatchShape, BatchShape | None]:

@@ -10,6 +10,7 @@ from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.harmony.parity_rows import ParityRow
 from tuneyard.planning.training.host_memory import HostMemory
 from tuneyard.planning.training.memory_plan import TrainingMemory
+from tuneyard.planning.training.nemo_memory import NemoMemory
 from tuneyard.training_data.dataset_review import ProblemCounts
 from tuneyard.training_data.token_store import TokenStore
 
@@ -47,8 +48,8 @@ class PreparedRun(PreparedData):
     """The inputs of a run: its data, and the digest of its base."""
 
     base_digest: str
-    memory: TrainingMemory | None
-    """GPU memory of a worker, as planned; None for CPUs and for NeMo."""
+    memory: TrainingMemory | NemoMemory | None
+    """GPU memory of a worker, as planned; None for CPUs."""
     host_memory: HostMemory
     """Main memory of the workers and of the export, as planned."""
 

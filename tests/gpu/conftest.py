@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ ORDER = (
     "test_transformers",
     "test_grammar",
     "test_nemo",
+    "test_nemo_slice",
     "test_tensorrt_llm",
     "test_smoke",
 )
@@ -57,6 +58,15 @@ def gpu() -> str:
     if not gpus:
         pytest.skip("this machine has no CUDA GPU")
     return str(gpus[0]["name"])
+
+
+@pytest.fixture
+def fresh_megatron() -> Iterator[None]:
+    """Forgets the batch sizes of a run behind a test: a run of other sizes in the same process would be refused."""
+    yield
+    from megatron.core.num_microbatches_calculator import unset_num_microbatches_calculator
+
+    unset_num_microbatches_calculator()
 
 
 @pytest.fixture

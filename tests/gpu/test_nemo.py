@@ -35,7 +35,7 @@ def on_this_machine(config: FinetuneConfig) -> FinetuneConfig:
     return config.model_copy(update={"workers": workers})
 
 
-@pytest.mark.usefixtures("nemo_fixes")
+@pytest.mark.usefixtures("nemo_fixes", "fresh_megatron")
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_contract(

@@ -55,12 +55,12 @@ def gpu_config(**sections: Any) -> FinetuneConfig:
     )
 
 
-class _LastStepError(Exception):
+class LastStepError(Exception):
     """Ends a run behind its last step: its checkpoint, of up to 30 GB, is not wanted."""
 
 
 class TimedContext(RecordingContext):
-    """Notes when each step was reported, and raises _LastStepError for the last."""
+    """Notes when each step was reported, and raises LastStepError for the last."""
 
     def __init__(self, work_dir: Path) -> None:
         super().__init__(work_dir)
@@ -70,7 +70,7 @@ class TimedContext(RecordingContext):
         super().report_metrics(metrics)
         self.times.append(time.perf_counter())
         if metrics["step"] == metrics["total_steps"]:
-            raise _LastStepError
+            raise LastStepError
 
 
 def train_in_memory(
@@ -95,7 +95,7 @@ def train_in_memory(
 
     context = TimedContext(folder / "work")
     tokens = stored(TokenTable(rows, []), folder / "tokens")
-    with contextlib.suppress(_LastStepError):
+    with contextlib.suppress(LastStepError):
         TransformersBackend(load).train(config, TokenFiles(tokens.train, None), context)
     epochs = int(config.training.epochs)
     measured = epochs // 2

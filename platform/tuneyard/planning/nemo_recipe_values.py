@@ -39,7 +39,7 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
         "data.global_batch_size": batch.global_,
         "data.seed": training.seed,
         "data.grouped": config.data.batching == "grouped",
-        "data.pad_to": _fixed_row_length(config),
+        "data.pad_to": fixed_row_length(config),
         "optim.config.lr": training.learning_rate,
         "optim.config.weight_decay": training.weight_decay,
         "optim.config.adam_beta2": training.adam_beta2,
@@ -64,7 +64,7 @@ def recipe_values(config: FinetuneConfig) -> dict[str, Any]:
     return values
 
 
-def _fixed_row_length(config: FinetuneConfig) -> int | None:
+def fixed_row_length(config: FinetuneConfig) -> int | None:
     """The number of tokens to pad every row to; None pads each batch to its own longest row.
 
     Pipeline stages exchange tensors of one fixed shape, and context parallelism splits a row into two pieces per rank.
