@@ -58,14 +58,17 @@ demo: $(STAMP)
 demo-check: $(STAMP)
 	@$(RUN) -m tuneyard.cli.demo --check $(ARGS)
 
+# A file's tests stay together: they share a cluster, and some build on those before them.
 test: test-fast
-	$(BIN)/python -m pytest -m "integration and not long" $(ARGS)
+	$(BIN)/python -m pytest -m "integration and not long" -n 2 --dist loadfile $(ARGS)
+	$(MAKE) test-browser
 
 test-fast: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not integration and not browser and not compat and not long and not clients" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not integration and not browser and not compat and not long and not clients" -n 2 --dist worksteal $(ARGS)
 
+# Without Chromium its tests are skipped; -rs says so in the last lines.
 test-browser: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m browser tests/ui/browser $(ARGS)
+	$(BIN)/python -m pytest -m browser -rs tests/ui/browser $(ARGS)
 
 test-long: $(DEV_STAMP)
 	$(BIN)/python -m pytest -m long $(ARGS)

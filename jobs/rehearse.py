@@ -39,21 +39,19 @@ def _rehearse(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from jobs.rehearsal.rehearsal import rehearse
+    from jobs.rehearsal.step_display import StepDisplay
 
     # Kept, because sys.stdout is another stream while Ray runs.
-    stream = sys.stderr if arguments.json else sys.stdout
-
-    def write(line: object) -> None:
-        print(line, file=stream, flush=True)
-
-    report = rehearse(
-        Path(arguments.config),
-        arguments.overrides,
-        keep=arguments.keep,
-        show=write,
-        announce=lambda line: write(f"[rehearse] {line}"),
-    )
-    write(f"[rehearse] {report.verdict()}")
+    with StepDisplay(sys.stderr if arguments.json else sys.stdout) as display:
+        report = rehearse(
+            Path(arguments.config),
+            arguments.overrides,
+            keep=arguments.keep,
+            show=display.show,
+            begin=display.begin,
+            announce=lambda line: display.write(f"[rehearse] {line}"),
+        )
+        display.write(f"[rehearse] {report.verdict()}")
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2))
     return 0 if report.passed else 1

@@ -32,6 +32,7 @@ from serve_apps.deployment.serve_address import (
     is_serve_running_at,
     limit_headers,
 )
+from serve_apps.deployment.serve_start import start_serve
 from serve_apps.deployment.usage_storage import check_usage_storage
 from serve_apps.tracing.tracing import tracing_options
 from tuneyard.api.admin_key import load_admin_key
@@ -44,6 +45,7 @@ from tuneyard.cluster.haproxy import (
     too_short_fix,
     too_short_text,
 )
+from tuneyard.cluster.serve_streams import set_stream_environment
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.errors import TuneyardError
 from tuneyard.harmony.codec import HarmonyCodec
@@ -121,6 +123,7 @@ class Deployment:
         if http.proxy == "haproxy":
             enable_haproxy(self._required_hard_stop_s)
         limit_headers(http.header_limits)
+        set_stream_environment(os.environ)
         joins = joins_cluster(self._address)
         if not joins:
             check_address_free(http)
@@ -169,7 +172,6 @@ class Deployment:
 
         `joins`: whether the cluster was started by others, without this process' environment.
         """
-        from ray import serve
         from ray.serve.config import HTTPOptions
 
         logging.getLogger("ray.serve").setLevel(logging.INFO if self._verbose else logging.ERROR)
@@ -177,7 +179,7 @@ class Deployment:
         options = None
         if joins and http.proxy == "haproxy":
             options = {"runtime_env": {"env_vars": {HARD_STOP_VARIABLE: str(required_s)}}}
-        serve.start(http_options=HTTPOptions(host=http.host, port=http.port), controller_options=options)
+        start_serve(HTTPOptions(host=http.host, port=http.port), options, self._report)
         running_s = running_hard_stop_s()
         if running_s is not None and running_s < required_s:
             self._report(f"warning: {too_short_text(running_s, required_s)}. {too_short_fix(required_s)}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,19 @@ class LoggersByName(dict[str, Any]):
 
 
 logging.Logger.manager.loggerDict = LoggersByName(logging.Logger.manager.loggerDict)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The garbage collector never visits what is there before the first test: modules and tests live to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        # By default a seventh of the time went into its visits.
+        gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,6 +127,16 @@ def published_base(request: pytest.FixtureRequest, tiny_oss: Path, tmp_path_fact
 
     tokenizer = Tokenizer.from_file(str(tiny_oss / "tokenizer.json"))
     return build_published_base(request.param, tokenizer, tmp_path_factory.mktemp(f"published-{request.param}"))
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TUNEYARD_HOME with an empty registry, which takes seconds to make. Do not change it, copy it."""
+    from tuneyard.checkpoints.registry import ModelRegistry
+
+    home = tmp_path_factory.mktemp("empty_home")
+    ModelRegistry(home)
+    return home
 
 
 @pytest.fixture

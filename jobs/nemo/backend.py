@@ -18,8 +18,8 @@ from jobs.nemo.callbacks import CheckpointReporter, MetricsReporter, ResumedStep
 from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base, read_pointer
 from jobs.nemo.process_group import local_world_size, use_existing_process_group
 from jobs.nemo.recipe import build_recipe
+from jobs.nemo.setup.shared_check import check_written_folder_together
 from jobs.training.backend import TokenFiles, TrainContext
-from tuneyard.checkpoints.safety.written_folders import check_written_folder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import TrainingError
 
@@ -49,7 +49,7 @@ class NemoBackend:
         )
         if context.resume_from is not None:
             resumed = read_pointer(context.resume_from)
-            check_written_folder(resumed)
+            check_written_folder_together(resumed)
             arguments["resume"] = nl.AutoResume(resume_from_path=str(resumed))
         try:
             finetune()

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch.distributed as dist
 
 from jobs.nemo.checkpoint_folders import checkpoint_folder, nemo_base
+from jobs.nemo.setup.shared_check import check_written_folder_together
 from jobs.training.backend import TrainContext
-from tuneyard.checkpoints.safety.written_folders import check_written_folder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import CheckpointError, TrainingError
 
@@ -43,7 +43,7 @@ def import_base_once(config: FinetuneConfig, context: TrainContext) -> None:
     # No barrier: importing 120B takes longer than the timeout of a collective. If rank 0 fails, the group is ended.
     while not target.exists():
         time.sleep(POLL_INTERVAL_S)
-    check_written_folder(target)
+    check_written_folder_together(target)
 
 
 def _check_storage_is_shared(config: FinetuneConfig, context: TrainContext) -> None:

@@ -10,14 +10,14 @@ from tuneyard.core.resources import GIB
 from tuneyard.core.wording import count_of
 from tuneyard.planning.nemo_parallelism import Parallelism, resolve_parallelism
 
-WORKER_BYTES = {"nemo": int(1.2 * GIB), "transformers": int(0.7 * GIB)}
-"""Main memory of one worker with the small model, by backend."""
+WORKER_BYTES = {"nemo": int(0.6 * GIB), "transformers": int(0.7 * GIB)}
+"""Main memory of one worker with the small model, by backend. NeMo itself is there once for all of them."""
 
-OTHER_BYTES = 2 * GIB
-"""Main memory of the driver, of Ray's own processes, and of the operating system."""
+OTHER_BYTES = 3 * GIB
+"""Main memory of the driver, the fork server, Ray's own processes, and of the operating system."""
 
 WORKERS_PER_CORE = 4
-"""More start too slowly: importing NeMo takes a worker 10 s of CPU time, twice because one of them is killed."""
+"""More start too slowly: a forked worker takes 2 s of CPU time, twice because one of them is killed."""
 
 REDUCIBLE = ("expert", "context", "pipeline")
 """Axes that may be shortened, in this order, if even one copy of the layout does not fit."""

@@ -29,14 +29,16 @@ def rehearse(
     *,
     keep: bool = False,
     show: Callable[[StepResult], None],
+    begin: Callable[[str], None] = lambda _: None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> RehearsalReport:
     """Rehearses the run of the config file at `path` and returns what each step found.
 
-    `show` gets each result at once, `announce` lines about what is rehearsed and how. With `keep` the scratch folder
-    stays. All checks of the run itself are made, even if one fails; the small run only if none did.
+    `show` gets each result at once, `begin` the name of each step that starts, `announce` lines about what is rehearsed
+    and how. With `keep` the scratch folder stays. All checks of the run itself are made, even if one fails; the small
+    run only if none did.
     """
-    report = RehearsalReport(show)
+    report = RehearsalReport(show, begin)
     config = report.run("config", lambda: _load(path, overrides), lambda config: f"run {config.run.name!r}")
     if config is None:
         return report
@@ -73,7 +75,7 @@ def _rehearse_in(scratch: Path, config: FinetuneConfig, report: RehearsalReport)
     in_scratch = with_storage(base.run, scratch / "data")
     data = report.run("data", lambda: prepare_data(in_scratch), lambda data: run_checks.describe_data(data, config))
     report.run("storage", lambda: run_checks.check_storage(config, base), str)
-    if data is not None and run_checks.plans_memory(config):
+    if data is not None and config.workers.use_gpu:
         report.run("gpu memory", lambda: run_checks.check_gpu_memory(base, data), str)
     if report.failed or data is None:
         return

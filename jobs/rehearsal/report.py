@@ -43,9 +43,10 @@ class StepResult:
 
 @dataclass(slots=True)
 class RehearsalReport:
-    """The results of all steps so far. `show` is called with each new one."""
+    """The results of all steps so far. `show` is called with each new one, `begin` with the name of one that starts."""
 
     show: Callable[[StepResult], None]
+    begin: Callable[[str], None] = lambda _: None
     results: list[StepResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -57,6 +58,7 @@ class RehearsalReport:
         A TuneyardError makes the step fail; any other exception is a defect and is raised. `describe` gives the text of
         a step that passed.
         """
+        self.begin(name)
         started = time.monotonic()
         try:
             result = action()

@@ -29,7 +29,7 @@ from tuneyard.doctor.local_node import is_writable
 from tuneyard.doctor.shared_paths import SHARED_STORAGE, check_writable_here
 from tuneyard.planning.local_gpus import describe_gpus, known_local_gpu
 from tuneyard.planning.published_models import PUBLISHED
-from tuneyard.planning.training.memory_plan import in_gib
+from tuneyard.planning.training.nemo_memory_checks import memory_in_words
 from tuneyard.storage.location import is_uri
 
 NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm")
@@ -170,13 +170,8 @@ def _file_system(folder: Path) -> str:
     return max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else "overlay"
 
 
-def plans_memory(config: FinetuneConfig) -> bool:
-    """Whether the run's memory on GPUs can be planned: not that of NeMo."""
-    return config.workers.use_gpu and config.training.backend == "transformers"
-
-
 def check_gpu_memory(base: RunBase, data: PreparedData) -> str:
-    """What the run takes on a GPU, in words. `plans_memory` must hold. Raises ConfigError if the run does not fit."""
+    """What a run with `workers.use_gpu` takes on a GPU, in words. Raises ConfigError if the run does not fit."""
     memory = plan_memory(with_gpu_type(base.run, known_local_gpu()), base.config, data)
     assert memory is not None
-    return f"about {in_gib(memory.peak)} on each GPU"
+    return memory_in_words(memory)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tuneyard.cluster.connection import CHECKOUT, disconnect_ray
+from tuneyard.cluster.connection import CHECKOUT
 
 CPU_SHIM = CHECKOUT / "jobs" / "nemo" / "cpu" / "hook"
 PREFIX, RAY_LOG = "tuneyard-rehearsal-", "ray.log"
@@ -32,7 +32,7 @@ def scratch_folder(*, keep: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def rehearsal_environment(scratch: Path, *, uses_nemo: bool) -> Iterator[None]:
-    """The environment variables of the rehearsed run, for this process and all that it starts. Ends Ray at the end.
+    """The environment variables of the rehearsed run, for this process and all that it starts.
 
     Home, registry, caches and the started processes' temporary files lie in `scratch`. No process sees a GPU; with
     `uses_nemo` each installs the CPU shim. What Ray prints to standard output, such as a notice of the worker that is
@@ -50,6 +50,8 @@ def rehearsal_environment(scratch: Path, *, uses_nemo: bool) -> Iterator[None]:
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Each worker would run a C++ compiler for half a minute, for kernels that no GPU uses.
+        "TORCH_COMPILE_DISABLE": "1",
     }
     if not _has_bytecode():
         variables["PYTHONPYCACHEPREFIX"] = str(scratch / "pycache")
@@ -63,10 +65,7 @@ def rehearsal_environment(scratch: Path, *, uses_nemo: bool) -> Iterator[None]:
         os.environ.pop(name, None)
     try:
         with (scratch / RAY_LOG).open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            try:
-                yield
-            finally:
-                disconnect_ray()
+            yield
     finally:
         os.environ.clear()
         os.environ.update(before)

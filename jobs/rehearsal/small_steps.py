@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import ray.exceptions
 
 from jobs.rehearsal.report import RehearsalReport
 from jobs.rehearsal.training import rehearse_training
+from jobs.rehearsal.worker_processes.server_process import ForkServer
 from jobs.runs.export_task import export_on_ray
 from jobs.runs.finetuning import proof_line
 from jobs.runs.preflight import prepare_run
@@ -20,13 +22,16 @@ from tuneyard.checkpoints.engine_compatibility import ENGINES, check_codec, chec
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
-from tuneyard.cluster.connection import connect_ray
+from tuneyard.cluster.connection import connect_ray, disconnect_ray, export_python_path
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import TrainingError
 from tuneyard.core.wording import count_of
 
 PREPARE, RAY, EXPORT, REGISTER, SERVE = "prepare", "ray", "export", "register", "serve"
 PROGRESS_LOG = "training.log"
+
+FORKED_MODULES = ["jobs.nemo.backend", "jobs.nemo.export"]
+"""What takes the workers of a NeMo run longest to import. Neither imports Ray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +53,31 @@ def steps_after(training: tuple[str, ...]) -> tuple[str, ...]:
 def rehearse_small_run(report: RehearsalReport, config: FinetuneConfig, scratch: Path) -> None:
     """Trains, exports, registers and checks the small run, and adds each step to the report.
 
-    Starts a private Ray; the environment must be that of scratch.rehearsal_environment, which also ends it.
+    Starts a private Ray and ends it; the environment must be that of scratch.rehearsal_environment.
     """
-    started = report.run(
-        PREPARE, lambda: _start_run(config), lambda run: count_of(run.prepared.train_tokens.tokens, "token")
-    )
-    if started is None or report.run(RAY, lambda: connect_ray("local"), str) is None:
-        return
+    with contextlib.ExitStack() as at_end:
+        fork_server = None
+        if config.training.backend == "nemo":
+            export_python_path()
+            fork_server = at_end.enter_context(ForkServer(scratch / "forks", FORKED_MODULES))
+        at_end.callback(disconnect_ray)
+        started = report.run(
+            PREPARE, lambda: _start_run(config), lambda run: count_of(run.prepared.train_tokens.tokens, "token")
+        )
+        if started is not None and report.run(RAY, lambda: _connect(fork_server), str) is not None:
+            _rehearse_started_run(report, config, started, scratch)
+
+
+def _connect(fork_server: ForkServer | None) -> str:
+    """Starts the private Ray, with workers that are forks of the server; returns a description of it."""
+    if fork_server is None:
+        return connect_ray("local")
+    description = connect_ray("local", worker_python=fork_server.worker_python)
+    fork_server.wait_until_ready()
+    return f"{description}; NeMo is imported once, and the workers are forks of that process"
+
+
+def _rehearse_started_run(report: RehearsalReport, config: FinetuneConfig, started: _StartedRun, scratch: Path) -> None:
     prepared, registry, run_id = started.prepared, started.registry, started.run_id
     with (scratch / PROGRESS_LOG).open("w", encoding="utf-8") as progress:
         outcome = rehearse_training(report, config, prepared, started.folder, registry, run_id, progress)

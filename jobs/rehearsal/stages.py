@@ -51,6 +51,7 @@ class StageWatch:
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
+        self._begin_next()
         self._thread.start()
         return self
 
@@ -83,6 +84,11 @@ class StageWatch:
         while self._next < end and self._stages[self._next].is_reached():
             self._add("passed", self._stages[self._next].describe())
             self._next += 1
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        if self._next < len(self._stages):
+            self._report.begin(self._stages[self._next].name)
 
     def _add(self, status: Status, text: str) -> None:
         now = time.monotonic()

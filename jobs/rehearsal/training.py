@@ -9,7 +9,7 @@ from jobs.nemo.checkpoint_folders import nemo_base
 from jobs.rehearsal.report import RehearsalReport
 from jobs.rehearsal.small_run import STEPS
 from jobs.rehearsal.stages import Stage, StageWatch
-from jobs.rehearsal.worker_death import kill_one_worker
+from jobs.rehearsal.worker_processes.worker_death import kill_one_worker
 from jobs.runs.checkpoint_export import reported_results
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.ray_training import TrainOutcome, train_on_ray

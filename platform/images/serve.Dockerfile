@@ -44,6 +44,11 @@ ENV PYTHONPATH=/opt/tuneyard
 ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=tuneyard.api.header_limits:install_in_uvicorn
 # Ray Serve's HAProxy cuts answers 120 s after a replica starts or stops; answers may take 600 s (answer_timeout_s).
 ENV RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=630
+# Ray Serve passes the tokens of streams on without a thread between, and by gRPC (tuneyard/cluster/serve_streams.py).
+ENV RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0 \
+    RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0 \
+    RAY_SERVE_USE_GRPC_BY_DEFAULT=1 \
+    RAY_SERVE_PROXY_USE_GRPC=0
 # TensorRT-LLM starts Open MPI also for one GPU. In a container with the host's network, Open MPI may choose an interface on which
 # it cannot reach itself, and LLM() hangs. All ranks of an engine are on one node, so loopback is enough
 # (docs.open-mpi.org: btl_tcp_if_include; TensorRT-LLM's troubleshooting page).

@@ -17,16 +17,18 @@ class AssembledMessage:
 
     def add(self, piece: ChatPiece) -> None:
         """Adds a piece; call it in the order in which ChatAnswer gives the pieces."""
-        delta = piece.delta
-        self._content += delta.content or ""
-        self._reasoning += delta.reasoning_content or ""
-        self._logprobs += piece.logprobs
-        for call in delta.tool_calls or ():
-            if call.id is not None:
-                self._call = ToolCallMessage(id=call.id, function=CalledFunction(name=call.function.name))
-            else:
+        match piece.kind:
+            case "content":
+                self._content += piece.text
+                self._logprobs += piece.logprobs
+            case "reasoning":
+                self._reasoning += piece.text
+            case "call":
+                assert piece.call_id is not None
+                self._call = ToolCallMessage(id=piece.call_id, function=CalledFunction(name=piece.text))
+            case "arguments":
                 assert self._call is not None
-                self._call.function.arguments += call.function.arguments
+                self._call.function.arguments += piece.text
 
     def message(self) -> ResponseMessage:
         """The message. `content` is null if there is only a call, as in OpenAI's API."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -110,8 +110,8 @@ class SourceClosingStream(Generic[Item]):
     def __aiter__(self) -> AsyncIterator[Item]:
         return self
 
-    async def __anext__(self) -> Item:
-        return await anext(self._stream)
+    def __anext__(self) -> Awaitable[Item]:
+        return self._stream.__anext__()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from serve_apps.answers.stop_strings import StopStrings
 from serve_apps.engines.engine import TokenChunk, TokenLogprob
@@ -17,13 +19,35 @@ FUNCTION_PREFIX = "functions."
 """Of the recipient in the header of a harmony message that calls a function."""
 
 
+PieceKind = Literal["content", "reasoning", "call", "arguments"]
+"""What a piece adds to: "call" begins a tool call, whose "arguments" follow."""
+
+
 @dataclass(slots=True)
 class ChatPiece:
-    """What one chunk adds to the choice `index`, with the log-probabilities of its content tokens."""
+    """What one chunk adds to the choice `index`."""
 
     index: int
-    delta: Delta
+    kind: PieceKind
+    text: str
+    """Of "call", the function's name."""
     logprobs: list[ContentLogprob] = field(default_factory=list)
+    """Of the tokens of "content"."""
+    call_id: str | None = None
+    """The id of the call that "call" begins."""
+
+    def delta(self) -> Delta:
+        """The piece in OpenAI's form."""
+        match self.kind:
+            case "content":
+                return Delta(content=self.text)
+            case "reasoning":
+                return Delta(reasoning_content=self.text)
+            case "call":
+                call = ToolCallDelta(id=self.call_id, type="function", function=CalledFunction(name=self.text))
+            case "arguments":
+                call = ToolCallDelta(function=CalledFunction(arguments=self.text))
+        return Delta(tool_calls=[call])
 
 
 class ChatAnswer:
@@ -97,15 +121,17 @@ class ChatAnswer:
                 if self._content.has_stopped:
                     self.finish_reason = "stop"
             else:
-                self._append(pieces, Delta(reasoning_content=delta.text))
+                self._append(pieces, "reasoning", delta.text)
 
     def _add_content(self, text: str, pieces: list[ChatPiece]) -> None:
         """Adds content that StopStrings has released, with the log-probabilities of its tokens."""
-        released = self._content.released_characters
-        ready = [entry for position, entry in self._pending_logprobs if position < released]
-        self._pending_logprobs = [pair for pair in self._pending_logprobs if pair[0] >= released]
+        ready: list[ContentLogprob] = []
+        if self._pending_logprobs:
+            released = self._content.released_characters
+            ready = [entry for position, entry in self._pending_logprobs if position < released]
+            self._pending_logprobs = [pair for pair in self._pending_logprobs if pair[0] >= released]
         if text or ready:
-            self._append(pieces, Delta(content=text), ready)
+            self._append(pieces, "content", text, ready)
 
     def _add_call(self, delta: ContentDelta, name: str, pieces: list[ChatPiece]) -> None:
         """Adds a piece of a call's arguments; the first piece is preceded by one with the call's id and name.
@@ -115,29 +141,23 @@ class ChatAnswer:
         """
         if self._call_message is None:
             self._call_message = delta.message
-            call = ToolCallDelta(
-                id=f"call_{uuid.uuid4().hex[:24]}", type="function", function=CalledFunction(name=name, arguments="")
-            )
-            pieces.append(ChatPiece(self.index, Delta(tool_calls=[call])))
+            pieces.append(ChatPiece(self.index, "call", name, call_id=f"call_{uuid.uuid4().hex[:24]}"))
         elif self._call_message != delta.message:
             self._has_second_call = True
             self._add_content(self._content.flush(), pieces)
             self.finish_reason = "tool_calls"
             return
-        self._append(pieces, Delta(tool_calls=[ToolCallDelta(function=CalledFunction(arguments=delta.text))]))
+        self._append(pieces, "arguments", delta.text)
 
-    def _append(self, pieces: list[ChatPiece], delta: Delta, logprobs: list[ContentLogprob] | None = None) -> None:
+    def _append(
+        self, pieces: list[ChatPiece], kind: PieceKind, text: str, logprobs: Sequence[ContentLogprob] = ()
+    ) -> None:
         """Appends a piece, or extends the last one if it is of the same kind."""
-        last = pieces[-1].delta if pieces else None
-        if last is not None and delta.content is not None and last.content is not None:
-            last.content += delta.content
-            pieces[-1].logprobs += logprobs or []
-        elif last is not None and delta.reasoning_content is not None and last.reasoning_content is not None:
-            last.reasoning_content += delta.reasoning_content
-        elif last is not None and delta.tool_calls and last.tool_calls and last.tool_calls[0].id is None:
-            last.tool_calls[0].function.arguments += delta.tool_calls[0].function.arguments
+        if pieces and pieces[-1].kind == kind:
+            pieces[-1].text += text
+            pieces[-1].logprobs += logprobs
         else:
-            pieces.append(ChatPiece(self.index, delta, list(logprobs or [])))
+            pieces.append(ChatPiece(self.index, kind, text, list(logprobs)))
 
     def _content_logprob(self, entry: TokenLogprob) -> ContentLogprob:
         top = [self._token_logprob(token, logprob) for token, logprob in entry.top]

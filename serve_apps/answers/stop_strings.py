@@ -17,6 +17,9 @@ class StopStrings:
     def feed(self, text: str) -> str:
         """Adds text; returns the text, held or new, that is now certain to be part of the answer."""
         self.fed_characters += len(text)
+        if not self._stops:
+            self.released_characters += len(text)
+            return text
         self._held += text
         matches = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if matches:

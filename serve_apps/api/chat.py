@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from serve_apps.answers.assembled_message import AssembledMessage
 from serve_apps.answers.async_streams import SourceClosingStream, read_first
-from serve_apps.answers.chat_answer import ChatAnswer, ChatPiece
+from serve_apps.answers.chat_answer import ChatAnswer, ChatPiece, PieceKind
 from serve_apps.answers.engine_stream import final_finish_reason, stream_pieces
+from serve_apps.answers.repeated_chunk import RepeatedChunk
 from serve_apps.answers.usage import count_usage
 from serve_apps.engines.engine import GenerationRequest
 from serve_apps.generation.engine_requests import build_engine_requests
@@ -80,8 +81,8 @@ class ChatService:
             usage=chat.usage(),
         )
 
-    async def open_stream(self, request: ChatCompletionRequest) -> SourceClosingStream[ChatCompletionChunk]:
-        """Returns the answer in chunks, as soon as the engine has accepted the request.
+    async def open_stream(self, request: ChatCompletionRequest) -> SourceClosingStream[ChatCompletionChunk | str]:
+        """Returns the answer in chunks, as soon as the engine has accepted the request. A text is a chunk's JSON.
 
         What the request is refused for is raised here, where it can still become an HTTP status. Closing the returned
         stream aborts the request in the engine.
@@ -130,16 +131,18 @@ class ChatService:
 
     async def _chunks(
         self, chat: RunningChat, first: ChatPiece | None, rest: AsyncGenerator[ChatPiece | None, None]
-    ) -> AsyncGenerator[ChatCompletionChunk, None]:
+    ) -> AsyncGenerator[ChatCompletionChunk | str, None]:
         """Per choice: a chunk with the role, its pieces, a chunk with the finish reason; last the usage, on request."""
         roles = [
             self._chunk(chat, ChunkChoice(index=answer.index, delta=Delta(role="assistant", content="")))
             for answer in chat.answers
         ]
+        encode = _PieceEncoder(lambda piece: self._chunk(chat, _chunk_choice(piece))).encode
         async with contextlib.aclosing(rest):
             if first is not None:
-                for chunk in (*roles, self._chunk(chat, _chunk_choice(first))):
+                for chunk in roles:
                     yield chunk
+                yield encode(first)
                 roles = []
             async for piece in rest:
                 # With the first token, and not before: clients measure the time to the first chunk.
@@ -147,7 +150,7 @@ class ChatService:
                     yield chunk
                 roles = []
                 if piece is not None:
-                    yield self._chunk(chat, _chunk_choice(piece))
+                    yield encode(piece)
         for answer in chat.answers:
             end = ChunkChoice(
                 index=answer.index,
@@ -177,6 +180,24 @@ def _includes_usage(request: ChatCompletionRequest) -> bool:
 def _chunk_choice(piece: ChatPiece) -> ChunkChoice:
     return ChunkChoice(
         index=piece.index,
-        delta=piece.delta,
+        delta=piece.delta(),
         logprobs=Logprobs(content=piece.logprobs) if piece.logprobs else None,
     )
+
+
+class _PieceEncoder:
+    """The pieces of one answer as chunks: as JSON, unless they have more than their text."""
+
+    def __init__(self, make_chunk: Callable[[ChatPiece], ChatCompletionChunk]) -> None:
+        self._make_chunk = make_chunk
+        self._repeated: dict[tuple[int, PieceKind], RepeatedChunk] = {}
+
+    def encode(self, piece: ChatPiece) -> ChatCompletionChunk | str:
+        index, kind = piece.index, piece.kind
+        if piece.logprobs or kind == "call":
+            return self._make_chunk(piece)
+        repeated = self._repeated.get((index, kind))
+        if repeated is None:
+            repeated = RepeatedChunk(lambda text: self._make_chunk(ChatPiece(index, kind, text)))
+            self._repeated[index, kind] = repeated
+        return repeated.json(piece.text)

@@ -6,6 +6,7 @@ This module adds them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -59,8 +60,10 @@ class Version(BaseModel):
     version: str
 
 
+_ERROR_CONTENT = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=ErrorBody.__name__)}}}
+
 ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorBody, "description": description}
+    code: {"content": _ERROR_CONTENT, "description": description}
     for code, description in (
         (400, "The request is invalid; `param` names the field."),
         (401, "No valid API key."),
@@ -74,7 +77,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (503, "Not ready, or the queue is full; Retry-After says when to retry."),
     )
 }
-"""`responses` of a route: every error status with its body."""
+"""`responses` of a route: every error status with its body. By reference: FastAPI would compile a model anew for each
+status of each route."""
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer; with stream=true in chunks.", "content": {"text/event-stream": {}}},
@@ -89,13 +93,14 @@ def request_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def install_document(api: FastAPI) -> None:
-    """Makes the application's /openapi.json complete: with the requests' schemas."""
+def install_document(api: FastAPI, requests: Sequence[type[BaseModel]] = REQUESTS) -> None:
+    """Makes the application's /openapi.json complete: with the schemas of requests and of errors."""
 
     def document() -> dict[str, Any]:
         if api.openapi_schema is None:
             content = get_openapi(title=api.title, version=api.version, routes=api.routes)
-            _, definitions = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=_REFERENCE)
+            models: list[type[BaseModel]] = [*requests, ErrorBody]
+            _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
             schemas = content.setdefault("components", {}).setdefault("schemas", {})
             for name, schema in definitions["$defs"].items():
                 schemas.setdefault(name, schema)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import logging
-import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,20 +13,15 @@ from prometheus_client.metrics_core import Metric
 from serve_apps.api.chat import ChatService
 from serve_apps.api.openapi_document import ERRORS, Health, Version, request_body
 from serve_apps.generation.served_model import ServedModel
-from serve_apps.http_front.admin_key import check_admin_key
+from serve_apps.http_front.admin_key import AdminRecorder, check_admin_key
 from serve_apps.http_front.bodies import read_json
 from serve_apps.metrics.exposition import metrics_page
 from tuneyard import __version__
 from tuneyard.api.wire.chat_answer import RenderedPrompt
 from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.configs.http_limits import HttpLimits
-from tuneyard.core.errors import ConfigError, EngineError
-from tuneyard.storage.audit_log import ADMIN_KEY_ACTOR, AuditLog
-
-logger = logging.getLogger(__name__)
-
-RENDER_INTERVAL_S = 60.0
-"""A deployment's parity check renders each row of its manifest: one line for all of them, not one for each."""
+from tuneyard.core.errors import EngineError
+from tuneyard.storage.audit_log import AuditLog
 
 
 def add_operator_routes(
@@ -43,10 +34,10 @@ def add_operator_routes(
 ) -> None:
     """Adds the routes. Without an `admin_key` the administrators' route refuses every request.
 
-    Its use is recorded in `audit_log`, see RenderRecorder.
+    Its use is recorded in `audit_log`, see AdminRecorder.
     """
     chat = ChatService(model)
-    recorder = RenderRecorder(audit_log, model.model_id) if audit_log is not None else None
+    recorder = AdminRecorder(audit_log)
 
     @api.post(
         "/v1/chat/completions/render",
@@ -58,8 +49,7 @@ def add_operator_routes(
         check_admin_key(request, admin_key)
         parsed = RenderRequest.parse(await read_json(request, limits))
         rendered = await chat.render(parsed)
-        if recorder is not None:
-            await recorder.record()
+        await recorder.record("prompt.render", model.model_id)
         return JSONResponse(rendered.model_dump())
 
     async def health() -> Response:
@@ -81,27 +71,3 @@ def add_operator_routes(
     @api.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         return metrics_page(await collect_metrics() if collect_metrics is not None else ())
-
-
-class RenderRecorder:
-    """Records that prompts are rendered: the first, and the first after each RENDER_INTERVAL_S. `now` gives seconds."""
-
-    def __init__(self, audit_log: AuditLog, model: str, now: Callable[[], float] = time.monotonic) -> None:
-        self._audit_log = audit_log
-        self._model = model
-        self._now = now
-        self._recorded_at = -math.inf
-
-    async def record(self) -> None:
-        """Records a rendered prompt, unless the last line is recent."""
-        if self._now() - self._recorded_at >= RENDER_INTERVAL_S:
-            self._recorded_at = self._now()
-            await asyncio.to_thread(self._append)
-
-    def _append(self) -> None:
-        """The prompt is answered all the same where the log cannot be written: it changes nothing, and a replica's node
-        may not see the log's folder."""
-        try:
-            self._audit_log.append("prompt.render", self._model, actor=ADMIN_KEY_ACTOR)
-        except ConfigError as e:
-            logger.warning("%s", e)

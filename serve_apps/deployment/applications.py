@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from serve_apps.deployment.serve_start import wait_until_serving
 from tuneyard.core.errors import ClusterError
 
 # ray.serve is imported in the functions: it reads its environment variables at import, after enable_haproxy sets them.
@@ -45,7 +46,7 @@ def wait_until_running(name: str, model_id: str) -> None:
         client._wait_for_application_running(name)
     except RuntimeError as e:
         raise ClusterError(f"{model_id}: no replica started.\n{_deployment_messages(name) or e}") from e
-    client.wait_for_proxies_serving()
+    wait_until_serving()
 
 
 def running_applications() -> set[str]:

@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve import Application
 
 from serve_apps.api.model_calls import PATHS
+from serve_apps.api.openapi_document import install_document
 from serve_apps.api.responses.routes import add_stored_response_routes
 from serve_apps.api.responses.store import ResponseStore
 from serve_apps.api.responses.stored_responses import StoredResponses
@@ -120,6 +121,7 @@ def create_gateway_api(
     for path in PATHS:
         _add_forwarded_route(api, path, forwarder, own_metrics)
     _add_operator_routes(api, directory, shared_metrics)
+    install_document(api, ())
     return api
 
 

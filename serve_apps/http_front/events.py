@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fastapi.responses import StreamingResponse
@@ -63,8 +63,9 @@ class EventStreamResponse(StreamingResponse):
     async def stream_response(self, send: Any) -> None:
         """Sends the head and the events, as StreamingResponse does, with heartbeats."""
 
-        async def send_text(text: str) -> None:
-            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        def send_text(text: str) -> Awaitable[None]:
+            sending: Awaitable[None] = send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            return sending
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send_with_heartbeats(self._events, send_text, self._heartbeat_s)
@@ -82,20 +83,23 @@ class EventStreamResponse(StreamingResponse):
                         await result
 
 
-async def server_sent_events(chunks: ClosableStream[BaseModel]) -> AsyncGenerator[str, None]:
+async def server_sent_events(chunks: ClosableStream[BaseModel | str]) -> AsyncGenerator[str, None]:
     """Chunks as events, ended by DONE_EVENT; the events of a response end with their own last one, as OpenAI's do.
 
+    A chunk that is a text is JSON already, made by chunk_json or in its form.
     An error in mid-stream becomes an error event without DONE_EVENT: an incomplete answer never looks complete.
     Closes `chunks` at the end.
     """
     named_events = 0
     try:
         async for chunk in chunks:
-            if isinstance(chunk, ResponseEvent):
+            if isinstance(chunk, str):
+                yield f"data: {chunk}\n\n"
+            elif isinstance(chunk, ResponseEvent):
                 named_events += 1
                 yield _encode_named(chunk)
             else:
-                yield _encode(chunk)
+                yield f"data: {chunk_json(chunk)}\n\n"
     except RequestError as e:
         logger.warning("stream ended by %s: %s", type(e).__name__, e.message)
         yield error_event(e) if not named_events else response_error_event(e, named_events)
@@ -111,10 +115,9 @@ def _encode_named(event: ResponseEvent) -> str:
     return f"event: {event.type}\ndata: {event.model_dump_json()}\n\n"
 
 
-def _encode(chunk: BaseModel) -> str:
-    # A usage that was not asked for has no field; where it was, it is null until the last chunk.
-    hidden = None if "usage" in chunk.model_fields_set else _USAGE
-    return f"data: {chunk.model_dump_json(exclude=hidden)}\n\n"
+def chunk_json(chunk: BaseModel) -> str:
+    """A chunk as JSON. A usage that was not asked for has no field; where it was, it is null until the last chunk."""
+    return chunk.model_dump_json(exclude=None if "usage" in chunk.model_fields_set else _USAGE)
 
 
 def error_event(error: RequestError) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 
+from serve_apps.api.openapi_document import install_document
 from serve_apps.platform_app.batches.part import BatchesPart
 from serve_apps.platform_app.context import PlatformContext
 from serve_apps.platform_app.evals.part import EvalsPart
@@ -15,6 +16,7 @@ from serve_apps.platform_app.part import Part
 from serve_apps.platform_app.runs.part import RunsPart
 from serve_apps.platform_app.runs.run_reader import RunReader
 from serve_apps.platform_app.votes.part import VotesPart
+from tuneyard.api.wire.platform_api.batches import CreateBatchRequest
 
 MULTIPART_PATHS = ("/v1/files", "/v1/uploads/[^/]+/parts")
 """Routes whose bodies are multipart/form-data; see BrowserGuard."""
@@ -42,3 +44,4 @@ def add_platform_routes(api: FastAPI, parts: Sequence[Part], context: PlatformCo
     """Adds the routes of all parts to an application that create_gateway_api made with MULTIPART_PATHS."""
     for part in parts:
         part.add_routes(api, context.gate)
+    install_document(api, (CreateBatchRequest,))

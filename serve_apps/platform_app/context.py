@@ -10,7 +10,7 @@ from fastapi import Request
 from serve_apps.gateway.model_directory import ModelDirectory
 from serve_apps.gateway.owner_calls import OwnerCalls
 from serve_apps.http_front.access import Access
-from serve_apps.http_front.admin_key import check_admin_key, has_admin_key
+from serve_apps.http_front.admin_key import AdminRecorder, check_admin_key, has_admin_key
 from serve_apps.http_front.admission import authorization_header
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.keys.model_scope import owner_digest
@@ -20,6 +20,7 @@ from serve_apps.platform_app.files.records import FileRecords
 from serve_apps.tracing.span import current_span
 from tuneyard.configs.platform_api.platform_config import PlatformConfig
 from tuneyard.configs.serve import HttpConfig
+from tuneyard.storage.audit_log import AuditLog
 from tuneyard.storage.sql.database import SqlDatabase
 
 
@@ -45,6 +46,8 @@ class PlatformContext:
     files: FileService
     calls: OwnerCalls
     """Requests to models for work that its owner has asked for before."""
+    admin_recorder: AdminRecorder
+    """What requests with the administrators' key do to what is others'."""
 
     @classmethod
     def open(
@@ -58,7 +61,8 @@ class PlatformContext:
         """The services on an open database."""
         records = FileRecords(database, config.max_gib_per_key * 2**30)
         files = FileService(records, ContentStore(config.files))
-        return cls(config, access, gate, directory, database, files, OwnerCalls(directory, gate))
+        recorder = AdminRecorder(AuditLog(access.audit_file) if access.audit_file is not None else None)
+        return cls(config, access, gate, directory, database, files, OwnerCalls(directory, gate), recorder)
 
     @property
     def http(self) -> HttpConfig:

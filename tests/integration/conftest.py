@@ -1,19 +1,31 @@
-"""Fixture of a finished run: tiny-oss-random finetuned on a few chats by two Ray Train workers."""
+"""Fixture of a finished run: tiny-oss-random finetuned on a few chats by two Ray Train workers; logs in failures."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
-from tests.integration.processes import run
+from tests.integration.processes import run, take_logs
 from tuneyard.checkpoints.manifest import CheckpointManifest, read_manifest
+from tuneyard.core.atomic_files import write_atomically
 
 DATA = Path("jobs/data")
 STEPS = 12
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The report of a failed test has the logs of the commands that it used: a server's answer may name no cause."""
+    report = yield
+    logs = take_logs() if report.failed else []
+    report.sections.extend(logs)
+    return report
 
 
 @dataclass(frozen=True)
@@ -71,11 +83,19 @@ def finetune_command(config: Path, *more: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Finetuned:
-    """A finished run, which registered `tiny-support/1` in its own TUNEYARD_HOME. Do not change it."""
-    folder = tmp_path_factory.mktemp("finetuned")
-    config = write_finetune_config(folder, tiny_oss)
-    home = folder / "home"
-    code, output = run(folder, home, *finetune_command(config))
-    assert code == 0, output
-    return Finetuned(folder, home, config, output)
+def finetuned(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str, worker_id: str) -> Finetuned:
+    """A finished run, which registered `tiny-support/1` in its own TUNEYARD_HOME. Do not change it.
+
+    The processes of pytest-xdist share one.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / f"finetuned-{testrun_uid}"
+    folder.mkdir(exist_ok=True)
+    home, log = folder / "home", folder / "output"
+    with FileLock(folder / "lock"):
+        if not log.exists():
+            config = write_finetune_config(folder, tiny_oss)
+            code, output = run(folder, home, *finetune_command(config))
+            assert code == 0, output
+            write_atomically(log, output)
+    return Finetuned(folder, home, folder / "a run" / "finetune.yaml", log.read_text(encoding="utf-8"))

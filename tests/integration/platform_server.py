@@ -22,6 +22,9 @@ BASE = "tiny-oss"
 ALIAS = "gpt-4o-mini-2024-07-18"
 """OpenAI's name for it."""
 
+ELSEWHERE = "elsewhere"
+"""A base whose workers need a resource that no node has."""
+
 READY = "Ctrl-C stops it"
 
 
@@ -54,10 +57,16 @@ def platform_config(
     """Writes the config of a deployment with the API, whose jobs finetune `base`; returns its path.
 
     `models` are ModelAppConfigs, `platform` fields of the section `platform`. The template of jobs has one worker, 12
-    steps, and a checkpoint every 4.
+    steps, and a checkpoint every 4. The workers of the base ELSEWHERE can never be placed.
     """
     template = write_finetune_config(folder, base, {"workers": {"num_workers": 1}})
-    section = {"bases": {BASE: {"config": str(template), "aliases": [ALIAS], "replicas": {"num_cpus": 0.3}}}} | platform
+    workers = {"num_workers": 1, "resources_per_worker": {"no_such_node": 1}}
+    elsewhere = write_finetune_config(folder / ELSEWHERE, base, {"workers": workers})
+    config_of: dict[str, Any] = {
+        BASE: {"config": str(template), "aliases": [ALIAS], "replicas": {"num_cpus": 0.3}},
+        ELSEWHERE: {"config": str(elsewhere)},
+    }
+    section = {"bases": config_of} | platform
     bases: Any = section["bases"]
     for served in bases.values():
         served["replicas"] = {

@@ -13,12 +13,18 @@ from pathlib import Path
 
 import psutil
 
+from tests.integration.failure_logs import read_logs
 from tuneyard.core.ports import free_port
 
-__all__ = ["Command", "free_port", "run", "running", "started"]
+__all__ = ["Command", "free_port", "run", "running", "started", "take_logs"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 540.0
+
+
+_running: list[Command] = []
+_kept_logs: list[tuple[str, str]] = []
+"""Of commands that an exception has ended."""
 
 
 class Command:
@@ -40,6 +46,10 @@ class Command:
                 if name_part in " ".join(process.cmdline()):
                     processes.append(process)
         return processes
+
+    def logs(self) -> list[tuple[str, str]]:
+        """Title and text of its logs; see failure_logs."""
+        return list(read_logs(self)) if self.process.poll() is None else [("output of a command", self.output)]
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until the condition holds. Fails with the output if the command ends first, or after TIMEOUT_S.
@@ -76,9 +86,14 @@ def started(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str],
         process = subprocess.Popen(arguments, cwd=cwd, env=environment, stdout=file, stderr=file)
     command = Command(process, log)
     children: list[psutil.Process] = []
+    _running.append(command)
     try:
         yield command
+    except BaseException:
+        _kept_logs.extend(command.logs())
+        raise
     finally:
+        _running.remove(command)
         if process.poll() is None:
             children = command.descendants()
             process.kill()
@@ -102,3 +117,11 @@ def run(folder: Path, home: Path, *arguments: str) -> tuple[int, str]:
     with running(folder, home, *arguments) as command:
         code = command.process.wait(TIMEOUT_S)
     return code, command.output
+
+
+def take_logs() -> list[tuple[str, str]]:
+    """Title and text of the logs of all commands that run now, and of those that an exception has ended since the last
+    call."""
+    logs = [*_kept_logs, *(log for command in _running for log in command.logs())]
+    _kept_logs.clear()
+    return logs

@@ -76,13 +76,13 @@ def kill(server: PlatformServer, name: str) -> None:
 
 def test_every_request_has_one_result_though_processes_are_killed(server: PlatformServer) -> None:
     """The reconciler twice, and the model's replica once."""
-    count = 1500
+    count = 1000
     with server.client(server.create_key("mine")) as client, server.client(server.create_key("theirs")) as stranger:
         batch = wait_for(client, create(client, count), completed=100)
         kill(server, "gateway:Reconciler")
-        batch = wait_for(client, batch, completed=400)
+        batch = wait_for(client, batch, completed=300)
         kill(server, "scripted:ModelReplica")
-        batch = wait_for(client, batch, completed=700)
+        batch = wait_for(client, batch, completed=500)
         kill(server, "gateway:Reconciler")
         batch = wait_for(client, batch, timeout_s=240)
         assert batch.status == "completed"

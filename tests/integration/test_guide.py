@@ -27,10 +27,10 @@ pytestmark = pytest.mark.integration
 PAGES = ("getting-started.md", "your-data.md", "finetuning.md", "serving.md", "the-api.md")
 """Pages of which every command is run, in the order in which a reader meets them."""
 
-LATER_PAGES = ("checkpoints-and-proofs.md", "tensorrt-llm.md")
+LATER_PAGES = ("checkpoints-and-proofs.md", "tensorrt-llm.md", "../README.md")
 """Pages of which some commands are run, after those of PAGES."""
 
-SCENARIOS = {"demo": ("demo", "api"), "acme": ("acme",)}
+SCENARIOS = {"demo": ("demo", "api"), "acme": ("acme",), "openai": ("openai",)}
 """Names in the pages' comments by scenario; blocks of `api` ask the server of `demo`."""
 
 SERVER = "-server"
@@ -111,6 +111,7 @@ class Workplace:
         for said, run in (
             (base, tiny),
             ("jobs/configs/demo_cpu.yaml", "tiny_demo.yaml"),
+            ("jobs/data/brindle_train.jsonl", "tiny_train.jsonl"),
             ("--limit 20", "--limit 3"),
             # Of a random model, adapters this small would vanish when the export is rounded to bf16, and be refused.
             ("learning_rate: 5.0e-4", "method: full\n  learning_rate: 3.0e-3"),
@@ -238,6 +239,11 @@ def test_the_demo_by_hand_then_the_api(workplace: Workplace) -> None:
 def test_own_chats(workplace: Workplace) -> None:
     output = run_scenario(workplace, "acme")
     assert "acme-support" in output
+
+
+def test_openais_sdk_finetunes_and_chats(workplace: Workplace) -> None:
+    """README's second example."""
+    assert "ft:smol:tuneyard:acme:" in run_scenario(workplace, "openai")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -6,6 +6,7 @@ Runs for 20 seconds, or for TUNEYARD_SOAK_S seconds.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -69,8 +70,10 @@ def test_streams_with_clients_that_disconnect(tiny_oss: Path) -> None:
             return await asyncio.gather(*(run_client(served.root, seed, until) for seed in range(STREAMS)))
 
         asyncio.run(load(3))  # so that caches are filled before memory is measured
+        gc.collect()
         before = psutil.Process().memory_info().rss
         counts = asyncio.run(load(SECONDS))
+        gc.collect()
         grown_mib = (psutil.Process().memory_info().rss - before) / 2**20
         assert sum(complete for complete, _ in counts) > STREAMS
         assert sum(disconnected for _, disconnected in counts) > STREAMS

@@ -95,24 +95,21 @@ def test_an_upload_that_is_cut_off_leaves_nothing(server: PlatformServer) -> Non
 
 
 def test_an_expired_upload_is_deleted_by_the_reconciler(server: PlatformServer) -> None:
+    """By the one that replaces a reconciler that was killed before the upload expired."""
     with server.client(server.create_key("expiring")) as client:
         upload = client.uploads.create(bytes=9, filename="a.jsonl", mime_type="text/jsonl", purpose="batch")
         client.uploads.parts.create(upload.id, data=b'{"a": 1}\n')
         assert contents(server) != []
+        (reconciler,) = server.command.descendants("ServeReplica:gateway:Reconciler")
+        os.kill(reconciler.pid, signal.SIGKILL)
+
+        def is_replaced() -> bool:
+            return any(process.pid != reconciler.pid for process in server.command.descendants("gateway:Reconciler"))
+
+        wait_until(is_replaced, "another reconciler")
         wait_until(lambda: contents(server) == [], "the deletion of the part")
         with pytest.raises(openai.BadRequestError, match="is expired"):
             client.uploads.parts.create(upload.id, data=b"{}")
-
-
-def test_a_killed_reconciler_is_replaced(server: PlatformServer) -> None:
-    (reconciler,) = server.command.descendants("ServeReplica:gateway:Reconciler")
-    os.kill(reconciler.pid, signal.SIGKILL)
-
-    def is_replaced() -> bool:
-        return any(process.pid != reconciler.pid for process in server.command.descendants("gateway:Reconciler"))
-
-    wait_until(is_replaced, "another reconciler")
-    test_an_expired_upload_is_deleted_by_the_reconciler(server)
 
 
 def test_a_large_upload_is_not_held_in_memory(server: PlatformServer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from tests.integration.platform_server import ALIAS, BASE, PlatformServer, platform_server
+from tests.integration.platform_server import ALIAS, BASE, ELSEWHERE, PlatformServer, platform_server
 from tuneyard.configs.finetune import CONFIG_NAME
 
 pytestmark = pytest.mark.integration
@@ -131,6 +131,18 @@ def test_pause_resume_and_cancel(server: PlatformServer) -> None:
         assert time.monotonic() < deadline, "the files of a cancelled job are still there"
         time.sleep(0.5)
     assert jobs.retrieve(job.id).status == "cancelled"
+
+
+def test_a_job_that_the_cluster_can_never_hold_fails_and_says_why(server: PlatformServer) -> None:
+    client = server.client(server.create_key("elsewhere"))
+    job = client.fine_tuning.jobs.create(model=ELSEWHERE, training_file=upload(client, "train", 8))
+    deadline = time.monotonic() + DEADLINE_S
+    while (job := client.fine_tuning.jobs.retrieve(job.id)).status != "failed":
+        assert time.monotonic() < deadline, job.status
+        time.sleep(0.5)
+    assert job.error is not None
+    assert job.error.code == "insufficient_resources"
+    assert "no_such_node: 1 needed, 0 available" in job.error.message
 
 
 def test_preference_pairs_are_trained_with_dpo(server: PlatformServer) -> None:

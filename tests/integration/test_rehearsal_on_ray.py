@@ -33,9 +33,9 @@ def work_dirs(rehearsal: Command) -> list[Path]:
     """The scratch folders of the rehearsal's workers, wherever they are."""
     return [
         folder
-        for place in (Path(tempfile.gettempdir()), *scratch_folders(rehearsal))
+        for place in (Path(tempfile.gettempdir()), *(folder / "tmp" for folder in scratch_folders(rehearsal)))
         for worker in rehearsal.descendants("RayTrain")
-        for folder in place.rglob(f"{WORK_DIR_PREFIX}{worker.pid}-*")
+        for folder in place.glob(f"{WORK_DIR_PREFIX}{worker.pid}-*")
     ]
 
 

@@ -16,8 +16,9 @@ from tuneyard.checkpoints.validation import validate_hf_checkpoint
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.long)])
 def test_a_sharded_run_continues_after_a_killed_worker(tiny_oss: Path, tmp_path: Path, method: str) -> None:
+    """Of one method, unless it is asked for: tests/jobs/training/sharding has all of them without Ray, sooner."""
     base = tmp_path / "published"
     publish_mxfp4(tiny_oss, base)
     config = write_finetune_config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import openai
@@ -20,11 +20,15 @@ TIMEOUT_S = 15.0
 NO_SUCH_ROUTE = (404, 405)
 NOT_ALLOWED = (401, 403)
 
-MAX_LISTED = 100
+PAGE_SIZE = 100
+"""Objects of a page, the most that the routes give."""
+MAX_RUN_PAGES = 2
+"""Pages of runs that are read: the routes tell of the newest 200 runs."""
 MAX_EVENT_PAGES = 12
 """Pages of a job's events that are read for its curves: those of 1,000 steps, about all that a job has."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
+Page = TypeVar("Page", bound=ObjectList[Any])
 
 
 class RunsError(TuneyardError):
@@ -94,36 +98,39 @@ class RunClient:
         """The run's metrics by step."""
         if listing.is_admin:
             return await self._get(listing.base_url, f"/runs/{run_id}/metrics", key or self._admin_key, RunCurves)
-        events: list[FineTuningJobEvent] = []
-        after = ""
-        for _ in range(MAX_EVENT_PAGES):
-            path = f"/fine_tuning/jobs/{run_id}/events?limit=100{after}"
-            page = await self._get(listing.base_url, path, key, ObjectList[FineTuningJobEvent])
-            events += page.data
-            if not page.has_more:
-                break
-            after = f"&after={page.last_id}"
-        return curves_of_events(run_id, events)
+        path = f"/fine_tuning/jobs/{run_id}/events"
+        kind = ObjectList[FineTuningJobEvent]
+        pages = await self._pages(listing.base_url, path, key, kind, MAX_EVENT_PAGES)
+        return curves_of_events(run_id, [event for page in pages for event in page.data])
 
     async def versions(self, listing: RunListing, key: str | None = None) -> tuple[Version, ...]:
         """The newest versions; none where only the key's jobs are told."""
         if not listing.is_admin:
             return ()
-        path = f"/model_versions?limit={MAX_LISTED}"
+        path = f"/model_versions?limit={PAGE_SIZE}"
         return (await self._get(listing.base_url, path, key or self._admin_key, VersionList)).data
 
     async def _runs_of(self, base_url: str, key: str | None) -> RunListing:
         try:
-            path = f"/runs?limit={MAX_LISTED}"
-            found = await self._get(base_url, path, key or self._admin_key, RunList)
-            return RunListing(base_url, is_admin=True, runs=found.data, problems=found.problems)
+            found = await self._pages(base_url, "/runs", key or self._admin_key, RunList, MAX_RUN_PAGES)
+            runs = tuple(run for page in found for run in page.data)
+            return RunListing(base_url, is_admin=True, runs=runs, problems=found[0].problems)
         except _RefusedError as e:
             if e.status in NO_SUCH_ROUTE:
                 raise NoRunsHereError(f"{base_url} tells of no runs.") from e
             if e.status not in NOT_ALLOWED:
                 raise
-        jobs = await self._get(base_url, f"/fine_tuning/jobs?limit={MAX_LISTED}", key, ObjectList[FineTuningJob])
-        return RunListing(base_url, is_admin=False, runs=tuple(map(run_of_job, jobs.data)))
+        jobs = await self._pages(base_url, "/fine_tuning/jobs", key, ObjectList[FineTuningJob], MAX_RUN_PAGES)
+        own = tuple(run_of_job(job) for page in jobs for job in page.data)
+        return RunListing(base_url, is_admin=False, runs=own)
+
+    async def _pages(self, base_url: str, path: str, key: str | None, kind: type[Page], most: int) -> list[Page]:
+        """The first pages of a list, `most` at most."""
+        pages = [await self._get(base_url, f"{path}?limit={PAGE_SIZE}", key, kind)]
+        while pages[-1].has_more and len(pages) < most:
+            after = pages[-1].last_id
+            pages.append(await self._get(base_url, f"{path}?limit={PAGE_SIZE}&after={after}", key, kind))
+        return pages
 
     async def _get(self, base_url: str, path: str, key: str | None, kind: type[Answer]) -> Answer:
         client = self._client.client_of(base_url, key).with_options(timeout=TIMEOUT_S)

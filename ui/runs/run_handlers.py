@@ -14,7 +14,7 @@ from ui.endpoints.run_client import NoRunsHereError, RunClient, RunListing, Runs
 from ui.endpoints.visitor import VisitorOf
 from ui.runs.curve_charts import charts_html
 from ui.runs.run_details import details_html, head_html
-from ui.runs.run_table import empty_html, table_html
+from ui.runs.run_table import ALL_ROWS, empty_html, table_html
 from ui.runs.version_table import versions_html
 from ui.theme.frame import MARK
 
@@ -34,6 +34,8 @@ class RunComponents(NamedTuple):
     """The id of the run that is shown."""
     shown: Any
     """What `details` and `versions` were made of; they are made anew when it changes."""
+    rows: Any
+    """ALL_ROWS if the table shows all runs; else it shows the newest ones."""
     problem: Any
     empty: Any
     table: Any
@@ -48,7 +50,7 @@ class RunComponents(NamedTuple):
     @property
     def given(self) -> set[Any]:
         """What handlers read."""
-        return {self.chosen, self.shown, self.table, self.head, self.curves}
+        return {self.chosen, self.shown, self.rows, self.table, self.head, self.curves}
 
     @property
     def changed(self) -> set[Any]:
@@ -77,10 +79,12 @@ class RunHandlers:
         return await self._show(values, request)
 
     async def choose(self, values: Values, event: gr.EventData, request: gr.Request) -> Values:
-        """Shows another run."""
-        data = event._data
-        chosen = str(data.get("run", "")) if isinstance(data, dict) else ""
-        return await self._show({**values, self.on.chosen: chosen}, request)
+        """Shows another run, or more or fewer rows of the table."""
+        data = event._data if isinstance(event._data, dict) else {}
+        if "rows" in data:
+            rows = ALL_ROWS if data["rows"] == ALL_ROWS else ""
+            return {self.on.rows: rows, **await self._show({**values, self.on.rows: rows}, request)}
+        return await self._show({**values, self.on.chosen: str(data.get("run", ""))}, request)
 
     async def _show(self, values: Values, request: gr.Request) -> Values:
         key = self._visitor_of(request).key
@@ -99,7 +103,7 @@ class RunHandlers:
             self.on.chosen: run.id,
             self.on.empty: gr.update(visible=False),
             self.on.sections: gr.update(visible=True),
-            self.on.table: table_html(listing.runs, run.id, self._now()),
+            self.on.table: table_html(listing.runs, run.id, self._now(), is_whole=values[self.on.rows] == ALL_ROWS),
             self.on.head: head_html(run, self._now()),
         }
         try:

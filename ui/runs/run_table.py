@@ -1,4 +1,4 @@
-"""The runs as a table. A run's name is a button, which shows the run below: `data-run` is its id, for runs.js."""
+"""The runs as a table. A run's name is a button, which shows the run below: `data-run` is its id, for run_view.js."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from html import escape
 from tuneyard.api.wire.platform_api.runs import Run, RunStatus
 from ui.runs.wording import ago, duration, number
 from ui.theme.frame import MARK
+
+FIRST_ROWS = 20
+"""Rows of the table at first: the chosen run stands below it."""
+ALL_ROWS = "all"
 
 STATUS_TEXTS: dict[RunStatus, str] = {
     "queued": "Queued",
@@ -23,16 +27,25 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def table_html(runs: Sequence[Run], chosen: str, now: float) -> str:
-    """All runs, the newest first; the chosen one is marked."""
+def table_html(runs: Sequence[Run], chosen: str, now: float, *, is_whole: bool) -> str:
+    """The runs, the newest first; without `is_whole` the first FIRST_ROWS and the chosen one, which is marked."""
     if not runs:
         return ""
+    shown = [run for i, run in enumerate(runs) if is_whole or i < FIRST_ROWS or run.id == chosen]
     head = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in HEADINGS)
-    rows = "".join(_row_html(run, run.id == chosen, now) for run in runs)
+    rows = "".join(_row_html(run, run.id == chosen, now) for run in shown)
     return (
         '<table class="run-table"><caption class="ty-hidden">Runs</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{_rows_button(len(runs), is_whole)}"
     )
+
+
+def _rows_button(count: int, is_whole: bool) -> str:
+    """Shows all rows, or the first ones again; `data-rows` is for run_view.js."""
+    if count <= FIRST_ROWS:
+        return ""
+    rows, text = ("", f"Show the newest {FIRST_ROWS}") if is_whole else (ALL_ROWS, f"Show all {count} runs")
+    return f'<button type="button" class="ty-quiet run-more" data-rows="{rows}">{text}</button>'
 
 
 def empty_html(*, is_admin: bool) -> str:

@@ -35,7 +35,7 @@ class RunsPage:
         script: dict[str, Any] = {"apply_default_css": False, "js_on_load": VIEW_SCRIPT.read_text(encoding="utf-8")}
         with gr.Sidebar(label="Pages", open=False, width=272, elem_id="pages-drawer"):
             gr.HTML(brand_html(self._context.title, "runs"), **PLAIN_HTML)
-        chosen, shown = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        chosen, shown, rows = (gr.Textbox(visible=False) for _ in range(3))
         with gr.Column(elem_id="runs"):
             with gr.Row(elem_id="header"):
                 gr.HTML(drawer_button("pages-drawer", "menu", "Pages"), **PLAIN_HTML)
@@ -53,7 +53,7 @@ class RunsPage:
                         gr.HTML("<h2>Versions</h2>", **PLAIN_HTML)
                         versions = gr.HTML("", elem_id="run-versions", **script)
         on = RunComponents(
-            chosen, shown, problem, empty, table, head, curves, details, versions, sections, version_section
+            chosen, shown, rows, problem, empty, table, head, curves, details, versions, sections, version_section
         )
         handlers = RunHandlers(self._runs, on, self._context.visitor_of)
         blocks.load(handlers.open, on.given, on.changed, **QUIET)

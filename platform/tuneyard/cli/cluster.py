@@ -159,11 +159,13 @@ def _exec_ray_start(options: list[str]) -> NoReturn:
     """
     from tuneyard.api.header_limits import proxy_environment
     from tuneyard.cluster.haproxy import HARD_STOP_VARIABLE, required_hard_stop_s
+    from tuneyard.cluster.serve_streams import set_stream_environment
     from tuneyard.configs.limits.header_limits import HeaderLimits
     from tuneyard.configs.replicas import ReplicaConfig
 
     for name, value in proxy_environment(HeaderLimits()).items():
         os.environ.setdefault(name, value)
+    set_stream_environment(os.environ)
     os.environ.setdefault(HARD_STOP_VARIABLE, str(required_hard_stop_s([ReplicaConfig().answer_timeout_s])))
     beside_python = Path(sys.executable).with_name("ray")
     executable = str(beside_python) if beside_python.is_file() else shutil.which("ray")

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tuneyard.cluster.auth_token import ensure_token, use_token_if_present
 from tuneyard.cluster.private_ray import killing_leftover_processes, start_private_ray
@@ -21,24 +22,28 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 """The folder that holds jobs/, serve_apps/ and ui/; the library lies in its platform/."""
 
 
-def connect_ray(address: str | None = None, *, verbose: bool = False, job_server: bool = False) -> str:
+def connect_ray(
+    address: str | None = None, *, verbose: bool = False, job_server: bool = False, worker_python: str | None = None
+) -> str:
     """Connects this process to Ray and returns a description of the cluster, for messages.
 
     `address` None takes the cluster in RAY_ADDRESS (set inside a job), else a cluster that runs on this machine, else
     starts a private Ray; `"local"` always starts a private Ray. `verbose` prints the logs of Ray and of the workers.
-    `job_server`: whether a private Ray takes jobs, as a cluster does. Raises ClusterError when no cluster answers at
-    the address.
+    `job_server`: whether a private Ray takes jobs, as a cluster does. `worker_python`: a shell command that starts the
+    workers of a private Ray in place of this interpreter. Raises ClusterError when no cluster answers at the address.
     """
     import ray
 
     if ray.is_initialized():
         return f"the connected cluster {ray.get_runtime_context().gcs_address}"
-    _export_python_path()
+    export_python_path()
     # The workers' logs are mostly warnings of libraries. What users need comes through a DriverChannel.
-    options = {"logging_level": "ERROR" if not verbose else "INFO", "log_to_driver": verbose}
+    options: dict[str, Any] = {"logging_level": "ERROR" if not verbose else "INFO", "log_to_driver": verbose}
     target = _resolve_address(address)
     try:
         if target == "local":
+            if worker_python is not None:
+                options["runtime_env"] = {"py_executable": worker_python}
             ensure_token()
             atexit.register(disconnect_ray)
             with _own_sigterm_handler():
@@ -101,7 +106,7 @@ def _own_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _export_python_path() -> None:
+def export_python_path() -> None:
     """Makes jobs, serve_apps and tuneyard importable on workers of a private Ray, which inherit the environment."""
     required = [str(CHECKOUT), str(CHECKOUT / "platform")]
     present = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]

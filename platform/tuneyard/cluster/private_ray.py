@@ -30,6 +30,9 @@ ENVIRONMENT = {
     # With HAProxy or RAY_SERVE_THROUGHPUT_OPTIMIZED, a replica that ends waits 30 s for load balancers outside Ray to
     # notice. A private Ray has none; its own proxies are told at once.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # Serve kills a proxy that has not answered for three times as long. With Serve's own 5 s, a machine that is busy
+    # while the proxy imports its packages starts one after another.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
 }
 """Environment variables that a private Ray's processes inherit, unless they are set already."""
 

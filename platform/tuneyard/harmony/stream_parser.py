@@ -11,7 +11,7 @@ import codecs
 import enum
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tuneyard.harmony.vocabulary import ModelVocabulary
 
@@ -22,11 +22,11 @@ MAX_HEADER_CHARACTERS = 200
 _RECIPIENT = re.compile(r"\bto=(\S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class ContentDelta:
+class ContentDelta(NamedTuple):
     """A piece of a message's text, with the channel and the recipient of the message.
 
-    `message` is the message's number within the answer, from 1.
+    `message` is the message's number within the answer, from 1. A tuple, because one is made for each token: that
+    takes half the time of a frozen dataclass.
     """
 
     channel: str

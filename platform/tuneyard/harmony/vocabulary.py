@@ -53,6 +53,8 @@ class ModelVocabulary:
             raise CheckpointError(f"{path}: lacks harmony's special tokens {', '.join(missing)}.")
         self.size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._added = self._tokenizer.get_added_tokens_decoder()
+        self._known_bytes: dict[int, bytes] = {}
+        """Of the tokens that `token_bytes` was asked for: at most one entry for each token of the vocabulary."""
 
     def special_id(self, token: str) -> int:
         """The id of one of SPECIAL_TOKENS."""
@@ -79,12 +81,17 @@ class ModelVocabulary:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of an ordinary token; b"" for an id outside the vocabulary."""
+        known = self._known_bytes.get(token_id)
+        if known is not None:
+            return known
         if token_id in self._added:
-            return str(self._added[token_id].content).encode()
-        token = self._tokenizer.id_to_token(token_id)
-        if token is None:
+            data = str(self._added[token_id].content).encode()
+        elif (token := self._tokenizer.id_to_token(token_id)) is not None:
+            data = bytes(_BYTE_OF_CHARACTER[character] for character in token)
+        else:
             return b""
-        return bytes(_BYTE_OF_CHARACTER[character] for character in token)
+        self._known_bytes[token_id] = data
+        return data
 
 
 def _invert_byte_alphabet() -> dict[str, int]:

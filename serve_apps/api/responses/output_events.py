@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from serve_apps.answers.chat_answer import ChatPiece
-from tuneyard.api.wire.chat_answer import ContentLogprob, ToolCallDelta
+from tuneyard.api.wire.chat_answer import ContentLogprob
 from tuneyard.api.wire.responses.answer import (
     ItemStatus,
     OutputCall,
@@ -60,13 +60,21 @@ class OutputEvents:
 
     def add(self, piece: ChatPiece) -> Iterator[ResponseEvent]:
         """The events that the piece makes. Read all of them before the next call."""
-        delta = piece.delta
-        if delta.reasoning_content:
-            yield from self._add_reasoning(delta.reasoning_content)
-        if delta.content or piece.logprobs:
-            yield from self._add_text(delta.content or "", piece.logprobs)
-        for call in delta.tool_calls or ():
-            yield from self._add_call(call)
+        match piece.kind:
+            case "reasoning":
+                if piece.text:
+                    yield from self._add_reasoning(piece.text)
+            case "content":
+                if piece.text or piece.logprobs:
+                    yield from self._add_text(piece.text, piece.logprobs)
+            case "call":
+                assert piece.call_id is not None
+                yield from self._begin(OutputCall(id=self._make_id("fc"), call_id=piece.call_id, name=piece.text))
+            case "arguments":
+                if piece.text:
+                    assert isinstance(self._open, OutputCall)
+                    self._open.arguments += piece.text
+                    yield self._obfuscated(ArgumentsDelta(**self._place(self._open), delta=piece.text))
 
     def close(self, status: ItemStatus) -> Iterator[ResponseEvent]:
         """The events that end the open item with `status`; none if no item is open."""
@@ -121,16 +129,6 @@ class OutputEvents:
         item.content[0].text += text
         item.content[0].logprobs += logprobs
         yield self._obfuscated(TextDelta(**self._place(item), delta=text, logprobs=logprobs))
-
-    def _add_call(self, call: ToolCallDelta) -> Iterator[ResponseEvent]:
-        """A delta with an id begins a call; the others continue it."""
-        if call.id is not None:
-            item = OutputCall(id=self._make_id("fc"), call_id=call.id, name=call.function.name or "")
-            yield from self._begin(item)
-        if call.function.arguments:
-            assert isinstance(self._open, OutputCall)
-            self._open.arguments += call.function.arguments
-            yield self._obfuscated(ArgumentsDelta(**self._place(self._open), delta=call.function.arguments))
 
     def _begin(self, item: OutputItem) -> Iterator[ResponseEvent]:
         """Ends the open item, and begins this one, which must be empty."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from serve_apps.platform_app.context import PlatformContext
+from serve_apps.platform_app.fine_tuning.execution.cluster_capacity import CapacityReader
 from serve_apps.platform_app.fine_tuning.execution.job_runner import JobRunner
+from serve_apps.platform_app.fine_tuning.execution.ray_capacity import RayCapacity
 from serve_apps.platform_app.fine_tuning.execution.ray_job_runner import RayJobRunner
 from serve_apps.platform_app.fine_tuning.execution.registry_run_records import RegistryRunRecords
 from serve_apps.platform_app.fine_tuning.execution.run_records import RunRecords
@@ -30,6 +32,7 @@ class TuningCluster:
     """What checks files, runs jobs, and serves and keeps what they made."""
 
     checker: FileChecker
+    capacity: CapacityReader
     runner: JobRunner
     records: RunRecords
     host: ModelHost
@@ -41,6 +44,7 @@ class TuningCluster:
         files = RegistryModelFiles()
         return cls(
             ProcessFileChecker(),
+            RayCapacity(),
             RayJobRunner(),
             RegistryRunRecords(files.registry),
             ServeModelHost(context.config.bases, context.access),
@@ -59,6 +63,7 @@ def build_fine_tuning(
         files=context.files,
         bases=Bases(context.config),
         checker=cluster.checker,
+        capacity=cluster.capacity,
         runner=cluster.runner,
         records=cluster.records,
         host=cluster.host,

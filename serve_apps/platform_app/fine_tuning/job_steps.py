@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve_apps.platform_app.files.file_service import FileService
+from serve_apps.platform_app.fine_tuning.execution.cluster_capacity import CapacityReader
 from serve_apps.platform_app.fine_tuning.execution.job_runner import JobRunner, RunReport
 from serve_apps.platform_app.fine_tuning.execution.metric_events import (
     checkpoint_metrics,
@@ -28,6 +29,7 @@ from serve_apps.platform_app.fine_tuning.settings.bases import Bases
 from serve_apps.platform_app.fine_tuning.settings.file_checks import FileChecker, FileToCheck, file_check
 from serve_apps.platform_app.fine_tuning.settings.hyperparameters import resolve
 from serve_apps.platform_app.fine_tuning.settings.run_config import run_config
+from serve_apps.platform_app.fine_tuning.settings.worker_fit import describe_impossibility, fit_workers
 from serve_apps.platform_app.store.object_ids import FILE, new_id
 from serve_apps.platform_app.tuned_models.model_host import ModelFiles, ModelHost
 from serve_apps.platform_app.tuned_models.model_record import ModelRecord, model_name
@@ -44,6 +46,9 @@ from tuneyard.core.errors import (
 
 MAX_PUBLICATION_RETRIES = 10
 MAX_RETRY_DELAY_S = 60.0
+INSUFFICIENT_RESOURCES = "insufficient_resources"
+"""Code of what a job is told that waits for resources, or can never have them."""
+
 RESULTS_NAME = "step_metrics.csv"
 """OpenAI's name of the file of results."""
 
@@ -59,6 +64,7 @@ class JobServices:
     files: FileService
     bases: Bases
     checker: FileChecker
+    capacity: CapacityReader
     runner: JobRunner
     records: RunRecords
     host: ModelHost
@@ -124,6 +130,11 @@ class JobSteps:
                 await self._reject(job, f"invalid_{report.param}", report.problem, report.param)
                 return
             values, hint = resolve(job.requested(), base, report.rows)
+            capacity = await services.capacity.read()
+            base, fewer = fit_workers(base, values.batch_size, capacity)
+            if problem := describe_impossibility(base, capacity):
+                await self._reject(job, INSUFFICIENT_RESOURCES, problem)
+                return
             validation = files[1].location if len(files) > 1 else None
             parent = await self._parent(job)
             config = run_config(base, job.id, files[0].location, validation, job.seed, values, parent)
@@ -137,7 +148,8 @@ class JobSteps:
             await self._reject(job, "invalid_configuration", str(e))
             return
         found = {"hyperparameters": json.dumps(values.as_json()), "config": config.model_dump_json()}
-        events = [EventText("Files validated, moving job to queued state"), *([EventText(hint)] if hint else [])]
+        notes = [EventText(text) for text in (hint, fewer) if text]
+        events = [EventText("Files validated, moving job to queued state"), *notes]
         await self._change(job, lambda now: _if_changed(now, states.accept_files(now.state), events, found))
 
     async def _parent(self, job: JobRecord) -> str | None:

@@ -9,13 +9,11 @@ from fastapi import FastAPI
 
 from serve_apps.keys.key_gate import KeyGate
 from serve_apps.platform_app.context import PlatformContext
+from serve_apps.platform_app.fine_tuning.job_admission import JobAdmission
 from serve_apps.platform_app.fine_tuning.job_service import JobService
 from serve_apps.platform_app.fine_tuning.job_steps import JobServices, JobSteps
-from serve_apps.platform_app.fine_tuning.records import states
 from serve_apps.platform_app.fine_tuning.records.job_record import JobRecord
-from serve_apps.platform_app.fine_tuning.records.job_store import JobChange
 from serve_apps.platform_app.fine_tuning.routes import add_job_routes
-from serve_apps.platform_app.fine_tuning.scheduling import choose_next
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +29,7 @@ class FineTuningPart:
     def __init__(self, context: PlatformContext, services: JobServices) -> None:
         self._context = context
         self._services = services
+        self._admission = JobAdmission(services, context.config.max_running_jobs)
         self._steps = JobSteps(services)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sweep_at = 0.0
@@ -44,9 +43,7 @@ class FineTuningPart:
 
     async def reconcile(self, now: float) -> None:
         """Begins queued jobs, and takes the next step of every unfinished one."""
-        jobs = await self._unfinished()
-        for job in choose_next(jobs, self._context.config.max_running_jobs):
-            await self._context.database.run(self._services.jobs.change, job.id, _begin)
+        await self._admission.begin(await self._unfinished())
         for job in await self._unfinished():
             if job.id not in self._tasks and job.state.has_step:
                 task = asyncio.create_task(self._steps.take(job), name=job.id)
@@ -88,7 +85,3 @@ class FineTuningPart:
             job = known.get(run_id.rpartition("-")[0])
             if job is not None and (job.run_id != run_id or job.state.execution in ("none", "cleaning", "done")):
                 await self._services.runner.stop(run_id)
-
-
-def _begin(job: JobRecord) -> JobChange:
-    return JobChange(states.begin_attempt(job.state))

@@ -9,6 +9,11 @@ from serve_apps.platform_app.fine_tuning.records.job_record import JobRecord
 from serve_apps.platform_app.fine_tuning.records.states import OCCUPYING
 
 
+def is_waiting(job: JobRecord) -> bool:
+    """Whether the job is in the queue, with nothing left of an attempt before."""
+    return job.state.status == "queued" and job.state.execution == "none"
+
+
 def choose_next(jobs: Sequence[JobRecord], max_running: int) -> list[JobRecord]:
     """The jobs to begin now, of all unfinished ones.
 
@@ -16,7 +21,7 @@ def choose_next(jobs: Sequence[JobRecord], max_running: int) -> list[JobRecord]:
     owner's jobs the oldest.
     """
     running = Counter(job.owner for job in jobs if job.state.execution in OCCUPYING)
-    waiting = [job for job in jobs if job.state.status == "queued" and job.state.execution == "none"]
+    waiting = [job for job in jobs if is_waiting(job)]
     chosen: list[JobRecord] = []
     for _ in range(max_running - running.total()):
         if not waiting:

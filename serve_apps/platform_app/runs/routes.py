@@ -46,7 +46,9 @@ def add_run_routes(api: FastAPI, context: PlatformContext, reader: RunReader) ->
     @api.get("/v1/runs/{run_id}", response_model=RunDetails, responses=ERRORS)
     async def retrieve_run(request: Request, run_id: str) -> Response:
         context.check_admin(request)
-        return _json(await reader.details(run_id))
+        details = await reader.details(run_id)
+        await context.admin_recorder.record("run.read", details.id)  # it holds text of the run's data
+        return _json(details)
 
     @api.get("/v1/runs/{run_id}/metrics", response_model=RunCurves, responses=ERRORS)
     async def read_metrics(request: Request, run_id: str) -> Response:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# Imported here, and so before a replica has threads: two threads that import Alembic at the same time, such as MLflow's
+# and this one, find its modules half initialised.
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
 
 from tuneyard.configs.database import DatabaseConfig
@@ -34,11 +40,6 @@ def migrate(connection: Connection) -> None:
 
     Raises ConfigError if a newer release has migrated the database.
     """
-    from alembic.operations import Operations
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
-
     scripts = ScriptDirectory(MIGRATIONS, version_locations=[MIGRATIONS])
     if connection.dialect.name == "postgresql":
         # Some of Alembic's statements do not pass through the connection's schema_translate_map.

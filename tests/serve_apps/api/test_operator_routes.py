@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import httpx
-from hypothesis import given
-from hypothesis import strategies as st
 
-from serve_apps.api.operator_routes import RENDER_INTERVAL_S, RenderRecorder
 from serve_apps.api.routes import ApiOptions, create_api
 from tests.serve_apps.api_client import ANSWER, CHAT, client_of
 from tests.serve_apps.conftest import ModelFactory
@@ -64,27 +60,3 @@ async def test_a_parity_check_is_one_line_of_the_audit_log(make_model: ModelFact
     assert [(event.action, event.target, event.actor) for event in log.events()] == [
         ("prompt.render", "tiny", "admin key")
     ]
-
-
-class LineCount(AuditLog):
-    """Counts the lines instead of writing them."""
-
-    lines = 0
-
-    def append(self, *_: object, **__: object) -> None:
-        self.lines += 1
-
-
-@given(st.lists(st.floats(0, 200), max_size=30))
-async def test_every_use_has_a_line_that_is_less_than_the_interval_older(waits_s: list[float]) -> None:
-    log = LineCount(Path("unused"))
-    now_s = 1000.0
-    recorder = RenderRecorder(log, "tiny", lambda: now_s)
-    recorded_s: list[float] = []
-    for wait_s in waits_s:
-        now_s += wait_s
-        before = log.lines
-        await recorder.record()
-        recorded_s += [now_s] * (log.lines - before)
-        assert now_s - recorded_s[-1] < RENDER_INTERVAL_S
-    assert all(later - earlier >= RENDER_INTERVAL_S for earlier, later in itertools.pairwise(recorded_s))

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from serve_apps.api.routes import ApiOptions, create_api
+from serve_apps.engines.engine import OPTIONS
+from serve_apps.http_front.events import chunk_json
 from serve_apps.http_front.heartbeat import HEARTBEAT
-from tests.serve_apps.api_client import ANSWER, CHAT, client_of, completion, decode_events, stream_chat
+from tests.serve_apps.api_client import ANSWER, CHAT, THOUGHT, TOOL, client_of, completion, decode_events, stream_chat
 from tests.serve_apps.conftest import ModelFactory
+from tuneyard.api.wire.chat_answer import ChatCompletionChunk
 from tuneyard.configs.serve import HttpConfig
 
 
@@ -83,3 +86,31 @@ async def test_chunks_have_the_nulls_of_openais(make_model: ModelFactory) -> Non
         assert all(chunk["usage"] is None for chunk in texts)
         assert texts[-1]["choices"][0]["finish_reason"]
         assert usage["usage"]["total_tokens"]
+
+
+CALL = f'{THOUGHT}<|channel|>commentary to=functions.weather<|message|>{{"city": "Oslo \U0001f389"}}<|call|>'
+
+
+@pytest.mark.parametrize(
+    ("reply", "body"),
+    [
+        (ANSWER, CHAT),
+        (ANSWER, CHAT | {"n": 3}),
+        (ANSWER, CHAT | {"stream_options": {"include_usage": True}, "stop": ["llo"]}),
+        (CALL, CHAT | {"tools": [TOOL]}),
+        ('no header \x00"\\\x7f\u2028', CHAT | {"max_tokens": 12}),
+    ],
+    ids=["text", "choices", "usage and a stop string", "call", "malformed"],
+)
+async def test_every_chunk_has_the_bytes_of_its_model(
+    make_model: ModelFactory, reply: str, body: dict[str, Any]
+) -> None:
+    """Also the chunks that were made without one."""
+    async with client_of(make_model(reply, options=OPTIONS)) as client:
+        text = (await client.post("/v1/chat/completions", json=body | {"stream": True})).text
+    *events, done = [line for line in text.split("\n") if line.startswith("data: ")]
+    assert done == "data: [DONE]"
+    assert len(events) >= 3
+    for event in events:
+        chunk = ChatCompletionChunk.model_validate_json(event.removeprefix("data: "))
+        assert event == f"data: {chunk_json(chunk)}"

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import pytest
 
 from serve_apps.engine_wrappers.measured_engine import MeasuredEngine
 from serve_apps.engine_wrappers.time_limit import TimeLimitedEngine
+from serve_apps.engines.engine import GenerationRequest, SamplingParams, TokenChunk
 from serve_apps.metrics.exposition import as_text
 from tests.serve_apps.api_client import CHAT, TEXT, client_of
 from tests.serve_apps.conftest import ModelFactory
+from tuneyard.core.errors import AnswerTimeoutError
+
+REQUEST = GenerationRequest("1", (1,), SamplingParams(8), ())
 
 
 async def test_a_request_over_the_time_limit_is_answered_504(make_model: ModelFactory) -> None:
@@ -28,3 +37,74 @@ async def test_a_request_over_the_time_limit_is_answered_504(make_model: ModelFa
     assert "[DONE]" not in streamed
     assert engine.stats().requests == 0
     assert 'outcome="timeout"' in as_text(await engine.metrics())
+
+
+class Engine:
+    """Gives a token after each `wait`, and notes that its stream was closed."""
+
+    def __init__(self, wait: Callable[[], Awaitable[object]]) -> None:
+        self._wait = wait
+        self.is_closed = False
+
+    async def generate(self, _: GenerationRequest) -> AsyncGenerator[TokenChunk, None]:
+        try:
+            while True:
+                await self._wait()
+                yield TokenChunk((1,))
+        finally:
+            self.is_closed = True
+
+
+def limited(wait: Callable[[], Awaitable[object]], timeout_s: float) -> tuple[Engine, AsyncGenerator[TokenChunk, None]]:
+    engine: Any = Engine(wait)
+    return engine, TimeLimitedEngine(engine, timeout_s).generate(REQUEST)
+
+
+async def test_a_reader_that_is_slow_itself_is_not_cancelled() -> None:
+    engine, chunks = limited(lambda: asyncio.sleep(0), 0.05)
+    assert (await anext(chunks)).token_ids
+    await asyncio.sleep(0.1)
+    with pytest.raises(AnswerTimeoutError):
+        await anext(chunks)
+    assert engine.is_closed
+
+
+async def test_a_cancelled_reader_stays_cancelled_when_the_time_ends_too() -> None:
+    engine, chunks = limited(asyncio.Event().wait, 0.01)
+    reader = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.01, reader.cancel)  # in the same turn of the loop
+    while not reader.done():
+        await asyncio.sleep(0.001)
+    assert reader.cancelled() or isinstance(reader.exception(), AnswerTimeoutError)
+    assert engine.is_closed
+    assert reader.cancelling() == reader.cancelled()
+
+
+async def test_the_time_limit_counts_in_a_task_that_was_cancelled_before() -> None:
+    """A task that cleans up after it was cancelled may still read an answer."""
+    outcomes: list[type[BaseException]] = []
+
+    async def read_after_cancellation() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        _, chunks = limited(asyncio.Event().wait, 0.01)
+        try:
+            await anext(chunks)
+        except AnswerTimeoutError as e:
+            outcomes.append(type(e))
+
+    task = asyncio.create_task(read_after_cancellation())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+    assert outcomes == [AnswerTimeoutError]
+
+
+async def test_a_timeout_of_the_engine_is_its_own() -> None:
+    async def fail() -> None:
+        raise TimeoutError("the engine's")
+
+    _, chunks = limited(fail, 60)
+    with pytest.raises(TimeoutError, match="the engine's"):
+        await anext(chunks)

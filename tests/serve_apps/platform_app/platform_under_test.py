@@ -96,7 +96,12 @@ def open_platform(
     process; `runs` reads all runs.
     """
     config = PlatformConfig(**{"files": str(folder / "files"), "path": folder / "db"} | options)
-    access = Access(ADMIN_KEY, keys.path if keys else None, HttpConfig(**{"allowed_hosts": ("*",)} | (http or {})))
+    access = Access(
+        ADMIN_KEY,
+        keys.path if keys else None,
+        HttpConfig(**{"allowed_hosts": ("*",)} | (http or {})),
+        audit_file=folder / "audit.jsonl",
+    )
     gate = KeyGate(keys)
     models = directory or ModelDirectory(AliasCache(lambda _: None))
     with contextlib.closing(open_database(location)) as database:

@@ -1,7 +1,8 @@
 """Takes the guide's pictures of the Runs page: `python -m tests.ui.browser.take_runs_screenshots BASE`.
 
 BASE is the folder of a small base model, whose tokenizer renders the rows. The registry, the routes and the run's
-folders are real; the losses are drawn. At 1280×800 in light and dark and on a phone, into docs/images.
+folders are real; the losses are drawn. At 1280×800 in light and dark and on a phone, into docs/images. The rows have an
+emoji: without a font for it, such as Debian's fonts-noto-color-emoji, a picture shows a box.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
+from mlflow.entities import Metric
 from playwright.async_api import async_playwright
 
 from serve_apps.platform_app.fine_tuning.records.states import RunState
@@ -30,6 +33,8 @@ from tuneyard.checkpoints.registry import ModelRegistry
 
 KEY_VARIABLE = "RUNS_PAGE_ADMIN_KEY"
 STEPS = 60
+STEP_S = 9.0
+"""Seconds of a step: the pace of the runs, which is drawn too."""
 
 
 def main() -> int:
@@ -60,20 +65,23 @@ def main() -> int:
 
 def _fill(world: RunWorld) -> None:
     """A run that is done and served, one that failed, one that trains."""
-    world.now = time.time()
+    now = world.now = time.time()
     done = world.begin("brindle-first")
-    _log(world, done, STEPS)
+    _log(world, done, STEPS, now - 3000)
     tags = {"run_name": "brindle-first", "base_name": "smol-oss-135m", "dataset_fingerprint": "5f2c9a7be01d4c33" * 4}
     world.registry.register("brindle", "/models/brindle/1", done, tags | {"metric.eval_loss": "0.8312"})
     world.registry.end_run(done, succeeded=True)
     world.serve("brindle", "brindle/1", "brindle@newest")
-    world.job("brindle-broken", RunState.FAILED, message="data.train: no such file", started_at=world.now - 90)
-    world.job("brindle-second", RunState.RUNNING, started_at=world.now)
-    _log(world, world.begin("brindle-second"), 37)
+    world.job("brindle-first", RunState.SUCCEEDED, started_at=now - 3600, ended_at=now - 3000)
+    world.job("brindle-broken", RunState.FAILED, message="data.train: no such file", started_at=now - 1500)
+    world.job("brindle-second", RunState.RUNNING, started_at=now - 37 * STEP_S)
+    _log(world, world.begin("brindle-second"), 37, now)
 
 
-def _log(world: RunWorld, run_id: str, steps: int) -> None:
+def _log(world: RunWorld, run_id: str, steps: int, ended_at: float) -> None:
+    """Draws the run's curves, a step each STEP_S."""
     noise = random.Random(7)
+    metrics: list[Metric] = []
     for step in range(1, steps + 1):
         fall = math.exp(-step / 14)
         values = {
@@ -83,7 +91,9 @@ def _log(world: RunWorld, run_id: str, steps: int) -> None:
             "epoch": 2 * step / STEPS,
         }
         measured = {"eval_loss": 2.6 * fall + 0.8} if step % 10 == 0 else {}
-        world.registry.log_points(run_id, [(step, values | measured)])
+        time_ms = int((ended_at - (steps - step) * STEP_S) * 1000)
+        metrics += [Metric(name, value, time_ms, step) for name, value in (values | measured).items()]
+    MlflowClient(world.registry.uri).log_batch(run_id, metrics)
 
 
 async def _take(folder: Path, url: str) -> None:

@@ -26,6 +26,27 @@ async def test_reasoning_is_one_slim_line(visit: Visit) -> None:
     assert await title.get_attribute("aria-expanded") == "true"
 
 
+MOVES = """async () => {
+  const title = document.querySelector(".thought-group > .title"), retry = document.querySelector("[data-act=retry]");
+  const heights = new Set(), end = performance.now() + 600;
+  title.click();
+  await new Promise(requestAnimationFrame);
+  while (performance.now() < end) {
+    await new Promise(requestAnimationFrame);
+    heights.add(Math.round(retry.getBoundingClientRect().y - title.getBoundingClientRect().y));
+  }
+  return [...heights];
+}"""
+"""Opens or closes the reasoning; how far below its title the button Retry is meanwhile, each place once, in pixels."""
+
+
+async def test_what_is_below_the_reasoning_moves_once_when_it_opens_and_closes(visit: Visit) -> None:
+    await visit.ask("Give me an overview")
+    (opened,) = await visit.evaluate(MOVES)
+    (closed,) = await visit.evaluate(MOVES)
+    assert opened > closed + 40
+
+
 async def test_a_tool_call_is_a_step_whose_result_is_typed_in(visit: Visit, scripted: ScriptedEndpoint) -> None:
     await visit.page.get_by_role("button", name="Settings").first.click()
     await visit.page.get_by_label("Tools").fill('[{"name": "get_weather", "parameters": {"type": "object"}}]')

@@ -16,8 +16,7 @@ from tests.serve_apps.platform_app.platform_under_test import ADMIN_KEY
 from tests.serve_apps.platform_app.runs.run_world import RunWorld, run_world
 from tests.ui.browser.runs_visit import RunsVisit
 from tests.ui.page_process import PageServer
-from tests.ui.scripted_endpoint import ScriptedEndpoint, serve_in_thread
-from tuneyard.checkpoints.registry import ModelRegistry
+from tests.ui.scripted_endpoint import serve_in_thread
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -25,11 +24,9 @@ KEY_VARIABLE = "RUNS_PAGE_ADMIN_KEY"
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_oss: Path) -> Iterator[tuple[RunWorld, str]]:
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_oss: Path, empty_home: Path) -> Iterator[tuple[RunWorld, str]]:
     """Two runs, one done and one that trains, and the URL of the API that tells of them."""
-    home = tmp_path_factory.mktemp("home")
-    ModelRegistry(home)
-    with run_world(tmp_path_factory.mktemp("world"), tiny_oss, home) as (made, platform):
+    with run_world(tmp_path_factory.mktemp("world"), tiny_oss, empty_home) as (made, platform):
         made.now = time.time()
         done = made.begin("brindle-first")
         made.log(done, range(1, 21), total=20)
@@ -150,13 +147,25 @@ async def test_a_phone_shows_it_without_scrolling_sideways(phone: BrowserContext
     visit.check_console()
 
 
-async def test_an_endpoint_without_runs_says_how_to_turn_them_on(page: Page, scripted: ScriptedEndpoint) -> None:
-    server = PageServer(("--base-url", scripted.base_url))
-    server.start()
+async def test_older_runs_are_shown_on_request_by_keyboard(visit: RunsVisit, world: tuple[RunWorld, str]) -> None:
+    made = world[0]
+    before = list(made.jobs.jobs)
+    for number in range(25):
+        made.job(f"older-{number}", RunState.STOPPED, started_at=100.0 + number)
     try:
-        visit = await RunsVisit.open(page, server.url)
-        await expect(visit.page.locator(".run-empty")).to_contain_text("deploy with a section `platform`")
-        await visit.page.get_by_role("link", name="Chat").click()
-        await expect(visit.page.locator(".ty-composer textarea")).to_be_visible()
+        rows = visit.page.locator("#run-table tbody tr")
+        await visit.page.get_by_role("button", name="Show all 28 runs").press("Enter")
+        await expect(rows).to_have_count(28)
+        fewer = visit.page.get_by_role("button", name="Show the newest 20")
+        await expect(fewer).to_be_focused()
+        await fewer.press("Enter")
+        await expect(rows).to_have_count(20)
     finally:
-        server.stop()
+        made.jobs.jobs[:] = before
+
+
+async def test_an_endpoint_without_runs_says_how_to_turn_them_on(page: Page, server: PageServer) -> None:
+    visit = await RunsVisit.open(page, server.url)
+    await expect(visit.page.locator(".run-empty")).to_contain_text("deploy with a section `platform`")
+    await visit.page.get_by_role("link", name="Chat").click()
+    await expect(visit.page.locator(".ty-composer textarea")).to_be_visible()

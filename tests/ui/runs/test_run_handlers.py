@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from html import unescape
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +16,9 @@ import pytest
 from serve_apps.platform_app.fine_tuning.records.states import RunState
 from tests.serve_apps.platform_app.fine_tuning.tuning_setup import BASE, upload
 from tests.serve_apps.platform_app.platform_under_test import ADMIN_KEY, PlatformUnderTest
-from tests.serve_apps.platform_app.runs.run_world import RunWorld, run_world
+from tests.serve_apps.platform_app.runs.run_world import RunWorld
 from tests.ui.scripted_endpoint import ScriptedEndpoint, serve_in_thread
-from tuneyard.api.api_keys import KeyStore
 from tuneyard.api.wire.platform_api.fine_tuning import FineTuningJobEvent
-from tuneyard.checkpoints.registry import ModelRegistry
 from ui.endpoints.chat_client import ChatClient
 from ui.endpoints.own_jobs import curves_of_events
 from ui.endpoints.run_client import NoRunsHereError, RunClient, RunsError
@@ -60,7 +57,10 @@ class Tab:
         self.apply(await self.handlers.refresh(dict(self.values), self))
 
     async def choose(self, run: str) -> None:
-        event = SimpleNamespace(_data={"run": run})
+        await self.click(run=run)
+
+    async def click(self, **data: str) -> None:
+        event = SimpleNamespace(_data=data)
         self.apply(await self.handlers.choose(dict(self.values), event, self))
 
     def text(self, name: str) -> str:
@@ -70,25 +70,6 @@ class Tab:
 def text_of(html: str) -> str:
     """What people read."""
     return unescape(re.sub(r"<[^>]*>", "", html))
-
-
-@pytest.fixture(scope="module")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    ModelRegistry(home)
-    return home
-
-
-@pytest.fixture
-def both(tmp_path: Path, tiny_oss: Path, empty_home: Path) -> Iterator[tuple[RunWorld, PlatformUnderTest]]:
-    with run_world(tmp_path, tiny_oss, empty_home, KeyStore(tmp_path / "keys.json")) as (world, platform):
-        world.now = time.time()
-        yield world, platform
-
-
-@pytest.fixture
-def world(both: tuple[RunWorld, PlatformUnderTest]) -> RunWorld:
-    return both[0]
 
 
 @pytest.fixture
@@ -153,6 +134,30 @@ async def test_another_run_is_chosen_by_click_and_by_address(world: RunWorld, ch
     tab.query_params = {"run": one}
     await tab.open()
     assert tab.text("chosen") == one
+
+
+async def test_the_newest_runs_are_shown_and_all_on_demand(world: RunWorld, chat_client: ChatClient) -> None:
+    for number in range(205):
+        world.job(f"run-{number:03}", RunState.STOPPED, started_at=float(number))
+
+    def shown(tab: Tab) -> list[str]:
+        return re.findall(r">(run-\d+)</button>", tab.text("table"))
+
+    newest_first = [f"run-{number:03}" for number in range(204, -1, -1)]
+    tab = open_tab(chat_client)
+    await tab.open()
+    assert shown(tab) == newest_first[:20]
+    assert "Show all 200 runs" in tab.text("table")
+    await tab.click(rows="all")
+    assert shown(tab) == newest_first[:200]
+    await tab.tick()
+    assert shown(tab) == newest_first[:200]
+    await tab.click(run="raysubmit_50")
+    await tab.click(rows="")
+    assert shown(tab) == [*newest_first[:20], "run-050"]
+    assert "<h2>run-050</h2>" in tab.text("head")
+    await tab.click(rows="<b>")
+    assert len(shown(tab)) == 21
 
 
 async def test_an_empty_page_says_how_to_begin(chat_client: ChatClient) -> None:

@@ -1,18 +1,20 @@
-// Choosing a run, and the values under the pointer. The body of a function of Gradio's gr.HTML, which gives element,
+// Choosing a run or more rows, and the values under the pointer. The body of a function of Gradio's gr.HTML, which gives element,
 // trigger and watch.
 let focused = null;
 
 element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-run]");
-  if (button) trigger("click", { run: button.dataset.run });
+  const button = event.target.closest("[data-run], [data-rows]");
+  if (button) trigger("click", { ...button.dataset });
 });
 
 // An update replaces the buttons: the one that had the focus gets it back.
-element.addEventListener("focusin", (event) => { focused = event.target.closest("[data-run]")?.dataset.run ?? null; });
+const buttons = () => element.querySelectorAll("[data-run], [data-rows]");
+const nameOf = (button) => button?.dataset.run ?? (button ? "rows" : null);
+element.addEventListener("focusin", (event) => { focused = nameOf(event.target.closest("[data-run], [data-rows]")); });
 element.addEventListener("focusout", (event) => { if (event.relatedTarget) focused = null; });
 watch("value", () => {
   if (focused === null || document.activeElement !== document.body) return;
-  for (const button of element.querySelectorAll("[data-run]")) if (button.dataset.run === focused) button.focus({ preventScroll: true });
+  for (const button of buttons()) if (nameOf(button) === focused) button.focus({ preventScroll: true });
 });
 
 const nearest = (line, step) => {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,16 @@ def record_written_folder(folder: Path, final: Path | None = None) -> None:
 
     `final` is the path to which the folder will be renamed; None means that it stays.
     """
-    digests = _digests(folder)
+    digests = _digests(folder, {path.relative_to(folder).as_posix() for path in _files(folder)})
     write_atomically(record_path(final or folder), json.dumps(digests, indent=1, sort_keys=True) + "\n")
 
 
-def check_written_folder(folder: Path) -> None:
+def check_written_folder(folder: Path, part: int = 0, parts: int = 1) -> None:
     """Returns if the folder is what was recorded. Call it before NeMo reads the folder.
 
-    Raises CheckpointError if there is no such folder, no record, or if a file was added, removed or changed.
+    With several `parts`, the numbers `part` from 0 on, each file is hashed in one of them: together they check what one
+    call without parts does. Raises CheckpointError if there is no such folder, no record, or if a file was added,
+    removed or changed.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such NeMo checkpoint. Check the path, or import or train it again.")
@@ -58,8 +60,11 @@ def check_written_folder(folder: Path) -> None:
             "NeMo reads its checkpoints with pickle, so a foreign one could run code. Import the weights from "
             f"safetensors files instead (python -m jobs.import_checkpoint). {TRUST.format(folder=folder)}"
         ) from e
-    actual = _digests(folder)
-    changed = sorted(name for name in recorded.keys() | actual if recorded.get(name) != actual.get(name))
+    # Parts of the recorded files: they are the same for all callers, also where a node sees another one late.
+    hashed = set(sorted(recorded)[part::parts])
+    present = {path.relative_to(folder).as_posix() for path in _files(folder)}
+    actual = _digests(folder, hashed & present)
+    changed = sorted((recorded.keys() ^ present) | {name for name in actual if recorded[name] != actual[name]})
     if changed:
         raise CheckpointError(
             f"{folder} is not what this platform wrote: {first_of(changed)} changed afterwards. NeMo reads its "
@@ -68,13 +73,18 @@ def check_written_folder(folder: Path) -> None:
         )
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """Digest of each file by its path in the folder. A link counts as its target's path, which is not followed.
+def _files(folder: Path) -> list[Path]:
+    """All files and links below the folder."""
+    return [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+
+
+def _digests(folder: Path, names: Set[str]) -> dict[str, str]:
+    """Digests of the files with these paths in the folder. A link counts as its target's path, which is not followed.
 
     Every byte is hashed. A .distcp file of Megatron's holds pickled objects between its tensors, and torch reads those
     with weights_only=False (torch/distributed/checkpoint/default_planner.py, 2.13). A terminal shows the progress.
     """
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
+    paths = [folder / name for name in sorted(names)]
     total = sum(path.lstat().st_size for path in paths)
     bar: tqdm[Any] = tqdm(
         total=total,

@@ -54,14 +54,26 @@ class RayJobRunner:
         return await asyncio.to_thread(_running)
 
 
+def run_command(python: str, gcs_address: str) -> str:
+    """The shell command of a run on the cluster with this address.
+
+    The command names it itself: where several Rays run on one machine, Ray gives a job any of their addresses as
+    RAY_ADDRESS (2.60, `_get_driver_env_vars`).
+    """
+    return f"RAY_ADDRESS={shlex.quote(gcs_address)} {shlex.quote(python)} {ARGUMENTS}"
+
+
 def _submit(run_id: str, config: str) -> None:
+    import ray
+
     with job_client(own_job_server()) as client:
         environment = inherited_environment({CONFIG_VARIABLE: config})
         # Where the code is the node's, so is the Python, which may not be the first one on the PATH.
-        python = "python" if "working_dir" in environment else shlex.quote(sys.executable)
+        python = "python" if "working_dir" in environment else sys.executable
+        command = run_command(python, ray.get_runtime_context().gcs_address)
         metadata = {"run": run_id.rpartition("-")[0]}
         try:
-            submit_job(client, f"{python} {ARGUMENTS}", environment, metadata, run_id)
+            submit_job(client, command, environment, metadata, run_id)
         except RuntimeError:
             # Ray refuses an id that it has had, also that of a submission whose answer was lost.
             if _details(client, run_id) is None:

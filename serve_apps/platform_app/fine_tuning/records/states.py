@@ -29,6 +29,9 @@ TERMINAL: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 OCCUPYING: tuple[Execution, ...] = ("submitting", "submitted", "stopping", "publishing")
 """Executions that take one of the places of jobs that run at the same time."""
 
+TRAINING: tuple[Execution, ...] = ("submitting", "submitted", "stopping")
+"""Those of them whose run has workers, or is about to."""
+
 MAX_INTERRUPTIONS = 5
 """Attempts in a row that may be interrupted without a step of progress between them."""
 

@@ -134,19 +134,16 @@ def test_kept_outputs_change_no_loss(tiny_oss: Path, tokens: TokenFiles, tmp_pat
 def test_workers_give_the_losses_of_one(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path, sharding: str) -> None:
     """Three pairs and one of filler per worker; resumed on one worker, which takes the reference of all."""
     config = sharded_config(config_of(tiny_oss, method="full"), sharding)
-    (tmp_path / "two").mkdir()
-    (tmp_path / "one").mkdir()
+    for name in ("two", "one", "resumed"):
+        (tmp_path / name).mkdir()
     two = Run(config, tokens, tmp_path / "two")
     train_in_group(2, [two])
-    one = Run(config, tokens, tmp_path / "one", None)
-    train_in_group(1, [one])
+    one, resumed = Run(config, tokens, tmp_path / "one"), Run(config, tokens, tmp_path / "resumed", two.checkpoint(0))
+    train_in_group(1, [one, resumed])
     names = ("loss", "grad_norm", "reward_margin", "preference_accuracy")
     for name in names:
         assert [m[name] for m in two.steps[2:]] == pytest.approx([m[name] for m in one.steps[2:]], rel=2e-3), name
     assert two.evaluations == pytest.approx(one.evaluations, rel=1e-4)
-    (tmp_path / "resumed").mkdir()
-    resumed = Run(config, tokens, tmp_path / "resumed", two.checkpoint(0))
-    train_in_group(1, [resumed])
     assert [m["loss"] for m in resumed.steps] == pytest.approx([m["loss"] for m in two.steps[3:]], rel=1e-4)
 
 

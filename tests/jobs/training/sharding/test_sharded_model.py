@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch.distributed.tensor import DTensor
 
 from jobs.training.sharding.sharded_model import load_sharded_model
 from jobs.training.trainable_model import empty_trainable_model, load_trainable_model
+from tests.forked_processes import call_in_processes
 from tests.jobs.training.backend_contract import backend_config
 from tests.jobs.training.sharding.worker_group import in_group
 from tests.mxfp4_base import download_mxfp4
@@ -49,7 +49,7 @@ def test_a_sharded_model_is_the_model(tiny_oss: Path, tmp_path: Path, training: 
     """On three workers, by which no size of tiny-oss can be divided."""
     base = tmp_path / "published"
     download_mxfp4(tiny_oss, base)
-    torch.multiprocessing.spawn(_compare, (free_port(), backend_config(base, **training)), nprocs=3)
+    call_in_processes(_compare, 3, free_port(), backend_config(base, **training))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

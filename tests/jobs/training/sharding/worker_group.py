@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 from jobs.training.backend import TokenFiles
 from jobs.workers.backend_factory import create_backend
+from tests.forked_processes import call_in_processes
 from tests.jobs.training.backend_contract import RecordingContext
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.ports import free_port
@@ -73,7 +73,7 @@ class WorkerContext(RecordingContext):
 
 def train_in_group(workers: int, runs: list[Run]) -> None:
     """Trains one run after the other in `workers` processes."""
-    torch.multiprocessing.spawn(_train, (workers, free_port(), runs), nprocs=workers)
+    call_in_processes(_train, workers, workers, free_port(), runs)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from serve_apps.answers.chat_answer import ChatPiece
 from serve_apps.api.responses.output_events import OutputEvents
 from tests.serve_apps.api.responses.event_replay import replay
-from tuneyard.api.wire.chat_answer import CalledFunction, ContentLogprob, Delta, ToolCallDelta
+from tuneyard.api.wire.chat_answer import ContentLogprob
 from tuneyard.api.wire.responses.answer import Response
 from tuneyard.api.wire.responses.events import LifecycleEvent, ResponseEvent
 
@@ -38,15 +38,13 @@ def pieces(draw: st.DrawFn) -> list[ChatPiece]:
         in_call = kind in ("call", "arguments")
         match kind:
             case "reasoning":
-                made.append(ChatPiece(0, Delta(reasoning_content=text)))
+                made.append(ChatPiece(0, "reasoning", text))
             case "content":
-                made.append(ChatPiece(0, Delta(content=text), [logprob(text)] * draw(st.integers(0, 2))))
+                made.append(ChatPiece(0, "content", text, [logprob(text)] * draw(st.integers(0, 2))))
             case "call":
-                function = CalledFunction(name=f"f{number}")
-                made.append(ChatPiece(0, Delta(tool_calls=[ToolCallDelta(id=f"c{number}", function=function)])))
+                made.append(ChatPiece(0, "call", f"f{number}", call_id=f"c{number}"))
             case _:
-                call = ToolCallDelta(function=CalledFunction(arguments=text))
-                made.append(ChatPiece(0, Delta(tool_calls=[call])))
+                made.append(ChatPiece(0, "arguments", text))
         if kind in ("reasoning", "content") and not text and not made[-1].logprobs:
             in_call = made.pop() is None
     return made

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +16,9 @@ from sqlalchemy import func, select
 
 from serve_apps.platform_app.evals.execution.run_progress import ActiveRun, RowOutcome, RunProgress
 from serve_apps.platform_app.evals.tables import EVAL_OUTPUT_ITEMS
+from tests.forked_processes import start_process
 from tests.serve_apps.platform_app.evals.conftest import write
+from tests.serve_apps.platform_app.evals.crash_worker import work
 from tests.serve_apps.platform_app.evals.eval_server import EvalServer
 from tests.serve_apps.platform_app.evals.test_runs import completions, create_eval, inline
 from tuneyard.core.errors import StoreUnavailableError
@@ -95,15 +94,14 @@ def test_a_row_is_counted_once_whatever_fails(tiny_oss: Path, faults: dict[int, 
 async def test_a_row_is_counted_once_whenever_the_process_is_killed(tmp_path: Path, tiny_oss: Path) -> None:
     server = EvalServer(tmp_path, tiny_oss, {"writer": write})
     eval_id, run_id = await start_run(server)
-    module = "tests.serve_apps.platform_app.evals.crash_worker"
-    environment = os.environ | {"PYTHONPATH": "platform:.", "PYTHONWARNINGS": "ignore"}
     for kill in range(4):
-        worker = subprocess.Popen([sys.executable, "-m", module, str(tmp_path), str(tiny_oss)], env=environment)
+        worker = start_process(work, tmp_path, tiny_oss)
         if kill < 3:
             await _until_items(server, _count_items(server) + random.randint(1, 5))
-            assert worker.poll() is None, "the run ended before its process was killed"
+            assert worker.is_alive(), "the run ended before its process was killed"
             worker.kill()
-        assert worker.wait(120) == (-9 if kill < 3 else 0)
+        worker.join(120)
+        assert worker.exitcode == (-9 if kill < 3 else 0)
     await check_run(server, eval_id, run_id)
     await server.close()
 

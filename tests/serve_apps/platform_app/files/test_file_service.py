@@ -90,7 +90,7 @@ async def test_a_process_that_dies_leaves_nothing_in_the_end(files: FileService,
     await files.delete_overdue()
     assert len(stored_names(tmp_path / "files")) == (point != "registered")  # its process may still live
     now = files.records.now()
-    files.records.now = lambda: now + STALE_S + 1
+    files.records.now = lambda: now + 2 * STALE_S
     await files.delete_overdue()
     assert stored_names(tmp_path / "files") == []
     with files.records.database.reading() as connection:
@@ -102,7 +102,7 @@ async def test_a_process_that_was_taken_for_dead_makes_no_file(files: FileServic
     with pytest.raises(RequestError, match="given up"):
         async with files.receive("o") as receiving:
             await receiving.write(b"{}")
-            files.records.now = lambda: now + STALE_S + 1
+            files.records.now = lambda: now + 2 * STALE_S
             await files.delete_overdue()
             await receiving.finish("batch", "a.jsonl", None)
     assert stored_names(tmp_path / "files") == []

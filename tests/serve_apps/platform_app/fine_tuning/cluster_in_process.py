@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve_apps.platform_app.fine_tuning.building import TuningCluster
+from serve_apps.platform_app.fine_tuning.execution.cluster_capacity import ClusterCapacity
 from serve_apps.platform_app.fine_tuning.execution.job_runner import RunReport
 from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, TrainedModel, TrainingRecord
 from serve_apps.platform_app.fine_tuning.records.states import RunState
@@ -21,6 +22,7 @@ from tuneyard.core.errors import CheckpointError, ClusterError
 from tuneyard.storage.folder import StorageFolder
 
 TRAIN_TOKENS = 1000
+LARGE_NODE = {"CPU": 64.0}
 
 
 @dataclass
@@ -37,9 +39,13 @@ class Run:
 
 @dataclass
 class ClusterInProcess:
-    """The protocols JobRunner, RunRecords, ModelHost, ModelFiles and FileChecker. `steps` is the length of new runs."""
+    """The protocols CapacityReader, JobRunner, RunRecords, ModelHost, ModelFiles and FileChecker. `steps` is the length
+    of new runs."""
 
     steps: int = 4
+    capacity: ClusterCapacity = field(
+        default_factory=lambda: ClusterCapacity(total=[LARGE_NODE], unserved=[LARGE_NODE], free=[LARGE_NODE])
+    )
     runs: dict[str, Run] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     """The id of every run that was ever begun; one whose submission nobody knew of is begun again on a new cluster."""
@@ -68,7 +74,7 @@ class ClusterInProcess:
     @property
     def services(self) -> TuningCluster:
         """The cluster as the application takes it."""
-        return TuningCluster(_Checker(), _Runner(self), _Records(self), _Host(self), _Files(self))
+        return TuningCluster(_Checker(), _Capacity(self), _Runner(self), _Records(self), _Host(self), _Files(self))
 
     def train(self, run_id: str) -> None:
         """The run goes one step forward; at its end it registers its model."""
@@ -130,6 +136,15 @@ class ClusterInProcess:
         if self.lost_answers:
             self.lost_answers -= 1
             raise ClusterError("the cluster's answer was lost")
+
+
+@dataclass
+class _Capacity:
+    cluster: ClusterInProcess
+
+    async def read(self) -> ClusterCapacity:
+        self.cluster.check_up()
+        return self.cluster.capacity
 
 
 @dataclass

@@ -16,7 +16,7 @@ from serve_apps.platform_app.fine_tuning.execution.metric_events import (
     total_steps,
     trained_tokens,
 )
-from serve_apps.platform_app.fine_tuning.execution.ray_job_runner import error_message
+from serve_apps.platform_app.fine_tuning.execution.ray_job_runner import error_message, run_command
 from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, TrainingRecord
 
 
@@ -65,3 +65,9 @@ def test_the_reason_of_a_failure_is_the_last_error_of_the_log() -> None:
     log = "[finetune] checking\nerror: first\n[finetune] again\nerror: The loss is nan.\nLower the rate.\n"
     assert error_message(log) == "The loss is nan.\nLower the rate."
     assert error_message("no error: here") == ""
+
+
+def test_a_run_joins_the_cluster_that_submits_it() -> None:
+    """Ray's own RAY_ADDRESS may be that of another Ray on the machine."""
+    command = run_command("/my env/bin/python", "10.0.0.1:6379")
+    assert command == "RAY_ADDRESS=10.0.0.1:6379 '/my env/bin/python' -m jobs.finetune --config env:TUNEYARD_CONFIG"

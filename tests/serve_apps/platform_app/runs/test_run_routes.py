@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,11 @@ import pytest
 from serve_apps.platform_app.fine_tuning.records.states import RunState
 from tests.serve_apps.platform_app.fine_tuning.tuning_setup import BASE, upload
 from tests.serve_apps.platform_app.platform_under_test import ADMIN_KEY, PlatformUnderTest
-from tests.serve_apps.platform_app.runs.run_world import RunWorld, run_world
-from tuneyard.api.api_keys import KeyStore
+from tests.serve_apps.platform_app.runs.run_world import RunWorld
 from tuneyard.api.wire.platform_api.runs import RunCurves, RunDetails, RunList, VersionList
-from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.storage.audit_log import AuditLog
 
 PATHS = ("/v1/runs", "/v1/runs/some", "/v1/runs/some/metrics", "/v1/model_versions")
-
-
-@pytest.fixture(scope="module")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    ModelRegistry(home)
-    return home
-
-
-@pytest.fixture
-def both(tmp_path: Path, tiny_oss: Path, empty_home: Path) -> Iterator[tuple[RunWorld, PlatformUnderTest]]:
-    with run_world(tmp_path, tiny_oss, empty_home, KeyStore(tmp_path / "keys.json")) as (world, platform):
-        world.now = time.time()
-        yield world, platform
-
-
-@pytest.fixture
-def world(both: tuple[RunWorld, PlatformUnderTest]) -> RunWorld:
-    return both[0]
 
 
 @pytest.fixture
@@ -115,6 +95,21 @@ async def test_curves_grow_while_the_run_trains(world: RunWorld, admin: httpx.As
     assert by_name["loss"].steps == (1, 8, 15, 20)
     for bad in (1, 5001, "many"):
         assert (await admin.get(f"/v1/runs/{run_id}/metrics", params={"max_points": bad})).status_code == 400
+
+
+async def test_who_reads_the_text_of_a_run_is_in_the_audit_log(
+    world: RunWorld, admin: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    run_id = world.begin("first")
+    world.job("first", RunState.RUNNING)
+    for path in ("/v1/runs", f"/v1/runs/{run_id}/metrics", "/v1/model_versions"):
+        await get(admin, path)
+    assert (await admin.get("/v1/runs/none")).status_code == 404
+    log = AuditLog(tmp_path / "audit.jsonl")
+    assert list(log.events()) == []
+    for name in (run_id, "raysubmit_0", run_id):
+        await get(admin, f"/v1/runs/{name}")
+    assert [(event.action, event.target, event.actor) for event in log.events()] == [("run.read", run_id, "admin key")]
 
 
 async def test_a_job_that_failed_before_it_trained(world: RunWorld, admin: httpx.AsyncClient) -> None:

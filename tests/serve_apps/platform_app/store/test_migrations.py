@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,22 @@ from serve_apps.platform_app.store.platform_database import VERSION_TABLE, open_
 from tuneyard.core.errors import ConfigError
 from tuneyard.storage.sql.database import SCHEMA
 from tuneyard.storage.sql.location import SqlLocation
+
+IMPORT_MEANWHILE = """
+import sys, threading
+from pathlib import Path
+from serve_apps.platform_app.store.platform_database import open_database
+from tuneyard.storage.sql.location import SqlLocation
+
+def read_registry():
+    import alembic.op  # as MLflow does, in a thread of its own
+
+reader = threading.Thread(target=read_registry)
+reader.start()
+open_database(SqlLocation(file=Path(sys.argv[1]))).check()
+reader.join()
+print("migrated")
+"""
 
 
 def differences(location: SqlLocation) -> list[Any]:
@@ -61,3 +81,10 @@ def test_the_database_of_a_newer_release_is_refused(sql_location: SqlLocation) -
 
 def _table(connection: Any) -> str:
     return f"{SCHEMA}.leases" if connection.dialect.name == "postgresql" else "leases"
+
+
+def test_a_thread_that_imports_alembic_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    """Once the first upload to a server failed with status 500: a request to a model had just begun to import it."""
+    arguments = [sys.executable, "-W", "ignore", "-c", IMPORT_MEANWHILE, str(tmp_path / "db")]
+    done = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": "platform:."}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("migrated\n", "")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.serve_apps.platform_app.votes.vote_server import ADMIN_KEY, client_of, vote_api
 from tuneyard.api.api_keys import KeyStore
+from tuneyard.storage.audit_log import ADMIN_KEY_ACTOR, AuditLog
 
 QUESTION = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long?"}]}
 
@@ -185,6 +186,31 @@ async def test_a_key_sees_its_own_and_administrators_see_all(clients: list[httpx
     assert exported == [1, 1, 2]
     assert (await admin.delete(f"/votes/{vote_id}")).status_code == 200
     assert (await one.get("/votes")).json()["data"] == []
+
+
+async def test_what_administrators_read_and_delete_is_in_the_audit_log(
+    clients: list[httpx.AsyncClient], tmp_path: Path
+) -> None:
+    one, _, admin = clients
+    vote_id = (await one.post("/votes", json=a_vote())).json()["id"]
+    correction_id = (await one.post("/votes/corrections", json=a_correction())).json()["id"]
+    for client in (one, admin, admin):
+        for path in ("", "/corrections", f"/{vote_id}", f"/corrections/{correction_id}", "/export?form=preferences"):
+            assert (await client.get(f"/votes{path}")).status_code == 200
+        assert (await client.get("/votes/summary")).status_code == 200
+        assert (await client.get("/votes/vote_none")).status_code == 404
+    for path in (vote_id, f"corrections/{correction_id}"):
+        assert (await admin.delete(f"/votes/{path}")).status_code == 200
+    events = AuditLog(tmp_path / "audit.jsonl").events()
+    assert [(event.action, event.target) for event in events if event.actor == ADMIN_KEY_ACTOR] == [
+        ("vote.read", "votes"),
+        ("vote.read", "corrections"),
+        ("vote.read", vote_id),
+        ("vote.read", correction_id),
+        ("vote.export", "preferences"),
+        ("vote.delete", vote_id),
+        ("vote.delete", correction_id),
+    ]
 
 
 async def test_a_key_is_needed(tmp_path: Path) -> None:

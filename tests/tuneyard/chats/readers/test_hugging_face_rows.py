@@ -17,12 +17,26 @@ import pytest
 CONTENT = b"\n".join(Path("jobs/data/brindle_train.jsonl").read_bytes().splitlines()[:20]) + b"\n"
 SHA = "0" * 40
 FILE = {"type": "file", "path": "train.jsonl", "size": len(CONTENT), "oid": "1" * 40}
-COUNT_ROWS = """
-import sys
+READ = """
+import json, sys
 from tuneyard.chats.dataset import load_chat_dataset
-dataset = load_chat_dataset(sys.argv[1])
-print(len(dataset.examples), dataset.examples[0].source, dataset.format)
+from tuneyard.core.errors import DatasetError
+
+found = {}
+for location in sys.argv[1:]:
+    try:
+        dataset = load_chat_dataset(location)
+        found[location] = f"{len(dataset.examples)} {dataset.examples[0].source} {dataset.format}"
+    except DatasetError as e:
+        found[location] = f"DatasetError: {e}"
+print(json.dumps(found))
 """
+READABLE = ("hf:acme/chats:train", "hf:acme/chats")
+MISSING = {
+    "hf:acme/nothing": "cannot be loaded from the Hugging Face hub",
+    "hf:acme/chats:nothing": "the dataset has the splits train. Choose one: hf:acme/chats:train",
+    "hf:acme/chats#de": "the dataset has the configs default. Choose one: hf:acme/chats#default",
+}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -74,43 +88,37 @@ class Hub(BaseHTTPRequestHandler):
         """Logs nothing."""
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which Hugging Face's libraries use this hub and an empty cache."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     yield environment | {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
         "PYTHONPATH": f"platform{os.pathsep}.",
     }
     server.shutdown()
     server.server_close()
 
 
-def count_rows(environment: dict[str, str], location: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def found(hub: dict[str, str]) -> dict[str, str]:
+    """What reading each location gave: the number of its rows, the first one's name, and the format; or the error."""
     # In a process of its own, because Hugging Face's libraries read their environment when they are imported.
-    command = [sys.executable, "-W", "ignore", "-c", COUNT_ROWS, location]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.parametrize("location", ["hf:acme/chats", "hf:acme/chats:train"])
-def test_a_dataset_is_read_by_name(hub: dict[str, str], location: str) -> None:
-    result = count_rows(hub, location)
+    command = [sys.executable, "-W", "ignore", "-c", READ, *MISSING, *READABLE]
+    result = subprocess.run(command, env=hub, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "20 acme/chats:row 1 openai"
+    read: dict[str, str] = json.loads(result.stdout.splitlines()[-1])
+    return read
 
 
-@pytest.mark.parametrize(
-    ("location", "message"),
-    [
-        ("hf:acme/nothing", "cannot be loaded from the Hugging Face hub"),
-        ("hf:acme/chats:nothing", "the dataset has the splits train. Choose one: hf:acme/chats:train"),
-        ("hf:acme/chats#de", "the dataset has the configs default. Choose one: hf:acme/chats#default"),
-    ],
-)
-def test_what_the_hub_lacks_is_an_error_with_the_choice(hub: dict[str, str], location: str, message: str) -> None:
-    result = count_rows(hub, location)
-    assert result.returncode == 1
-    assert f"DatasetError: {location}: {message}" in result.stderr
+@pytest.mark.parametrize("location", READABLE)
+def test_a_dataset_is_read_by_name(found: dict[str, str], location: str) -> None:
+    assert found[location] == "20 acme/chats:row 1 openai"
+
+
+@pytest.mark.parametrize("location", MISSING)
+def test_what_the_hub_lacks_is_an_error_with_the_choice(found: dict[str, str], location: str) -> None:
+    assert found[location].startswith(f"DatasetError: {location}: {MISSING[location]}")

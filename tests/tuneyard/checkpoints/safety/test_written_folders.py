@@ -71,6 +71,37 @@ def test_no_byte_of_a_large_file_can_change(place: int, folder: Path) -> None:
         check_written_folder(folder)
 
 
+@given(files=st.integers(1, 7), parts=st.integers(1, 9), data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parts_together_check_every_file_and_each_file_is_hashed_in_one(
+    files: int, parts: int, data: st.DataObject, folder: Path
+) -> None:
+    names = [f"weights/__{number}_0.distcp" for number in range(files)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    record_written_folder(folder)
+    for part in range(parts):
+        check_written_folder(folder, part, parts)
+    changed = data.draw(st.sampled_from(names))
+    (folder / changed).write_bytes(b"\x80")
+    refused = 0
+    for part in range(parts):
+        try:
+            check_written_folder(folder, part, parts)
+        except CheckpointError as e:
+            assert f"{changed} changed afterwards" in str(e)
+            refused += 1
+    assert refused == 1
+    # A file that is not recorded is refused in every part.
+    (folder / changed).write_bytes(changed.encode())
+    extra = folder / "weights" / "evil.pt"
+    extra.write_bytes(b"\x80")
+    for part in range(parts):
+        with pytest.raises(CheckpointError, match=r"weights/evil\.pt changed afterwards"):
+            check_written_folder(folder, part, parts)
+    extra.unlink()
+
+
 def test_a_person_can_vouch_for_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "trust", str(tmp_path)]) == 1
     assert "it has no folder weights/" in capsys.readouterr().err

@@ -6,15 +6,14 @@ import contextlib
 
 import psutil
 
-from tuneyard.cluster.private_ray import private_ray_processes
-
 WORKER_TITLE = "RayTrainWorker"
 """What the title of a Ray Train worker's process holds."""
 
 
 def kill_one_worker() -> bool:
-    """Kills a worker process without warning. Returns whether there was one."""
-    for process in reversed(private_ray_processes()):
+    """Kills a worker process of this process's private Ray without warning. Returns whether there was one."""
+    # Not those of the private Ray alone: forked workers are children of the fork server.
+    for process in reversed(psutil.Process().children(recursive=True)):
         with contextlib.suppress(psutil.Error):
             if WORKER_TITLE in " ".join(process.cmdline()):
                 process.kill()
