@@ -32,4 +32,7 @@ def request_fork(folder: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    request_fork(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:] == ["--help"]:
+        print("usage: " + (__doc__ or "").partition("usage: ")[2])
+    else:
+        request_fork(sys.argv[1], sys.argv[2:])

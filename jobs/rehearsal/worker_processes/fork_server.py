@@ -103,4 +103,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:] == ["--help"]:
+        print("usage: " + (__doc__ or "").partition("usage: ")[2])
+    else:
+        serve(sys.argv[1], sys.argv[2:])

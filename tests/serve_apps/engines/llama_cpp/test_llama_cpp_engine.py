@@ -252,16 +252,27 @@ async def test_the_event_loop_runs_while_tokens_come(engine: Any) -> None:
     assert longest_s < 0.5
 
 
-@pytest.mark.skipif(not Path("/proc/self/net").exists(), reason="needs Linux's /proc")
-async def test_llama_cpp_listens_on_no_port(engine: Any) -> None:
-    sockets = {
+def listening_sockets() -> set[str]:
+    """The TCP sockets on which this process listens."""
+    inodes = {
         line.split()[9]
         for name in ("tcp", "tcp6")
         for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
         if line.split()[3] == "0A"  # LISTEN
     }
     own = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and link.exists()}
-    assert not {f"socket:[{inode}]" for inode in sockets} & own
+    return {f"socket:[{inode}]" for inode in inodes} & own
+
+
+@pytest.fixture
+def listening_before() -> set[str]:
+    """Those of other tests' servers in this process."""
+    return listening_sockets()
+
+
+@pytest.mark.skipif(not Path("/proc/self/net").exists(), reason="needs Linux's /proc")
+async def test_llama_cpp_listens_on_no_port(listening_before: set[str], engine: Any) -> None:
+    assert not listening_sockets() - listening_before
     address = engine._server._server.listening_address
     assert address.startswith("unix://")
     assert not Path(address.removeprefix("unix://")).parent.exists()
