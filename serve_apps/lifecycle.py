@@ -46,6 +46,7 @@ from tuneyard.cluster.haproxy import (
     too_short_text,
 )
 from tuneyard.cluster.serve_streams import set_stream_environment
+from tuneyard.configs.experiment_tracking import check_wandb
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.errors import TuneyardError
 from tuneyard.harmony.codec import HarmonyCodec
@@ -161,6 +162,8 @@ class Deployment:
             from serve_apps.platform_app.storage_check import check_platform_storage
 
             check_platform_storage(self._config.platform, self._config.database, count_nodes())
+            if self._config.platform.wandb is not None:
+                check_wandb("platform.wandb", os.environ)
         self._keeps_usage = check_usage_storage(keys, self._config.database, count_nodes())
         if keys is not None and not self._keeps_usage:
             self._report("the usage of API keys is not kept: on several nodes that needs `database` in the config")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jobs.runs.data_summary import data_summary
@@ -11,19 +13,26 @@ from jobs.runs.followup_deployment import deploy_result
 from jobs.runs.preflight import plan_memory, prepare_run, read_base
 from jobs.runs.registration import find_finished_version, find_published, register_checkpoint, run_params
 from jobs.runs.run_record import RunFolder, RunRecord
+from jobs.runs.tracking.opening import open_tracking
 from jobs.workers.local_base import with_local_base
 from tuneyard.checkpoints.registry import ModelRegistry
 from tuneyard.cluster.connection import connect_ray, joins_cluster
+from tuneyard.configs.experiment_tracking import check_wandb
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.followup_deployment import load_deployment
+from tuneyard.core.errors import TuneyardError
 from tuneyard.core.wording import count_of
 from tuneyard.planning.gpus import GPUS
 from tuneyard.planning.local_gpus import known_local_gpu
 
 if TYPE_CHECKING:
     from jobs.runs.prepared_run import PreparedRun
+    from jobs.runs.ray_training import TrainOutcome
     from tuneyard.checkpoints.manifest import CheckpointManifest
     from tuneyard.checkpoints.registry import ModelVersion
+
+    Export = Callable[[TrainOutcome], tuple[CheckpointManifest, str]]
+    """Exports, proves and publishes a checkpoint; returns its manifest and its location."""
 
 
 def finetune(
@@ -39,6 +48,8 @@ def finetune(
     _print("validating data and config")
     if config.deploy is not None:
         load_deployment(config)
+    if config.wandb is not None:
+        check_wandb("wandb", os.environ)
     # On a cluster the driver's node may have another GPU than the workers' nodes, or none.
     gpu_type = known_local_gpu() if config.workers.use_gpu and not uses_cluster else None
     local = with_local_base(config, weights=False)
@@ -80,25 +91,63 @@ def _train_and_publish(
     check_gpu_memory(config, prepared, waits_for_nodes=bool(shortages))
     check_main_memory(config, prepared.host_memory)
     check_files(config)
+    params = run_params(config, prepared)
     run_id = record.mlflow_run_id = registry.start_run(
-        config.run.model_name, config.run.name, run_params(config, prepared), record.mlflow_run_id
+        config.run.model_name, config.run.name, params, record.mlflow_run_id
     )
     folder.save(record)
+    tracking = open_tracking(config, params, run_id, lambda name, value: registry.set_tag(run_id, name, value))
+
+    def log(points: list[tuple[int, dict[str, float]]]) -> None:
+        registry.log_points(run_id, points)
+        if tracking is not None:
+            tracking.log_points(points)
+
+    def export(trained: TrainOutcome) -> tuple[CheckpointManifest, str]:
+        published = find_published(config, run_id, trained.metrics.get("step"))
+        return published or export_on_ray(config, prepared, trained, run_id)
+
     started = time.monotonic()
     succeeded = False
+    summary: dict[str, str | float] = {"state": "failed"}
     try:
-        outcome = train_on_ray(config, prepared, folder, lambda points: registry.log_points(run_id, points))
+        outcome = train_on_ray(config, prepared, folder, log)
         _print(f"trained in {time.monotonic() - started:.0f} s; exporting and proving")
-        published = find_published(config, run_id, outcome.metrics.get("step"))
-        manifest, target = published or export_on_ray(config, prepared, outcome, run_id)
+        manifest, target = export(outcome)
         version = register_checkpoint(registry, config, manifest, target, record)
+        summary = {"state": "succeeded", "model": f"{version.name}/{version.version}", **manifest.proof}
+        publish_earlier(outcome, config, registry, record, export)
         succeeded = True
     finally:
         registry.end_run(run_id, succeeded=succeeded)
+        if tracking is not None:
+            tracking.end(summary, succeeded=succeeded)
     folder.save(record)
     _print(proof_line(manifest))
     _print(f"registered {version.name}/{version.version} (@newest) at {version.checkpoint}")
     return version
+
+
+def publish_earlier(
+    outcome: TrainOutcome, config: FinetuneConfig, registry: ModelRegistry, record: RunRecord, export: Export
+) -> None:
+    """Exports, proves and registers the checkpoints before the last one. One that fails is left out: the run has its
+    model all the same.
+
+    `record` is saved after all of them, so a run that is killed before that adds here what is not there yet.
+    """
+    from ray.exceptions import RayError
+
+    for earlier in outcome.earlier:
+        # A record of its own: that of the run names the version of the last checkpoint.
+        own = RunRecord(inputs_fingerprint=record.inputs_fingerprint, mlflow_run_id=record.mlflow_run_id)
+        step = f"the checkpoint of step {earlier.metrics['step']:.0f}"
+        try:
+            version = register_checkpoint(registry, config, *export(earlier), own, alias=None)
+        except (TuneyardError, RayError) as e:
+            _print(f"{step} is left out: {e}")
+        else:
+            _print(f"registered {step} as {version.name}/{version.version} at {version.checkpoint}")
 
 
 def check_gpu_memory(config: FinetuneConfig, prepared: PreparedRun, *, waits_for_nodes: bool) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TextIO
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TextIO
 
 import ray.train
 from ray.train.torch import TorchTrainer
@@ -30,10 +31,12 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True, slots=True)
 class TrainOutcome:
-    """The checkpoint to export, on the run's storage, and the last value of every metric."""
+    """The checkpoint to export, on the run's storage, and the last value of every metric at its step."""
 
     checkpoint: ray.train.Checkpoint
     metrics: dict[str, float]
+    earlier: tuple[TrainOutcome, ...] = ()
+    """The checkpoints before it that are to be exported too, oldest first, each with the metrics at its own step."""
 
 
 def train_on_ray(
@@ -60,7 +63,9 @@ def train_on_ray(
         ) from e
     finally:
         events.close()
-    return TrainOutcome(_checkpoint_to_export(config, result), dict(progress.latest or result.metrics or {}))
+    kept = [TrainOutcome(checkpoint, dict(metrics)) for checkpoint, metrics in result.best_checkpoints or ()]
+    last = dict(progress.latest or result.metrics or {})
+    return choose_checkpoints(config, kept, TrainOutcome(result.checkpoint, last) if result.checkpoint else None)
 
 
 def _create_trainer(
@@ -82,7 +87,7 @@ def _create_trainer(
         storage_filesystem=None if folder.storage.local else retrying_filesystem(folder.storage),
         failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
         checkpoint_config=ray.train.CheckpointConfig(
-            num_to_keep=KEPT_CHECKPOINTS,
+            num_to_keep=max(KEPT_CHECKPOINTS, config.run.exported_checkpoints),
             checkpoint_score_attribute="eval_loss" if stops_early else None,
             checkpoint_score_order="min",
         ),
@@ -101,12 +106,21 @@ def _shared_tokens(store: TokenStore, config: FinetuneConfig) -> str:
     return target.location
 
 
-def _checkpoint_to_export(config: FinetuneConfig, result: Any) -> ray.train.Checkpoint:
-    """The last checkpoint; with early stopping the one with the lowest held-out loss, measured at its own step."""
-    scored = [pair for pair in result.best_checkpoints or () if "eval_loss" in pair[1]]
+def choose_checkpoints(config: FinetuneConfig, kept: Sequence[TrainOutcome], last: TrainOutcome | None) -> TrainOutcome:
+    """The last checkpoint, or with early stopping the one with the lowest held-out loss, measured at its own step; with
+    the newest of the kept ones before it, as many as the config says.
+
+    Raises TrainingError if there is none.
+    """
+    chosen = last
+    scored = [each for each in kept if "eval_loss" in each.metrics]
     if config.training.early_stopping_patience is not None and scored:
-        best, _ = min(scored, key=lambda pair: pair[1]["eval_loss"])
-        return best
-    if result.checkpoint is None:
+        chosen = min(scored, key=lambda each: each.metrics["eval_loss"])
+    if chosen is None:
         raise TrainingError("Training ended without a checkpoint, because it had no step to do. Raise training.epochs.")
-    return result.checkpoint
+    end = chosen.metrics.get("step", 0)
+    before = sorted(
+        (each for each in kept if 0 < each.metrics.get("step", 0) < end), key=lambda each: each.metrics["step"]
+    )
+    count = config.run.exported_checkpoints - 1
+    return replace(chosen, earlier=tuple(before[-count:]) if count else ())

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from jobs.runs.prepared_run import PreparedRun
 from jobs.runs.run_record import RunFolder, RunRecord
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
-from tuneyard.checkpoints.registry import RUN_FOLDER, TRAIN_TOKENS, ModelRegistry, ModelVersion
+from tuneyard.checkpoints.registry import METRIC_TAG, NEWEST, RUN_FOLDER, TRAIN_TOKENS, ModelRegistry, ModelVersion
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.storage.folder import StorageFolder
 from tuneyard.storage.location import child_location
@@ -23,7 +23,7 @@ def find_finished_version(record: RunRecord, registry: ModelRegistry, config: Fi
 
 
 def find_published(config: FinetuneConfig, run_id: str, step: float | None) -> tuple[CheckpointManifest, str] | None:
-    """The checkpoint that this run has published at its last step, and its location: it was killed before it wrote down
+    """The checkpoint that this run has published at this step, and its location: it was killed before it wrote down
     its version. None if there is none."""
     models = StorageFolder.open(child_location(config.run.storage, "models", config.run.model_name))
     for name in models.names():
@@ -53,9 +53,15 @@ def run_params(config: FinetuneConfig, prepared: PreparedRun) -> dict[str, str]:
 
 
 def register_checkpoint(
-    registry: ModelRegistry, config: FinetuneConfig, manifest: CheckpointManifest, target: str, record: RunRecord
+    registry: ModelRegistry,
+    config: FinetuneConfig,
+    manifest: CheckpointManifest,
+    target: str,
+    record: RunRecord,
+    alias: str | None = NEWEST,
 ) -> ModelVersion:
-    """Registers the published checkpoint at `target` with its lineage as tags, and notes the version in `record`.
+    """Registers the published checkpoint at `target` with its lineage as tags, moves the alias to the version unless it
+    is None, and notes the version in `record`.
 
     May be repeated by a run that was killed before it saved the record: see ModelRegistry.register.
     """
@@ -71,8 +77,13 @@ def register_checkpoint(
         "run_name": config.run.name,
         "git_commit": manifest.git_commit or "none",
         **({"kind": "adapter"} if manifest.kind == "adapter" else {}),
-        **{f"metric.{name}": f"{value:g}" for name, value in manifest.metrics.items()},
+        **{f"{METRIC_TAG}{name}": _number(value) for name, value in manifest.metrics.items()},
     }
-    version = registry.register(manifest.name, target, record.mlflow_run_id, tags)
+    version = registry.register(manifest.name, target, record.mlflow_run_id, tags, alias)
     record.checkpoint, record.version = target, version.version
     return version
+
+
+def _number(value: float) -> str:
+    """Whole numbers, such as a step's, with all their digits; others with 6."""
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"

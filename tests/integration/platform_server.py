@@ -37,6 +37,8 @@ class PlatformServer:
     home: Path
     """Its TUNEYARD_HOME: records in `platform.db`, files in `platform/files`."""
     keys: KeyStore
+    clients: contextlib.ExitStack
+    """Closes the SDK's clients at the end: their connections outlive the tests otherwise."""
 
     def create_key(self, name: str, **options: Any) -> str:
         """The secret of a new API key."""
@@ -44,7 +46,8 @@ class PlatformServer:
 
     def client(self, secret: str, **options: Any) -> openai.OpenAI:
         """The unmodified SDK."""
-        return openai.OpenAI(base_url=f"{self.root}/v1", api_key=secret, **{"max_retries": 0} | options)
+        client = openai.OpenAI(base_url=f"{self.root}/v1", api_key=secret, **{"max_retries": 0} | options)
+        return self.clients.enter_context(client)
 
     def http(self, secret: str) -> httpx.Client:
         """A client without an SDK."""
@@ -98,5 +101,6 @@ def platform_server(
     arguments = ("-m", "serve_apps.deploy", "--config", str(path), "--address", "local")
     with running(folder, home, *arguments) as command:
         command.wait_for(lambda: READY in command.output, "the platform")
-        yield PlatformServer(command, f"http://127.0.0.1:{port}", home, keys)
+        with contextlib.ExitStack() as clients:
+            yield PlatformServer(command, f"http://127.0.0.1:{port}", home, keys, clients)
         assert command.interrupt() == 0, command.output

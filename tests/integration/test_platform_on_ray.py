@@ -70,21 +70,30 @@ def test_upload_job_events_chat_delete(server: PlatformServer) -> None:
     table = client.files.content(job.result_files[0]).text.splitlines()
     assert table[0] == "step,train_loss,valid_loss"
     assert len(table) == steps[-1] + 1
-    (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(job.id)
-    assert checkpoint.step_number == steps[-1]
+    # The template saves every 4 steps and after the last one.
+    last, earlier = client.fine_tuning.jobs.checkpoints.list(job.id)
+    assert (last.step_number, last.fine_tuned_model_checkpoint) == (steps[-1], job.fine_tuned_model)
+    assert (earlier.step_number, earlier.fine_tuned_model_checkpoint) == (4, f"{job.fine_tuned_model}:ckpt-step-4")
+    assert (earlier.metrics.step, last.metrics.step) == (4, steps[-1])
+    assert earlier.metrics.train_loss
+    half_trained = client.completions.create(
+        model=earlier.fine_tuned_model_checkpoint, prompt="Hello", max_tokens=4, temperature=0
+    )
+    assert half_trained.model == earlier.fine_tuned_model_checkpoint
     answer = client.chat.completions.create(
         model=job.fine_tuned_model, messages=[{"role": "user", "content": "Hello"}], max_tokens=8
     )
     assert answer.model == job.fine_tuned_model
     assert answer.usage is not None
     assert answer.usage.completion_tokens > 0
-    assert [model.id for model in client.models.list()] == [job.fine_tuned_model]
+    assert [model.id for model in client.models.list()] == [job.fine_tuned_model, earlier.fine_tuned_model_checkpoint]
     assert list(other.models.list()) == []
     with pytest.raises(openai.NotFoundError):
         other.chat.completions.create(model=job.fine_tuned_model, messages=[{"role": "user", "content": "Hello"}])
     assert client.models.delete(job.fine_tuned_model).deleted
-    with pytest.raises(openai.NotFoundError):
-        client.models.retrieve(job.fine_tuned_model)
+    for name in (job.fine_tuned_model, earlier.fine_tuned_model_checkpoint):
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve(name)
     folder = server.home / "fine_tuning" / job.id
     deadline = time.monotonic() + 120
     while folder.exists():

@@ -39,6 +39,15 @@ TRAIN_TOKENS = "train_tokens"
 RUN_FOLDER = "run_folder"
 """Parameter of a run: the location of its folder."""
 
+WANDB_RUN_TAG = "wandb.run"
+"""Tag of a run: the URL of the run at Weights & Biases."""
+
+WANDB_WARNING_TAG = "wandb.warning"
+"""Tag of a run: why Weights & Biases has not all of its metrics."""
+
+METRIC_TAG = "metric."
+"""Begins the tags of a version that hold the run's metrics at its checkpoint, such as `metric.step`."""
+
 NEWEST = "newest"
 """The alias that every registration moves to its version."""
 
@@ -58,6 +67,12 @@ class ModelVersion:
     tags: dict[str, str]
     created_at: float = 0.0
     """Unix time in seconds."""
+
+    @property
+    def step(self) -> int | None:
+        """The optimizer step after which the checkpoint was saved; None if its tags do not say so."""
+        step = self.tags.get(f"{METRIC_TAG}step")
+        return int(float(step)) if step is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +203,14 @@ class ModelRegistry:
         """The parameters of a run."""
         return dict(self._client.get_run(run_id).data.params)
 
+    def set_tag(self, run_id: str, name: str, value: str) -> None:
+        """Sets a tag of a run, which may have ended."""
+        self._client.set_tag(run_id, name, value)
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """The tags of a run, with MLflow's own."""
+        return dict(self._client.get_run(run_id).data.tags)
+
     def last_steps(self, run_id: str) -> dict[str, int]:
         """The last step with a value of each metric of a run; without reading the metrics' histories."""
         # The public field `metrics` has no steps.
@@ -203,22 +226,23 @@ class ModelRegistry:
         self._client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
     def register(
-        self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str = NEWEST
+        self, name: str, checkpoint: str | Path, run_id: str | None, tags: dict[str, str], alias: str | None = NEWEST
     ) -> ModelVersion:
-        """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version.
+        """Adds a version that points at a published checkpoint, and moves the alias to it. Returns the version. None
+        moves no alias.
 
         A checkpoint that was registered before for the same run, which was then killed, keeps its version.
         """
         if not self._is_registered(name):
             self._client.create_registered_model(name)
-        before = self.aliases(name).get(alias)
+        before = self.aliases(name).get(alias) if alias is not None else None
         known = [v for v in self.versions(name) if run_id and (v.run_id, v.checkpoint) == (run_id, str(checkpoint))]
         if known:
             version = known[-1]
         else:
             source = _as_source(str(checkpoint))
             version = _model_version(self._client.create_model_version(name, source=source, run_id=run_id, tags=tags))
-        if before == version.version:
+        if alias is None or before == version.version:
             return version
         self._client.set_registered_model_alias(name, alias, version.version)
         self._record_move(f"{name}@{alias}", before, version)
@@ -256,6 +280,13 @@ class ModelRegistry:
         versions = [f"{version.name}/{version.version}" for version in self.versions(name)]
         self._audit_log.append("model.delete", name, details={"versions": versions})
         self._client.delete_registered_model(name)
+
+    def delete_version(self, name: str, version: int) -> None:
+        """Removes a version of a model, with its aliases; its checkpoint stays. An unknown version is no error."""
+        if not any(known.version == version for known in self.versions(name)):
+            return
+        self._audit_log.append("model.delete", f"{name}/{version}")
+        self._client.delete_model_version(name, str(version))
 
     def _is_registered(self, name: str) -> bool:
         return any(model.name == name for model in self._client.search_registered_models(f"name='{name}'"))

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tuneyard.chats.row_settings import RowSettings
+from tuneyard.configs.experiment_tracking import WandbConfig
 from tuneyard.configs.training import NemoConfig, TrainingConfig
 from tuneyard.configs.workers import WorkersConfig
 from tuneyard.core.errors import ConfigError
@@ -103,6 +104,12 @@ class RunConfig(StrictConfig):
     """Continues from the last checkpoint of a run of the same name. false: starts over, and renames the folder of the
     old run."""
 
+    exported_checkpoints: int = Field(default=1, ge=1, le=3)
+    """Checkpoints that a successful run exports, proves and registers, each as a version of the model: the last one,
+    and those before it that training kept. Training keeps at least as many. Each takes the time of an export and the
+    disk space of a model; one that cannot be exported is left out with a message, unless it is the last one. With
+    early stopping the last one is the best one. `@newest` is always the last one."""
+
     @field_validator("model_name")
     @classmethod
     def _check_no_adapter_name(cls, name: str) -> str:
@@ -144,6 +151,11 @@ class FinetuneConfig(StrictConfig):
     deploy: ConfigLocation | None = None
     """Config file of a deployment to start when the model is registered. One of its models must have the checkpoint
     `<run.model_name>@newest`. On a running cluster the deployment stays up after the run. null: nothing is deployed."""
+
+    wandb: WandbConfig | None = None
+    """The run at Weights & Biases that gets this run's settings, metrics and final state, and no text of its data. It
+    needs the extra `wandb` and the environment variable WANDB_API_KEY where the run's driver is. A server that does not
+    answer costs a warning. null: none; metrics are in MLflow in any case."""
 
     @model_validator(mode="before")
     @classmethod

@@ -66,6 +66,13 @@ class ReplicaConfig(StrictConfig):
         """`autoscaling_config` with Tuneyard's defaults; None without autoscaling."""
         return None if self.autoscaling_config is None else AUTOSCALING_DEFAULTS | self.autoscaling_config
 
+    def scaled_to_zero(self) -> ReplicaConfig:
+        """The same replicas, of which none runs until a request comes, and no more than here."""
+        autoscaling = dict(self.autoscaling_config or {"max_replicas": max(1, self.num_replicas or 0)})
+        autoscaling.pop("initial_replicas", None)
+        fields = {"num_replicas": None, "autoscaling_config": autoscaling | {"min_replicas": 0}}
+        return ReplicaConfig.model_validate(self.model_dump() | fields)
+
     @model_validator(mode="after")
     def _check_timeouts_and_number(self) -> Self:
         longest = self.answer_timeout_s

@@ -17,7 +17,8 @@ ADAM_MOMENT_BYTES = 8
 """Bytes of Adam's two fp32 moments per trained parameter."""
 
 CHECKPOINTS_AT_ONCE = {"transformers": 3, "nemo": 4}
-"""Checkpoints that exist at the same time, by backend: those that are kept and the one being written."""
+"""Checkpoints that exist at the same time, by backend: those that are kept and the one being written. A run that
+exports more of them keeps more."""
 
 
 def check_disk_space(config: FinetuneConfig, base: Mapping[str, Any], *, base_is_imported: bool = False) -> None:
@@ -34,20 +35,40 @@ def check_disk_space(config: FinetuneConfig, base: Mapping[str, Any], *, base_is
     if free < needed:
         raise StorageFullError(
             f"run.storage: {storage} has {_gigabytes(free)} free, but the checkpoints and the export of this run take "
-            f"about {_gigabytes(needed)}. Free space, or set run.storage to a larger disk."
+            f"about {_gigabytes(needed)}. Free space, or set run.storage to a larger disk"
+            + _fewer_exports(exported_checkpoints(config))
         )
 
 
+def exported_checkpoints(config: FinetuneConfig) -> int:
+    """How many models the run exports at most. By default it saves a checkpoint at the end of each epoch."""
+    wanted, training = config.run.exported_checkpoints, config.training
+    if training.checkpoint_every_steps is not None or training.max_steps is not None:
+        return wanted
+    return min(wanted, math.ceil(training.epochs))
+
+
+def _fewer_exports(count: int) -> str:
+    if count == 1:
+        return "."
+    return (
+        f", or export fewer than {count} checkpoints: run.exported_checkpoints, of a job of the fine-tuning API "
+        "platform.bases.NAME.checkpoints."
+    )
+
+
 def storage_needed(config: FinetuneConfig, base: Mapping[str, Any], *, base_is_imported: bool = False) -> int:
-    """Largest number of bytes that a run uses: checkpoints with optimizer state, export, the base in NeMo's format."""
+    """Largest number of bytes that a run uses: checkpoints with optimizer state, exports, the base in NeMo's format."""
     parameters = count_parameters(base)
     trained = count_trained_parameters(config, base)
     weight_bytes = 2 if (base.get("dtype") or base.get("torch_dtype")) != "float32" else 4
     is_nemo = config.training.backend == "nemo"
     # NeMo in bf16 stores bf16 weights and an fp32 copy of them. Everything else stores one fp32 copy.
     bytes_per_parameter = ADAM_MOMENT_BYTES + (6 if is_nemo and config.precision == "bf16" else 4)
-    checkpoints = CHECKPOINTS_AT_ONCE[config.training.backend] * trained * bytes_per_parameter
-    return checkpoints + parameters * weight_bytes * (2 if is_nemo and not base_is_imported else 1)
+    exports = exported_checkpoints(config)
+    at_once = max(CHECKPOINTS_AT_ONCE[config.training.backend], exports + 1)
+    models = exports + (1 if is_nemo and not base_is_imported else 0)
+    return at_once * trained * bytes_per_parameter + models * parameters * weight_bytes
 
 
 def count_parameters(base: Mapping[str, Any]) -> int:

@@ -69,6 +69,7 @@ def build_fine_tuning(
         host=cluster.host,
         model_files=cluster.model_files,
         organization=context.config.organization,
+        wandb=context.config.wandb,
         now=now,
     )
     return [

@@ -47,13 +47,7 @@ class JobService:
                 param="method.type",
                 code="unsupported",
             )
-        if request.integrations:
-            raise RequestError(
-                "The integration 'wandb' is not supported by this server. The metrics of every job are in its MLflow, "
-                "in the events of the job and in its result file.",
-                param="integrations",
-                code="unsupported",
-            )
+        self._check_integrations(request)
         for param, file_id in (("training_file", request.training_file), ("validation_file", request.validation_file)):
             if file_id is not None:
                 await self._check_file(owner, param, file_id)
@@ -81,6 +75,24 @@ class JobService:
             return JobChange(decide(job.state), [EventText(event)], values)
 
         return await self._run(self.jobs.change, job_id, change, owner)
+
+    def _check_integrations(self, request: CreateJobRequest) -> None:
+        """Raises RequestError for what this deployment does not send metrics to."""
+        requested = request.integrations or []
+        if requested and self._config.wandb is None:
+            raise RequestError(
+                "The integration 'wandb' is not supported by this server: its config has no platform.wandb. The "
+                "metrics of every job are in its MLflow, in the events of the job and in its result file.",
+                param="integrations",
+                code="unsupported",
+            )
+        if len(requested) > 1:
+            raise RequestError(
+                f"'integrations' has {len(requested)} entries, and this server supports one for each job. Remove the "
+                "others.",
+                param="integrations",
+                code="unsupported",
+            )
 
     async def _check_file(self, owner: str, param: str, file_id: str) -> None:
         """Raises ObjectNotFoundError, or RequestError for a file of another purpose or with a known fault."""

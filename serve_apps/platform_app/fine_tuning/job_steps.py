@@ -13,7 +13,6 @@ from serve_apps.platform_app.files.file_service import FileService
 from serve_apps.platform_app.fine_tuning.execution.cluster_capacity import CapacityReader
 from serve_apps.platform_app.fine_tuning.execution.job_runner import JobRunner, RunReport
 from serve_apps.platform_app.fine_tuning.execution.metric_events import (
-    checkpoint_metrics,
     estimated_finish,
     results_csv,
     step_events,
@@ -21,6 +20,8 @@ from serve_apps.platform_app.fine_tuning.execution.metric_events import (
     trained_tokens,
 )
 from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, RunRecords, TrainingRecord
+from serve_apps.platform_app.fine_tuning.execution.tracking_events import tracking_events, wandb_fields
+from serve_apps.platform_app.fine_tuning.model_publication import ModelPublication
 from serve_apps.platform_app.fine_tuning.records import states
 from serve_apps.platform_app.fine_tuning.records.job_record import JobRecord
 from serve_apps.platform_app.fine_tuning.records.job_store import EventText, JobChange, JobStore
@@ -32,9 +33,8 @@ from serve_apps.platform_app.fine_tuning.settings.run_config import run_config
 from serve_apps.platform_app.fine_tuning.settings.worker_fit import describe_impossibility, fit_workers
 from serve_apps.platform_app.store.object_ids import FILE, new_id
 from serve_apps.platform_app.tuned_models.model_host import ModelFiles, ModelHost
-from serve_apps.platform_app.tuned_models.model_record import ModelRecord, model_name
 from serve_apps.platform_app.tuned_models.model_store import ModelStore, go_live
-from serve_apps.platform_app.tuned_models.tables import PREPARING
+from tuneyard.configs.experiment_tracking import WandbServerConfig
 from tuneyard.core.errors import (
     CheckpointError,
     ConfigError,
@@ -70,6 +70,7 @@ class JobServices:
     host: ModelHost
     model_files: ModelFiles
     organization: str
+    wandb: WandbServerConfig | None = None
     now: Callable[[], float] = time.time
 
 
@@ -79,6 +80,7 @@ class JobSteps:
     def __init__(self, services: JobServices) -> None:
         self._services = services
         self._database = services.jobs.database
+        self._publication = ModelPublication(services.models, services.host, services.organization, services.now)
         self._pace: dict[str, MetricPoint] = {}
         """By run: the first step that was seen. Only for the estimated end."""
 
@@ -137,7 +139,8 @@ class JobSteps:
                 return
             validation = files[1].location if len(files) > 1 else None
             parent = await self._parent(job)
-            config = run_config(base, job.id, files[0].location, validation, job.seed, values, parent)
+            wandb = wandb_fields(job.id, job.integrations, services.wandb)
+            config = run_config(base, job.id, files[0].location, validation, job.seed, values, parent, wandb)
         except KeyError:
             await self._reject(job, "model_not_found", f"The base {job.base} is not configured here any more.", "model")
             return
@@ -174,11 +177,13 @@ class JobSteps:
         report = await self._services.runner.find(job.run_id)
         if report.state is RunState.SUCCEEDED:
             await self._tell_progress(job, is_complete=True)
+            await self._tell_tracking(job)
         attempt = job.state.attempt
         if states.observe(job.state, attempt, report.state) != job.state:
             job = await self._change(job, lambda now: _observed(now, attempt, report))
         if report.state is RunState.RUNNING:
             await self._tell_progress(job, is_complete=False)
+            await self._tell_tracking(job)
 
     async def _tell_progress(self, job: JobRecord, *, is_complete: bool) -> None:
         """Adds the events of steps. Until the run is complete the newest step waits: its validation may follow."""
@@ -199,6 +204,21 @@ class JobSteps:
 
         await self._change(job, add)
 
+    async def _tell_tracking(self, job: JobRecord) -> None:
+        """Adds the events of the run at Weights & Biases, if the job asked for one."""
+        if not job.integrations:
+            return
+        tags = await self._services.records.tags(job.id)
+
+        def add(now: JobRecord) -> JobChange:
+            integrations, events = tracking_events(now.integrations or [], tags)
+            if not events or now.state.status in states.TERMINAL:
+                return JobChange(now.state)
+            return JobChange(now.state, events, {"integrations": json.dumps(integrations)})
+
+        if tracking_events(job.integrations, tags)[1]:
+            await self._change(job, add)
+
     async def _stop(self, job: JobRecord) -> None:
         runner, attempt = self._services.runner, job.state.attempt
         await runner.stop(job.run_id)
@@ -211,29 +231,15 @@ class JobSteps:
         trained = await services.records.result(job.id)
         if trained is None or job.result_file is None or job.config is None:
             raise RegistryError(f"The run {job.run_id} ended without registering a model.")
-        folder = _folder(job.config)
         record = await services.records.training(job.id, 0) or TrainingRecord((), None)
         content = results_csv(record.points)
         await services.files.create(
             job.owner, "fine-tune-results", RESULTS_NAME, _one_block(content), file_id=job.result_file
         )
-        name = model_name(job.base, services.organization, job.suffix, job.id)
-        model = ModelRecord(
-            id=job.id,
-            owner=job.owner,
-            created_at=services.now(),
-            name=name,
-            state=PREPARING,
-            base=job.base,
-            version=trained.version,
-            checkpoint=trained.checkpoint,
-            folder=folder,
-        )
-        await self._database.run(services.models.prepare, model)
-        facts = await services.host.start(model)
+        served, notes = await self._publication.serve(job, trained, _folder(job.config), record.points)
+        name = served[-1].model.name
         values = {"fine_tuned_model": name, "trained_tokens": trained_tokens(record)}
-        events = [EventText(f"New fine-tuned model created: {name}"), EventText("The job has successfully completed")]
-        metrics = checkpoint_metrics(record.points)
+        done = [EventText(f"New fine-tuned model created: {name}"), EventText("The job has successfully completed")]
 
         def publish(now: JobRecord) -> JobChange:
             new = states.publish(now.state)
@@ -241,16 +247,19 @@ class JobSteps:
                 return JobChange(new)
 
             def show(connection: Any) -> None:
-                go_live(connection, job.id, facts)
-                services.jobs.add_checkpoint(connection, job.id, name, metrics)
+                for each in served:
+                    go_live(connection, each.model.id, each.facts)
+                    services.jobs.add_checkpoint(connection, job.id, each.model.name, each.metrics)
 
-            return JobChange(new, events, values, show)
+            return JobChange(new, [*notes, *done], values, show)
 
         await self._change(job, publish)
 
     async def _clean(self, job: JobRecord) -> None:
-        """Removes what a failed or cancelled job has left: an application, a version, files. Its events stay."""
+        """Removes what a failed or cancelled job has left: applications, versions, files. Its events stay."""
         services = self._services
+        for model in await self._database.run(services.models.checkpoints_of, job.id):
+            await services.host.remove(model.id)
         await services.host.remove(job.id)
         if job.config is not None:
             if held := await services.model_files.aliases(job.id):

@@ -102,7 +102,9 @@ class RunReader:
         async with self._reading:
             if self._known is None or time.monotonic() - self._known[0] > KEPT_S:
                 (logged, versions), (jobs, problems) = await asyncio.gather(self._read(_read_runs), self._read_jobs())
-                names = {v.run_id: f"{v.name}/{v.version}" for v in reversed(versions) if v.run_id is not None}
+                # A run may have registered earlier checkpoints too, after its last one.
+                ordered = sorted(versions, key=lambda version: (version.step or 0, version.created_at))
+                names = {v.run_id: f"{v.name}/{v.version}" for v in ordered if v.run_id is not None}
                 known = join_runs(logged, jobs, names)[:MAX_RUNS]
                 self._known = time.monotonic(), known, problems
             return self._known[1:]

@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tuneyard.api.wire.platform_api.runs import Lineage, ServedBy, Version
-from tuneyard.checkpoints.registry import ModelVersion
-
-METRIC = "metric."
-"""Begins the names of tags that hold metrics; see jobs.runs.registration."""
+from tuneyard.checkpoints.registry import METRIC_TAG, ModelVersion
 
 
 def describe_version(
@@ -44,12 +41,12 @@ def describe_version(
 def _metrics(tags: Mapping[str, str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for tag, text in sorted(tags.items()):
-        if not tag.startswith(METRIC):
+        if not tag.startswith(METRIC_TAG):
             continue
         try:
             value = float(text)
         except ValueError:
             continue  # a tag that someone else wrote
         if math.isfinite(value):
-            found[tag.removeprefix(METRIC)] = value
+            found[tag.removeprefix(METRIC_TAG)] = value
     return found

@@ -42,8 +42,11 @@ class ModelFiles(Protocol):
     All raise RegistryError or StorageError if registry or storage do not answer.
     """
 
-    async def aliases(self, model_id: str) -> Sequence[str]:
-        """The aliases, without the one that every run sets, that hold a version of the model."""
+    async def aliases(self, reference: str) -> Sequence[str]:
+        """The aliases, without the one that every run sets, that hold the version `name/version`, or any of `name`."""
 
     async def delete(self, model_id: str, folder: str) -> None:
         """Deletes the versions first, then all files below the folder."""
+
+    async def delete_version(self, version: str, folder: str) -> None:
+        """Deletes one version, `name/version`, and then all files below the folder."""

@@ -30,6 +30,7 @@ class ModelRecord:
     version: str
     checkpoint: str
     folder: str
+    checkpoint_of: str | None = None
     max_model_len: int = 0
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -43,3 +44,13 @@ def model_name(base: str, organization: str, suffix: str | None, job_id: str) ->
     """OpenAI's name of a tuned model, `ft:BASE:ORGANIZATION:SUFFIX:ID`. The suffix is in lower case, with hyphens."""
     clean = _NOT_IN_NAMES.sub("-", (suffix or "").lower()).strip("-")
     return f"ft:{base}:{organization}:{clean}:{job_id.removeprefix(JOB)[-NAME_DIGITS:]}"
+
+
+def checkpoint_name(name: str, step: int) -> str:
+    """OpenAI's name of an earlier checkpoint of the model of that name."""
+    return f"{name}:ckpt-step-{step}"
+
+
+def checkpoint_model_id(job_id: str, step: int) -> str:
+    """The id of the model of a job's earlier checkpoint. It sorts after the job's, and before the next job's."""
+    return f"{job_id}-step-{step}"

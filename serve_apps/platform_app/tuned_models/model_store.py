@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
 from serve_apps.platform_app.tuned_models.model_host import ServedFacts
 from serve_apps.platform_app.tuned_models.model_record import ModelRecord, model_record
@@ -50,6 +50,12 @@ class ModelStore:
         with self.database.reading() as connection:
             return [model_record(row) for row in connection.execute(query)]
 
+    def checkpoints_of(self, model_id: str) -> list[ModelRecord]:
+        """The models of the earlier checkpoints of a job's model, in any state."""
+        query = select(TUNED_MODELS).where(TUNED_MODELS.c.checkpoint_of == model_id).order_by(TUNED_MODELS.c.id)
+        with self.database.reading() as connection:
+            return [model_record(row) for row in connection.execute(query)]
+
     def prepare(self, model: ModelRecord) -> None:
         """Registers a model that is about to be served, before its application starts. May be repeated."""
         with self.database.writing(lock=f"model/{model.id}") as connection:
@@ -59,26 +65,39 @@ class ModelStore:
                 connection.execute(insert(TUNED_MODELS).values(**values))
 
     def begin_deletion(self, owner: str, name: str) -> ModelRecord | None:
-        """Hides a model from its owner, to be deleted by the reconciler. None if there is none."""
+        """Hides a model from its owner, to be deleted by the reconciler. None if there is none.
+
+        A job's model with those of its earlier checkpoints.
+        """
         table = TUNED_MODELS
         with self.database.writing(lock=f"owner/{owner}") as connection:
             query = select(table).where(table.c.owner == owner, table.c.name == text_key(name), table.c.state == LIVE)
             row = connection.execute(query.with_for_update()).first()
             if row is not None:
-                connection.execute(update(table).where(table.c.id == row.id).values(state=DELETING))
+                connection.execute(update(table).where(_with_checkpoints(row.id)).values(state=DELETING))
         return model_record(row) if row is not None else None
 
     def restore(self, model_id: str) -> None:
-        """Shows a model again that was to be deleted, because it turned out that it must not be."""
+        """Shows a model again that was to be deleted, because it turned out that it must not be.
+
+        A job's model with those of its earlier checkpoints.
+        """
         table = TUNED_MODELS
         with self.database.writing(lock=f"model/{model_id}") as connection:
-            is_deleting = (table.c.id == model_id) & (table.c.state == DELETING)
+            is_deleting = _with_checkpoints(model_id) & (table.c.state == DELETING)
             connection.execute(update(table).where(is_deleting).values(state=LIVE))
 
     def forget(self, model_id: str) -> None:
-        """Removes the record, the last of what there was of a model. May be repeated."""
+        """Removes the record, the last of what there was of a model. May be repeated.
+
+        A job's model with those of its earlier checkpoints.
+        """
         with self.database.writing(lock=f"model/{model_id}") as connection:
-            connection.execute(delete(TUNED_MODELS).where(TUNED_MODELS.c.id == model_id))
+            connection.execute(delete(TUNED_MODELS).where(_with_checkpoints(model_id)))
+
+
+def _with_checkpoints(model_id: str) -> ColumnElement[bool]:
+    return or_(TUNED_MODELS.c.id == model_id, TUNED_MODELS.c.checkpoint_of == model_id)
 
 
 def keep_live(connection: Connection, owner: str, name: str) -> None:

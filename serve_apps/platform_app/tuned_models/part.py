@@ -60,7 +60,7 @@ class TunedModelsPart:
             return JSONResponse(ModelDeleted(id=name).model_dump())
 
     async def delete(self, owner: str, name: str) -> None:
-        """Hides the owner's model at once; the reconciler then deletes it.
+        """Hides the owner's model at once; the reconciler then deletes it. A job's model goes with its checkpoints.
 
         Raises ModelInUseError if a job goes on from it, an alias of the registry holds it or a deployment serves it;
         PermissionDeniedError for a model that is not the owner's own, and ModelNotFoundError.
@@ -75,7 +75,7 @@ class TunedModelsPart:
                 param="model",
                 code="model_not_owned",
             )
-        if reason := await self._use_of(model):
+        if reason := await self._use_of_all([model, *await run(self._models.checkpoints_of, model.id)]):
             raise ModelInUseError(
                 f"The model {name!r} cannot be deleted: {reason}.", param="model", code="model_in_use"
             )
@@ -83,8 +83,11 @@ class TunedModelsPart:
 
     async def reconcile(self, now: float) -> None:
         """Deletes what was to be deleted; starts applications that are missing, and removes those of no model."""
-        for model in await self._context.database.run(self._models.all, DELETING):
-            await self._delete(model)
+        deleting = await self._context.database.run(self._models.all, DELETING)
+        ids = {model.id for model in deleting}
+        for model in deleting:
+            if model.checkpoint_of not in ids:
+                await self._delete(model)
         if now >= self._check_at:
             await self._check_applications()
             self._check_at = now + CHECK_INTERVAL_S
@@ -93,13 +96,19 @@ class TunedModelsPart:
         """Nothing runs between the steps."""
 
     async def _delete(self, model: ModelRecord) -> None:
+        """Deletes a model: first the applications, then the versions, then the files, and the records last."""
         run = self._context.database.run
-        if reason := await self._use_of(model):
+        checkpoints = await run(self._models.checkpoints_of, model.id)
+        if reason := await self._use_of_all([model, *checkpoints]):
             logger.warning("%s was to be deleted and stays: %s", model.id, reason)
             await run(self._models.restore, model.id)
             return
-        await self._host.remove(model.id)
-        await self._files.delete(model.id, model.folder)
+        for each in (*checkpoints, model):
+            await self._host.remove(each.id)
+        if model.checkpoint_of is None:
+            await self._files.delete(model.id, model.folder)
+        else:
+            await self._files.delete_version(model.version, model.folder)
         await run(self._models.forget, model.id)
 
     async def _check_applications(self) -> None:
@@ -117,12 +126,21 @@ class TunedModelsPart:
         for model_id in running - {model.id for model in known}:
             await self._host.remove(model_id)
 
+    async def _use_of_all(self, models: Sequence[ModelRecord]) -> str:
+        """What else refers to any of the models; "" if nothing does."""
+        for model in models:
+            if reason := await self._use_of(model):
+                return reason if model is models[0] else f"its checkpoint {model.name} is used: {reason}"
+        return ""
+
     async def _use_of(self, model: ModelRecord) -> str:
         """What else refers to the model; "" if nothing does."""
         if jobs := await self._context.database.run(self._jobs_from, model.name):
             return f"the job {jobs[0]} goes on from it and has not ended. Cancel the job or wait for its end"
-        if aliases := await self._files.aliases(model.id):
-            return f"the registry's alias {model.id}@{aliases[0]} holds it. Remove the alias first"
+        registered = model.version.partition("/")[0]
+        # All versions of a job's model go with it, also those that no model of the store has.
+        if aliases := await self._files.aliases(model.version if model.checkpoint_of else registered):
+            return f"the registry's alias {registered}@{aliases[0]} holds it. Remove the alias first"
         for running in await self._context.directory.models():
             if running.description.version == model.version:
                 return f"the deployment serves it as {running.description.model_id!r}. Remove it there first"

@@ -16,16 +16,26 @@ class RegistryModelFiles:
         self._registry: ModelRegistry | None = None
         self._opening = asyncio.Lock()
 
-    async def aliases(self, model_id: str) -> Sequence[str]:
+    async def aliases(self, reference: str) -> Sequence[str]:
         """See ModelFiles."""
+        name, _, version = reference.partition("/")
         registry = await self.registry()
-        held = await asyncio.to_thread(registry.find_aliases, model_id)
-        return sorted(alias for alias in held if alias != NEWEST)
+        held = await asyncio.to_thread(registry.find_aliases, name)
+        return sorted(
+            alias for alias, held_version in held.items() if alias != NEWEST and version in ("", str(held_version))
+        )
 
     async def delete(self, model_id: str, folder: str) -> None:
         """See ModelFiles."""
         registry = await self.registry()
         await asyncio.to_thread(registry.delete_model, model_id)
+        await asyncio.to_thread(StorageFolder.open(folder).delete)
+
+    async def delete_version(self, version: str, folder: str) -> None:
+        """See ModelFiles."""
+        name, _, number = version.partition("/")
+        registry = await self.registry()
+        await asyncio.to_thread(registry.delete_version, name, int(number))
         await asyncio.to_thread(StorageFolder.open(folder).delete)
 
     async def registry(self) -> ModelRegistry:

@@ -52,9 +52,9 @@ class ServeModelHost:
     def _start(self, model: ModelRecord, base: PlatformBaseConfig) -> ServedFacts:
         from ray.serve import RunTarget
 
-        config = ModelAppConfig(
-            model_id=model.name, checkpoint=model.checkpoint, engine=base.engine, replicas=base.replicas
-        )
+        # Few clients ask an earlier checkpoint, so none takes resources while it is not asked.
+        replicas = base.replicas if model.checkpoint_of is None else base.replicas.scaled_to_zero()
+        config = ModelAppConfig(model_id=model.name, checkpoint=model.checkpoint, engine=base.engine, replicas=replicas)
         checked = check_model(config)
         if _statuses().get(model.id) not in ("RUNNING", "DEPLOYING"):
             app = build_app(config, checked.checkpoint, model.version, checked.codec, self._access)

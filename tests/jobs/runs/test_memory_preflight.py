@@ -26,7 +26,7 @@ def test_a_run_on_gpus_shows_its_precision_and_memory(tiny_oss: Path, tmp_path: 
     assert prepare_run(config).memory is None
     lines = data_summary(prepare_run(on_gpu(config)), on_gpu(config))
     assert lines[-1].startswith(
-        "trains on GPUs in bf16 with gradient checkpointing; about 0.0 GiB on each. Weights: 0.0"
+        "trains on GPUs in bf16 with gradient checkpointing; about 0.0 GiB on each GPU. Weights: 0.0"
     )
 
 

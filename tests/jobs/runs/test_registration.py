@@ -17,7 +17,7 @@ from tuneyard.checkpoints.manifest import (
     CodecReference,
     DatasetReference,
 )
-from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.registry import NEWEST, ModelRegistry
 
 
 def write_manifest(folder: Path, run_id: str, step: float | None) -> CheckpointManifest:
@@ -73,3 +73,19 @@ def test_a_run_is_registered_once_though_its_record_was_not_saved(
         assert found.version == 1
     assert versions == [1, 1]
     assert [version.version for version in registry.versions("m")] == [1]
+
+
+def test_an_earlier_checkpoint_moves_no_alias_and_says_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = ModelRegistry(tmp_path / "home")
+    run = registry.start_run("m", "r", {}, None)
+    for version, step, alias in (("1", 1_234_567.0, NEWEST), ("2", 1_234_560.0, None)):
+        folder = tmp_path / "models" / "m" / version
+        manifest = write_manifest(folder, run, step)
+        for _ in range(2):  # a run that was killed repeats all
+            record = RunRecord(inputs_fingerprint="i", mlflow_run_id=run)
+            register_checkpoint(registry, config(tmp_path), manifest, str(folder), record, alias)
+    assert registry.aliases("m") == {NEWEST: 1}
+    assert [version.tags["metric.step"] for version in registry.versions("m")] == ["1234567", "1234560"]

@@ -42,6 +42,25 @@ def test_a_run_that_registers_again_keeps_its_version(registry: ModelRegistry, t
     assert len(registry.versions("repeated")) == 2
 
 
+def test_a_run_that_has_ended_takes_tags(registry: ModelRegistry) -> None:
+    run = registry.start_run("tagged", "r", {}, None)
+    registry.end_run(run, succeeded=True)
+    registry.set_tag(run, "wandb.run", "https://wandb.example/r")
+    assert registry.run_tags(run)["wandb.run"] == "https://wandb.example/r"
+
+
+def test_a_version_is_deleted_with_its_aliases(registry: ModelRegistry, tmp_path: Path) -> None:
+    registry.register("pruned", tmp_path / "1", None, {})
+    registry.register("pruned", tmp_path / "2", None, {}, alias=None)
+    registry.register("pruned", tmp_path / "3", None, {}, alias="production")
+    assert registry.aliases("pruned") == {"newest": 1, "production": 3}
+    for _ in range(2):
+        registry.delete_version("pruned", 3)
+    assert [version.version for version in registry.versions("pruned")] == [1, 2]
+    assert registry.aliases("pruned") == {"newest": 1}
+    registry.delete_version("never registered", 1)
+
+
 def test_a_resumed_run_keeps_its_id(registry: ModelRegistry) -> None:
     run = registry.start_run("resumed", "r", {}, None)
     assert registry.start_run("resumed", "r", {}, run) == run

@@ -73,7 +73,9 @@ def test_keys_of_known_forms_are_replaced_anywhere(key: str) -> None:
     assert hide_in_text(f"run.name=x {key}, y") == "run.name=x (set), y"
 
 
-NAMES = st.sampled_from(["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD"])
+NAMES = st.sampled_from(
+    ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY"]
+)
 
 
 @given(variables=st.dictionaries(NAMES, SECRETS), url_secret=SECRETS, place=st.sampled_from(PLACES))

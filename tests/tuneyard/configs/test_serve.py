@@ -9,6 +9,7 @@ import pytest
 
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.configs.engines.tensorrt_llm import TensorRTLLMConfig
+from tuneyard.configs.replicas import ReplicaConfig
 from tuneyard.configs.serve import ModelAppConfig, ServeConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.errors import ConfigError
@@ -66,3 +67,28 @@ def test_serve_config_mistakes_are_explained(tmp_path: Path, text: str, message:
 @pytest.mark.parametrize("path", sorted(Path("serve_apps/configs").glob("*.yaml")))
 def test_shipped_serve_configs_load(path: Path) -> None:
     load_config(ServeConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "autoscaling"),
+    [
+        ({"num_replicas": 4}, {"min_replicas": 0, "max_replicas": 4}),
+        ({"num_replicas": 0}, {"min_replicas": 0, "max_replicas": 1}),
+        (
+            {
+                "num_replicas": None,
+                "autoscaling_config": {
+                    "min_replicas": 2, "initial_replicas": 3, "max_replicas": 5, "downscale_delay_s": 60
+                },
+            },
+            {"min_replicas": 0, "max_replicas": 5, "downscale_delay_s": 60},
+        ),
+    ],
+)  # fmt: skip
+def test_replicas_scaled_to_zero_keep_all_else(fields: dict[str, Any], autoscaling: dict[str, Any]) -> None:
+    replicas = ReplicaConfig.model_validate({"num_cpus": 0.3, "max_ongoing_requests": 7} | fields)
+    scaled = replicas.scaled_to_zero()
+    assert (scaled.num_replicas, scaled.autoscaling_config) == (None, autoscaling)
+    assert scaled.model_dump(exclude={"num_replicas", "autoscaling_config"}) == replicas.model_dump(
+        exclude={"num_replicas", "autoscaling_config"}
+    )

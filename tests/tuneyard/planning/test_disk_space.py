@@ -83,3 +83,24 @@ def test_what_a_resumed_run_has_already_written_is_not_counted_again(
     (tmp_path / "runs" / "r").mkdir(parents=True)
     (tmp_path / "runs" / "r" / "checkpoint").write_bytes(b"x" * 1000)
     check_disk_space(run_config, small)
+
+
+def test_each_exported_checkpoint_takes_the_space_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exporting(count: int, **training: object) -> FinetuneConfig:
+        found = config(tmp_path, method="full", **training)
+        return found.model_copy(update={"run": found.run.model_copy(update={"exported_checkpoints": count})})
+
+    one = storage_needed(exporting(1), GPT_OSS_20B)
+    two = storage_needed(exporting(2), GPT_OSS_20B)
+    three = storage_needed(exporting(3), GPT_OSS_20B)
+    parameters = count_parameters(GPT_OSS_20B)
+    weight_bytes = two - one
+    assert weight_bytes in (2 * parameters, 4 * parameters)
+    # Three are kept while a fourth is written, each with 12 bytes per trained parameter.
+    assert three - two == weight_bytes + 12 * parameters
+    # A run of one epoch saves one checkpoint, unless it saves within epochs.
+    assert storage_needed(exporting(3, epochs=1.0), GPT_OSS_20B) == one
+    assert storage_needed(exporting(3, epochs=1.0, checkpoint_every_steps=5), GPT_OSS_20B) == three
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 10**9))
+    with pytest.raises(StorageFullError, match=r"or export fewer than 3 checkpoints: run\.exported_checkpoints"):
+        check_disk_space(exporting(3), GPT_OSS_20B)

@@ -24,10 +24,16 @@ class PlatformBaseConfig(StrictConfig):
     dpo_learning_rate: float | None = Field(default=None, gt=0)
     """Learning rate of jobs with the method dpo. null: a twentieth of the template's."""
 
+    checkpoints: int = Field(default=3, ge=1, le=3)
+    """Checkpoints of a job that answer by their names, the model at the end included: the last ones that training
+    saved, at the end of each epoch or every `training.checkpoint_every_steps` steps of the template. 3 is OpenAI's
+    number. Each takes the time of an export and the disk space of a model. 1: only the model at the end."""
+
     engine: EngineConfig = EngineConfig()
     """The engine that serves the tuned models of this base."""
 
     replicas: ReplicaConfig = ReplicaConfig(
         num_replicas=None, autoscaling_config={"min_replicas": 0, "max_replicas": 1}
     )
-    """The replicas of a tuned model of this base. By default it has none until a request comes."""
+    """The replicas of a tuned model of this base. By default it has none until a request comes. The models of earlier
+    checkpoints have none until a request comes, whatever this says."""

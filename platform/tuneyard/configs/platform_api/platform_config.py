@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from tuneyard.configs.experiment_tracking import WandbServerConfig
 from tuneyard.configs.platform_api.base_models import PlatformBaseConfig
 from tuneyard.configs.platform_api.batch_limits import BatchLimits
 from tuneyard.core.path_fields import AbsolutePath
@@ -55,6 +56,11 @@ class PlatformConfig(StrictConfig):
 
     batches: BatchLimits = BatchLimits()
     """Limits of /v1/batches."""
+
+    wandb: WandbServerConfig | None = None
+    """Lets jobs ask for the integration `wandb`: their metrics and settings go to Weights & Biases, with its API key in
+    the environment variable WANDB_API_KEY where the deployment is started. The jobs of all keys use that account. It
+    needs the extra `wandb` on every node. null: the integration is refused."""
 
     organization: str = Field(default="tuneyard", pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
     """The organization in the names of tuned models, `ft:BASE:ORGANIZATION:SUFFIX:ID`."""

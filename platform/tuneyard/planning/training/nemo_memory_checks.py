@@ -41,8 +41,8 @@ def check_nemo_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: Ba
 def memory_in_words(memory: TrainingMemory | NemoMemory) -> str:
     """What a run takes on each GPU, of either backend, and what for."""
     if isinstance(memory, TrainingMemory):
-        return f"about {in_gib(memory.peak)} on each. {describe(memory)}"
-    return f"at least {in_gib(memory.total)} on each. {_parts(memory)}"
+        return f"about {in_gib(memory.peak)} on each GPU. {describe(memory)}"
+    return f"at least {in_gib(memory.total)} on each GPU. {_parts(memory)}"
 
 
 def _parts(memory: NemoMemory) -> str:

@@ -70,13 +70,16 @@ def results_csv(points: Sequence[MetricPoint]) -> bytes:
     return text.getvalue().encode()
 
 
-def checkpoint_metrics(points: Sequence[MetricPoint]) -> CheckpointMetrics:
-    """The last value of each metric, for the checkpoint at the end."""
+def checkpoint_metrics(points: Sequence[MetricPoint], step: int | None) -> CheckpointMetrics:
+    """The last value of each metric up to the checkpoint's step; None is the step of the last point."""
+    if step is None and points:
+        step = points[-1].step
     last: dict[str, float] = {}
     for point in points:
-        last |= point.values
+        if step is not None and point.step <= step:
+            last |= point.values
     return CheckpointMetrics(
-        step=float(points[-1].step) if points else None,
+        step=float(step) if step is not None else None,
         train_loss=last.get("loss"),
         full_valid_loss=last.get("eval_loss"),
     )

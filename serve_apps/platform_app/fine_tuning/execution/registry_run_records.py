@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 from serve_apps.platform_app.fine_tuning.execution.metric_events import OPENAI_NAMES
 from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, TrainedModel, TrainingRecord
-from tuneyard.checkpoints.registry import NEWEST, TRAIN_TOKENS, LoggedPoint, ModelRegistry
+from tuneyard.checkpoints.registry import (
+    NEWEST,
+    TRAIN_TOKENS,
+    LoggedPoint,
+    ModelRegistry,
+    ModelVersion,
+)
 from tuneyard.core.errors import RegistryError
 
 NAMES = (*OPENAI_NAMES, "epoch")
@@ -24,6 +31,11 @@ class RegistryRunRecords:
         """See RunRecords."""
         registry = await self._open_registry()
         return await asyncio.to_thread(_read_training, registry, job_id, after_step)
+
+    async def tags(self, job_id: str) -> Mapping[str, str]:
+        """See RunRecords."""
+        registry = await self._open_registry()
+        return await asyncio.to_thread(_read_tags, registry, job_id)
 
     async def result(self, job_id: str) -> TrainedModel | None:
         """See RunRecords."""
@@ -51,6 +63,14 @@ def _read_training(registry: ModelRegistry, job_id: str, after_step: int) -> Tra
     return TrainingRecord(points_by_step(logged), int(tokens) if tokens is not None else None)
 
 
+def _read_tags(registry: ModelRegistry, job_id: str) -> Mapping[str, str]:
+    try:
+        run = registry.find_run(job_id)
+        return registry.run_tags(run) if run is not None else {}
+    except Exception as e:  # see above
+        raise RegistryError(f"The registry {registry.uri} does not answer: {e}") from e
+
+
 def points_by_step(logged: Iterable[LoggedPoint]) -> list[MetricPoint]:
     """Values of any metrics as one point for each step. Of a step that was repeated, the later value holds."""
     by_step: dict[int, dict[str, float]] = {}
@@ -69,4 +89,11 @@ def _read_result(registry: ModelRegistry, job_id: str) -> TrainedModel | None:
     if not versions:
         return None
     version = registry.find(f"{job_id}@{NEWEST}")
-    return TrainedModel(f"{version.name}/{version.version}", version.checkpoint)
+    last = _trained(version)
+    steps = {found.step: found for found in map(_trained, (each for each in versions if each.run_id == version.run_id))}
+    before = sorted(step for step in steps if step is not None and last.step is not None and 0 < step < last.step)
+    return replace(last, earlier=tuple(steps[step] for step in before))
+
+
+def _trained(version: ModelVersion) -> TrainedModel:
+    return TrainedModel(f"{version.name}/{version.version}", version.checkpoint, version.step)

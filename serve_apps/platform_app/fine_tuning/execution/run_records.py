@@ -28,10 +28,14 @@ class TrainingRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """The model that a run registered. `version` is `name/version`, `checkpoint` a location."""
+    """A model that a run registered. `version` is `name/version`, `checkpoint` a location."""
 
     version: str
     checkpoint: str
+    step: int | None = None
+    """The optimizer step after which it was saved; None if the run has not said so."""
+    earlier: tuple[TrainedModel, ...] = ()
+    """Those of the run's checkpoints before it that are registered too, oldest first, each with its step."""
 
 
 class RunRecords(Protocol):
@@ -43,5 +47,8 @@ class RunRecords(Protocol):
     async def training(self, job_id: str, after_step: int) -> TrainingRecord | None:
         """The record with the points after a step; None if no run has begun to train."""
 
+    async def tags(self, job_id: str) -> Mapping[str, str]:
+        """The tags that the newest run has set on itself; none if no run has begun to train."""
+
     async def result(self, job_id: str) -> TrainedModel | None:
-        """The registered model; None if there is none."""
+        """The registered model, with the earlier checkpoints; None if there is none."""

@@ -82,11 +82,17 @@ class JobRecord:
             training_file=self.training_file,
             validation_file=self.validation_file,
             estimated_finish=int(self.estimated_finish) if is_running and self.estimated_finish is not None else None,
-            integrations=self.integrations,
+            integrations=self._shown_integrations(),
             metadata=self.metadata,
             method={"type": self.method, self.method: {"hyperparameters": values}},
             user_provided_suffix=self.suffix,
         )
+
+    def _shown_integrations(self) -> list[dict[str, Any]] | None:
+        """The integrations as OpenAI shows them: the run there has the job's id."""
+        if self.integrations is None:
+            return None
+        return [{"type": item["type"], "wandb": item["wandb"] | {"run_id": self.id}} for item in self.integrations]
 
 
 def job_record(row: Row[Any], metadata: Mapping[str, str]) -> JobRecord:

@@ -27,7 +27,7 @@ JOBS = Table(
     Column("hyperparameters", Text, doc="JSON of the resolved values; None before the files were validated."),
     Column("suffix", Text),
     Column("seed", Integer, nullable=False),
-    Column("integrations", Text, doc="JSON as the client sent it."),
+    Column("integrations", Text, doc="JSON as the client sent it, with what its jobs' events have told of each."),
     Column("config", Text, doc="JSON of the run's config, for every attempt; None before the files were validated."),
     Column("error", Text, doc="JSON of OpenAI's error object, of a failed job."),
     Column("fine_tuned_model", Text),

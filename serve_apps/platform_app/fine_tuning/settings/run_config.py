@@ -30,9 +30,11 @@ def run_config(
     seed: int,
     values: Hyperparameters,
     parent: str | None = None,
+    wandb: dict[str, Any] | None = None,
 ) -> FinetuneConfig:
     """The config of the job's run, for every attempt of it. The files, and the checkpoint of a tuned model that it
-    starts from in place of the base, are given by their locations.
+    starts from in place of the base, are given by their locations; `wandb` are the fields of WandbConfig, if metrics go
+    to Weights & Biases.
 
     Raises ConfigError if the template does not allow the job's values.
     """
@@ -42,6 +44,7 @@ def run_config(
         "model_name": job_id,
         "storage": job_folder(base, job_id),
         "resume": True,
+        "exported_checkpoints": base.config.checkpoints,
     }
     if parent is not None:
         fields["model"]["base"] = parent
@@ -49,6 +52,7 @@ def run_config(
     fields["data"] |= {"train": training_file, "heldout": validation_file} | _file_fields(base, is_dpo=is_dpo)
     fields["training"] |= values.training_fields(base) | {"seed": seed}
     fields["deploy"] = None
+    fields["wandb"] = wandb
     _drop_what_does_not_apply(fields, is_dpo=is_dpo, has_heldout=validation_file is not None)
     try:
         return FinetuneConfig.model_validate(fields)

@@ -53,11 +53,17 @@ class ClusterInProcess:
     """The ids of the runs that the application has asked for and knows: it begins none of them again."""
     points: dict[str, dict[int, MetricPoint]] = field(default_factory=dict)
     """By job and step: what the registry holds."""
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By job: the tags of its run in the registry."""
     versions: dict[str, str] = field(default_factory=dict)
-    """By job: the location of the registered checkpoint."""
+    """By job: the location of the registered checkpoint. It is version 1."""
+    earlier: dict[str, list[TrainedModel]] = field(default_factory=dict)
+    """By job: its registered checkpoints before that one. A run saves one at each step."""
     held_aliases: dict[str, list[str]] = field(default_factory=dict)
     applications: dict[str, str] = field(default_factory=dict)
     """By application: the model's name."""
+    failing_starts: set[str] = field(default_factory=set)
+    """Ids of models whose application does not start."""
     violations: list[str] = field(default_factory=list)
     """What the application must never do and did: an exception would be logged there as any other, and tried again."""
     is_down: bool = False
@@ -69,7 +75,8 @@ class ClusterInProcess:
     """Of so many submissions and stops the answer is lost, after they took effect."""
     clock: float = 1_000.0
     deleted: list[str] = field(default_factory=list)
-    """What was removed of models, in order: `application ID`, `versions ID`, `files ID`."""
+    """What was removed of models, in order: `application ID`, `versions ID`, `files ID`; of a checkpoint alone `version
+    ID/NUMBER`, `files ID/NUMBER`."""
 
     @property
     def services(self) -> TuningCluster:
@@ -92,10 +99,13 @@ class ClusterInProcess:
                 values["eval_loss"] = 2.5 / step
             points[step] = MetricPoint(step, values, self.clock)
         else:
-            folder = Path(run.config["run"]["storage"]) / "models" / run.job_id / "1"  # type: ignore[index]
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "manifest.json").write_text("{}", encoding="utf-8")
-            self.versions[run.job_id] = str(folder)
+            models = Path(run.config["run"]["storage"]) / "models" / run.job_id  # type: ignore[index]
+            self.versions[run.job_id] = publish(models / "1")
+            count = int(run.config["run"]["exported_checkpoints"])  # type: ignore[index]
+            self.earlier[run.job_id] = [
+                TrainedModel(f"{run.job_id}/{number}", publish(models / str(number)), earlier)
+                for number, earlier in enumerate(range(max(1, run.steps - count + 1), run.steps), 2)
+            ]
             run.state = RunState.SUCCEEDED
 
     def finish(self, run_id: str) -> None:
@@ -136,6 +146,13 @@ class ClusterInProcess:
         if self.lost_answers:
             self.lost_answers -= 1
             raise ClusterError("the cluster's answer was lost")
+
+
+def publish(folder: Path) -> str:
+    """The location of a published checkpoint, which is there now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text("{}", encoding="utf-8")
+    return str(folder)
 
 
 @dataclass
@@ -196,9 +213,15 @@ class _Records:
             return None
         return TrainingRecord([points[step] for step in sorted(points) if step > after_step], TRAIN_TOKENS)
 
+    async def tags(self, job_id: str) -> Mapping[str, str]:
+        return self.cluster.tags.get(job_id, {})
+
     async def result(self, job_id: str) -> TrainedModel | None:
         checkpoint = self.cluster.versions.get(job_id)
-        return TrainedModel(f"{job_id}/1", checkpoint) if checkpoint is not None else None
+        if checkpoint is None:
+            return None
+        step = max(self.cluster.points[job_id])
+        return TrainedModel(f"{job_id}/1", checkpoint, step, tuple(self.cluster.earlier[job_id]))
 
 
 @dataclass
@@ -207,6 +230,8 @@ class _Host:
 
     async def start(self, model: ModelRecord) -> ServedFacts:
         self.cluster.check_up()
+        if model.id in self.cluster.failing_starts:
+            raise ClusterError(f"{model.id} does not start")
         if not (Path(model.checkpoint) / "manifest.json").exists():
             raise CheckpointError(f"{model.checkpoint} has no manifest")
         self.cluster.applications[model.id] = model.name
@@ -226,14 +251,26 @@ class _Host:
 class _Files:
     cluster: ClusterInProcess
 
-    async def aliases(self, model_id: str) -> Sequence[str]:
-        return self.cluster.held_aliases.get(model_id, ())
+    async def aliases(self, reference: str) -> Sequence[str]:
+        held = self.cluster.held_aliases
+        return [alias for name in held if name == reference or name.startswith(f"{reference}/") for alias in held[name]]
 
     async def delete(self, model_id: str, folder: str) -> None:
+        self.cluster.earlier.pop(model_id, None)
         if self.cluster.versions.pop(model_id, None) is not None:
             self.cluster.deleted.append(f"versions {model_id}")
         if Path(folder).exists():
             self.cluster.deleted.append(f"files {model_id}")
+        StorageFolder.open(folder).delete()
+
+    async def delete_version(self, version: str, folder: str) -> None:
+        earlier = self.cluster.earlier.get(version.partition("/")[0], [])
+        for known in earlier[:]:
+            if known.version == version:
+                earlier.remove(known)
+                self.cluster.deleted.append(f"version {version}")
+        if Path(folder).exists():
+            self.cluster.deleted.append(f"files {version}")
         StorageFolder.open(folder).delete()
 
 

@@ -31,7 +31,10 @@ from serve_apps.platform_app.fine_tuning.records.job_store import JobStore
 from serve_apps.platform_app.fine_tuning.records.states import TERMINAL, RunState
 from serve_apps.platform_app.fine_tuning.settings.bases import Bases
 from serve_apps.platform_app.store.platform_database import open_database
+from serve_apps.platform_app.tuned_models.model_record import checkpoint_model_id
+from serve_apps.platform_app.tuned_models.model_store import ModelStore
 from serve_apps.platform_app.tuned_models.part import CHECK_INTERVAL_S, TunedModelsPart
+from serve_apps.platform_app.tuned_models.tables import LIVE
 from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import ClusterInProcess
 from tests.serve_apps.platform_app.fine_tuning.mortal_process import Killed, Mortality
 from tests.serve_apps.platform_app.fine_tuning.tuning_setup import BASE, NoDeployedModels, base_options, chat_rows
@@ -50,7 +53,21 @@ CALLS = st.builds(
     "{} {}".format,
     st.sampled_from(("before", "after")),
     st.sampled_from(
-        ("unfinished", "change", "check", "submit", "find", "stop", "result", "prepare", "start", "remove", "delete")
+        (
+            "unfinished",
+            "change",
+            "check",
+            "submit",
+            "find",
+            "stop",
+            "result",
+            "prepare",
+            "start",
+            "remove",
+            "delete",
+            "delete_version",
+            "forget",
+        )
     ),
 )
 """Calls of the reconciler at which something else happens."""
@@ -80,12 +97,13 @@ class Tuning(RuleBasedStateMachine):
             files=str(self.folder / "files"),
             max_running_jobs=2,
             max_active_jobs_per_key=None,
-            **base_options(self.folder),
+            **base_options(self.folder, checkpoints=3),
         )
         self.context = PlatformContext.open(config, Access(), KeyGate(None), NoDeployedModels(), self.database)
         self.told: dict[str, str] = {}
         self.owners: dict[str, str] = {}
         self.deleted: set[str] = set()
+        self.deleted_checkpoints: set[str] = set()
         self.requests = 0
         self.now = 1.0
         self.process: tuple[Mortality, FineTuningPart, TunedModelsPart] | None = None
@@ -136,6 +154,18 @@ class Tuning(RuleBasedStateMachine):
             self.wait(models.delete(self.owners[job], record.fine_tuned_model))
             assert not is_held, "a model that an alias holds was deleted"
             self.deleted.add(job)
+
+    @rule(job=jobs, is_held=st.booleans())
+    def delete_checkpoint(self, job: str, is_held: bool) -> None:
+        """Deletes the model of the job's first checkpoint, and not the job's."""
+        _, _, models = self.new_process(Mortality())
+        for checkpoint in ModelStore(self.database).checkpoints_of(job):
+            if is_held and checkpoint.state == LIVE:
+                self.cluster.held_aliases[checkpoint.version] = ["production"]
+            with contextlib.suppress(RequestError):
+                self.wait(models.delete(self.owners[job], checkpoint.name))
+                assert not is_held, "a checkpoint that an alias holds was deleted"
+                self.deleted_checkpoints.add(job)
 
     @rule(calls_left=DEATHS, parts=st.sampled_from(("both", "jobs", "models")))
     def reconcile(self, calls_left: int | None, parts: str) -> None:
@@ -257,6 +287,14 @@ class Tuning(RuleBasedStateMachine):
             has_model = job.state.status == "succeeded" and job_id not in self.deleted
             folder = self.folder / "storage" / "fine_tuning" / job_id
             assert (job_id in self.cluster.applications) == has_model
+            checkpoint = checkpoint_model_id(job_id, 1)
+            has_checkpoint = has_model and job_id not in self.deleted_checkpoints
+            assert (checkpoint in self.cluster.applications) == has_checkpoint
+            if has_model:
+                assert bool(self.cluster.earlier[job_id]) == has_checkpoint
+                assert (folder / "models" / job_id / "2").exists() == has_checkpoint
+            records = [model.id for model in ModelStore(self.database).checkpoints_of(job_id)]
+            assert records == ([checkpoint] if has_checkpoint else [])
             assert (job_id in self.cluster.versions) == has_model or job.state.status == "paused"
             assert folder.exists() == has_model or job.state.status == "paused"
             if job.state.status == "succeeded":

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from serve_apps.platform_app.fine_tuning.execution.metric_events import (
     MAX_STEP_EVENTS,
+    checkpoint_metrics,
     estimated_finish,
     results_csv,
     step_events,
@@ -71,3 +72,11 @@ def test_a_run_joins_the_cluster_that_submits_it() -> None:
     """Ray's own RAY_ADDRESS may be that of another Ray on the machine."""
     command = run_command("/my env/bin/python", "10.0.0.1:6379")
     assert command == "RAY_ADDRESS=10.0.0.1:6379 '/my env/bin/python' -m jobs.finetune --config env:TUNEYARD_CONFIG"
+
+
+def test_the_metrics_of_a_checkpoint_are_those_at_its_step() -> None:
+    points = [point(1), point(2, eval_loss=0.75), point(3), point(4, eval_loss=0.25)]
+    third = checkpoint_metrics(points, 3)
+    assert (third.step, third.train_loss, third.full_valid_loss) == (3.0, 1 / 3, 0.75)
+    assert checkpoint_metrics(points, None) == checkpoint_metrics(points, 4)
+    assert checkpoint_metrics([], None).step is None

@@ -93,6 +93,7 @@ def test_a_job_keeps_the_rest_of_its_template() -> None:
     assert (config.data.train, config.data.heldout, config.data.preference) == ("/train.jsonl", "/valid.jsonl", "pairs")
     assert (config.run.name, config.run.model_name) == ("ftjob-9", "ftjob-9")
     assert config.run.storage == "/storage/fine_tuning/ftjob-9"
+    assert config.run.exported_checkpoints == base.config.checkpoints == 3
 
 
 def test_a_base_is_found_by_name_and_alias_by_those_who_may_use_it(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ BASE, ALIAS = "tiny", "gpt-4o-mini-2024-07-18"
 
 
 def base_options(folder: Path, training: dict[str, Any] | None = None, **base: Any) -> dict[str, Any]:
-    """The option `bases` of PlatformConfig: the base BASE with a template in `folder`."""
+    """The option `bases` of PlatformConfig: the base BASE with a template in `folder`. `base` are fields of it, without
+    which jobs have the model at their end only."""
     template = {
         "run": {"name": "template", "model_name": "template", "storage": str(folder / "storage")},
         "model": {"base": str(folder / "base")},
@@ -36,7 +37,7 @@ def base_options(folder: Path, training: dict[str, Any] | None = None, **base: A
     }
     path = folder / "template.yaml"
     path.write_text(yaml.safe_dump(template), encoding="utf-8")
-    return {"bases": {BASE: {"config": str(path), "aliases": (ALIAS,), **base}}}
+    return {"bases": {BASE: {"config": str(path), "aliases": (ALIAS,), "checkpoints": 1, **base}}}
 
 
 def chat_rows(count: int, start: int = 0) -> bytes:

@@ -56,7 +56,7 @@ async def server(tmp_path: Path, tiny_oss: Path) -> AsyncIterator[PublishedServe
     options = {"cluster": cluster.services, "directory": ServedModels(models), "max_active_jobs_per_key": 9}
     keys = KeyStore(tmp_path / "api_keys.json")
     location = SqlLocation(file=tmp_path / "platform.db")
-    with open_platform(location, tmp_path, keys=keys, **options, **base_options(tmp_path)) as platform:
+    with open_platform(location, tmp_path, keys=keys, **options, **base_options(tmp_path, checkpoints=3)) as platform:
         yield PublishedServer(platform, cluster)
         for part in platform.parts:
             await part.close()

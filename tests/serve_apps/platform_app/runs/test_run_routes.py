@@ -176,6 +176,17 @@ async def test_versions_have_their_lineage(world: RunWorld, admin: httpx.AsyncCl
     assert (run.status, run.version) == ("succeeded", "brindle/1")
 
 
+async def test_the_version_of_a_run_is_its_last_checkpoint(world: RunWorld, admin: httpx.AsyncClient) -> None:
+    """Whichever of its checkpoints it has registered last."""
+    run_id = world.begin("first")
+    for version, step in enumerate((12, 4, 8), 1):
+        folder = world.folder / "models" / str(version)
+        world.registry.register("brindle", folder, run_id, {"metric.step": str(step)}, "newest" if step == 12 else None)
+    world.registry.end_run(run_id, succeeded=True)
+    (run,) = RunList.model_validate(await get(admin, "/v1/runs")).data
+    assert run.version == "brindle/1"
+
+
 async def test_lists_are_read_in_pages(world: RunWorld, admin: httpx.AsyncClient) -> None:
     for number in range(5):
         world.job(f"run-{number}", RunState.STOPPED, started_at=float(number))

@@ -9,6 +9,7 @@ from pydantic import Field
 from tuneyard.api.wire.base import RequestModel, WireModel
 from tuneyard.api.wire.platform_api.lists import PageQuery
 from tuneyard.api.wire.platform_api.metadata import Metadata
+from tuneyard.configs.experiment_tracking import WandbName, WandbTag, WandbText
 from tuneyard.core.errors import RequestError
 
 Auto = Literal["auto"]
@@ -70,10 +71,10 @@ class Method(RequestModel):
 class WandbSettings(RequestModel):
     """Where Weights and Biases shows the run."""
 
-    project: Annotated[str, Field(min_length=1, max_length=128)]
-    entity: str | None = None
-    name: str | None = None
-    tags: list[str] | None = None
+    project: WandbName
+    entity: WandbName | None = None
+    name: WandbText | None = None
+    tags: Annotated[list[WandbTag], Field(max_length=20)] | None = None
 
 
 class Integration(RequestModel):
