@@ -45,7 +45,11 @@ class NemoBackend:
         # First in the list: CheckpointReporter reports the metrics of the same step.
         trainer.callbacks[:0] = [metrics, ResumedStepCounts()]
         arguments["log"].ckpt = CheckpointReporter(
-            context, metrics, checkpoint_folder(config), every_steps=recipe.log.ckpt.every_n_train_steps
+            context,
+            metrics,
+            checkpoint_folder(config),
+            every_steps=recipe.log.ckpt.every_n_train_steps,
+            keep=config.run.kept_checkpoints + 1,
         )
         if context.resume_from is not None:
             resumed = read_pointer(context.resume_from)

@@ -20,10 +20,6 @@ from jobs.training.backend import TrainContext
 from tuneyard.checkpoints.safety.written_folders import record_path, record_written_folder
 from tuneyard.core.errors import TrainingError
 
-KEPT_CHECKPOINTS = 3
-"""NeMo checkpoints kept per run: one more than the pointers that Ray Train keeps, because the newest checkpoint may not
-have been reported yet when a worker dies."""
-
 
 class MetricsReporter(pl.Callback):
     """Reports the metrics that TrainingBackend names, after each step and each evaluation.
@@ -116,10 +112,13 @@ class CheckpointReporter(nl.ModelCheckpoint):
     """Writes a NeMo checkpoint every `every_steps` steps and after the last one, and reports a pointer to it.
 
     Checkpoints contain the optimizer's state and NeMo's context. `folder` is the run's checkpoint_folder; the newest
-    KEPT_CHECKPOINTS are kept there.
+    `keep` are kept there: one more than the pointers that Ray Train keeps, because the newest checkpoint may not have
+    been reported yet when a worker dies.
     """
 
-    def __init__(self, context: TrainContext, metrics: MetricsReporter, folder: Path, every_steps: int) -> None:
+    def __init__(
+        self, context: TrainContext, metrics: MetricsReporter, folder: Path, *, every_steps: int, keep: int
+    ) -> None:
         super().__init__(
             dirpath=str(folder), save_top_k=-1, save_last=False, monitor=None, save_optim_on_train_end=True
         )
@@ -127,6 +126,7 @@ class CheckpointReporter(nl.ModelCheckpoint):
         self._metrics = metrics
         self._folder = folder
         self._every_steps = every_steps
+        self._keep = keep
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         step = trainer.global_step
@@ -144,7 +144,7 @@ class CheckpointReporter(nl.ModelCheckpoint):
             record_written_folder(path)
         self._context.report_checkpoint(self._metrics.of_step(step), pointer)
         if self._context.rank == 0:
-            for old in finished_checkpoints(self._folder)[:-KEPT_CHECKPOINTS]:
+            for old in finished_checkpoints(self._folder)[: -self._keep]:
                 shutil.rmtree(old, ignore_errors=True)
                 record_path(old).unlink(missing_ok=True)
         self._metrics.restart_step_timer()

@@ -115,8 +115,8 @@ def _train_and_publish(
         _print(f"trained in {time.monotonic() - started:.0f} s; exporting and proving")
         manifest, target = export(outcome)
         version = register_checkpoint(registry, config, manifest, target, record)
-        summary = {"state": "succeeded", "model": f"{version.name}/{version.version}", **manifest.proof}
         publish_earlier(outcome, config, registry, record, export)
+        summary = {"state": "succeeded", "model": f"{version.name}/{version.version}", **manifest.proof}
         succeeded = True
     finally:
         registry.end_run(run_id, succeeded=succeeded)
@@ -136,6 +136,7 @@ def publish_earlier(
 
     `record` is saved after all of them, so a run that is killed before that adds here what is not there yet.
     """
+    from mlflow.exceptions import MlflowException
     from ray.exceptions import RayError
 
     for earlier in outcome.earlier:
@@ -144,7 +145,7 @@ def publish_earlier(
         step = f"the checkpoint of step {earlier.metrics['step']:.0f}"
         try:
             version = register_checkpoint(registry, config, *export(earlier), own, alias=None)
-        except (TuneyardError, RayError) as e:
+        except (TuneyardError, RayError, MlflowException, OSError) as e:
             _print(f"{step} is left out: {e}")
         else:
             _print(f"registered {step} as {version.name}/{version.version} at {version.checkpoint}")

@@ -26,8 +26,6 @@ from tuneyard.storage.location import is_uri
 from tuneyard.storage.retrying_filesystem import retrying_filesystem
 from tuneyard.training_data.token_store import TokenStore
 
-KEPT_CHECKPOINTS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class TrainOutcome:
@@ -87,7 +85,7 @@ def _create_trainer(
         storage_filesystem=None if folder.storage.local else retrying_filesystem(folder.storage),
         failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
         checkpoint_config=ray.train.CheckpointConfig(
-            num_to_keep=max(KEPT_CHECKPOINTS, config.run.exported_checkpoints),
+            num_to_keep=config.run.kept_checkpoints,
             checkpoint_score_attribute="eval_loss" if stops_early else None,
             checkpoint_score_order="min",
         ),

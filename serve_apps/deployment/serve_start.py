@@ -65,7 +65,8 @@ def repeat_until_ready(
 ) -> None:
     """Calls `wait` until it returns: again after each TimeoutError, and each RayActorError of a replaced proxy.
 
-    Reports each repetition. Raises ClusterError for the first failure after `timeout_s`. `now` gives seconds.
+    Reports each repetition. Raises ClusterError for an actor whose own code fails, and for the first failure after
+    `timeout_s`. `now` gives seconds.
     """
     from ray.exceptions import RayActorError
 
@@ -75,6 +76,8 @@ def repeat_until_ready(
             wait()
             return
         except (RayActorError, TimeoutError) as e:
+            if isinstance(e, RayActorError) and e.actor_init_failed:
+                raise ClusterError(f"{what} cannot start: {e}") from e
             seconds = now() - started_at
             if seconds >= timeout_s:
                 raise ClusterError(

@@ -61,14 +61,15 @@ class _Deadline:
 
     def _end(self) -> None:
         self._is_over = True
-        if self._waiting is not None:
+        if self._waiting is not None and not self._has_cancelled:
             self._has_cancelled = True
             self._waiting.cancel()
 
     def __enter__(self) -> None:
-        if self._is_over:
-            raise _DeadlineError
         self._waiting = task = asyncio.current_task()
+        if self._is_over:
+            # What is there already is still given: only waiting ends.
+            asyncio.get_running_loop().call_soon(self._end)
         self._cancelling = task.cancelling() if task is not None else 0
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

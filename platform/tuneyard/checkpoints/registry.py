@@ -71,8 +71,10 @@ class ModelVersion:
     @property
     def step(self) -> int | None:
         """The optimizer step after which the checkpoint was saved; None if its tags do not say so."""
-        step = self.tags.get(f"{METRIC_TAG}step")
-        return int(float(step)) if step is not None else None
+        try:
+            return int(float(self.tags[f"{METRIC_TAG}step"]))
+        except (KeyError, ValueError, OverflowError):  # no tag, or one that someone else wrote
+            return None
 
 
 @dataclass(frozen=True, slots=True)

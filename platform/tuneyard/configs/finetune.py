@@ -110,6 +110,11 @@ class RunConfig(StrictConfig):
     disk space of a model; one that cannot be exported is left out with a message, unless it is the last one. With
     early stopping the last one is the best one. `@newest` is always the last one."""
 
+    @property
+    def kept_checkpoints(self) -> int:
+        """The checkpoints that training keeps to resume from or to export: two at least, in case one is damaged."""
+        return max(2, self.exported_checkpoints)
+
     @field_validator("model_name")
     @classmethod
     def _check_no_adapter_name(cls, name: str) -> str:

@@ -16,9 +16,8 @@ from tuneyard.core.errors import StorageFullError
 ADAM_MOMENT_BYTES = 8
 """Bytes of Adam's two fp32 moments per trained parameter."""
 
-CHECKPOINTS_AT_ONCE = {"transformers": 3, "nemo": 4}
-"""Checkpoints that exist at the same time, by backend: those that are kept and the one being written. A run that
-exports more of them keeps more."""
+MORE_CHECKPOINTS = {"transformers": 1, "nemo": 2}
+"""Checkpoints beside those that are kept, by backend: the one being written, and one more that NeMo keeps."""
 
 
 def check_disk_space(config: FinetuneConfig, base: Mapping[str, Any], *, base_is_imported: bool = False) -> None:
@@ -66,7 +65,7 @@ def storage_needed(config: FinetuneConfig, base: Mapping[str, Any], *, base_is_i
     # NeMo in bf16 stores bf16 weights and an fp32 copy of them. Everything else stores one fp32 copy.
     bytes_per_parameter = ADAM_MOMENT_BYTES + (6 if is_nemo and config.precision == "bf16" else 4)
     exports = exported_checkpoints(config)
-    at_once = max(CHECKPOINTS_AT_ONCE[config.training.backend], exports + 1)
+    at_once = max(2, exports) + MORE_CHECKPOINTS[config.training.backend]
     models = exports + (1 if is_nemo and not base_is_imported else 0)
     return at_once * trained * bytes_per_parameter + models * parameters * weight_bytes
 

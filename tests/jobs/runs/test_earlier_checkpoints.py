@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray.train
+from mlflow.exceptions import MlflowException
 from ray.exceptions import WorkerCrashedError
 
 from jobs.runs.finetuning import publish_earlier
@@ -20,7 +21,15 @@ from tuneyard.checkpoints.registry import NEWEST, ModelRegistry
 from tuneyard.core.errors import CheckpointError
 
 
-@pytest.mark.parametrize("error", [CheckpointError("the proof fails"), WorkerCrashedError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        CheckpointError("the proof fails"),
+        WorkerCrashedError(),
+        MlflowException("database is locked"),
+        OSError(28, "full"),
+    ],
+)
 def test_one_that_fails_is_left_out_and_a_repeated_run_adds_it(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

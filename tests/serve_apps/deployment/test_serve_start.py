@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.exceptions import ActorDiedError, GetTimeoutError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
 from serve_apps.deployment.serve_start import repeat_until_ready
 from tuneyard.core.errors import ClusterError
@@ -56,3 +56,9 @@ def test_another_error_is_not_repeated() -> None:
     serve = SlowServe([(ValueError("wrong option"), 0.0)])
     with pytest.raises(ValueError, match="wrong option"):
         repeat_until_ready(serve.wait, "Ray", lambda _: None)
+
+
+def test_an_actor_whose_own_code_fails_is_told_at_once() -> None:
+    cause = RayTaskError("__init__", "ImportError: no module", ImportError("no module"))
+    with pytest.raises(ClusterError, match=r"Ray cannot start: .*no module"):
+        repeat_until_ready(SlowServe([(ActorDiedError(cause), 0.0)]).wait, "Ray", lambda _: None)

@@ -108,3 +108,30 @@ async def test_a_timeout_of_the_engine_is_its_own() -> None:
     _, chunks = limited(fail, 60)
     with pytest.raises(TimeoutError, match="the engine's"):
         await anext(chunks)
+
+
+async def test_what_is_there_already_is_given_to_a_slow_reader() -> None:
+    """The time is over before the reader comes back: chunks that need no waiting still come, and waiting ends."""
+    waits = iter([asyncio.sleep(0) for _ in range(1)])
+
+    async def wait() -> None:
+        ready = next(waits, None)
+        if ready is not None:
+            await ready
+        elif wait_for_ever.is_set():
+            await asyncio.Event().wait()
+
+    wait_for_ever = asyncio.Event()
+    engine, chunks = limited(wait, 0.05)
+    async with contextlib.aclosing(chunks):
+        await anext(chunks)
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            assert (await anext(chunks)).token_ids == (1,)
+        wait_for_ever.set()
+        with pytest.raises(AnswerTimeoutError):
+            await anext(chunks)
+    assert engine.is_closed
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

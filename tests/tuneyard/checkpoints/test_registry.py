@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneyard.checkpoints.registry import ModelRegistry
+from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
 from tuneyard.core.errors import RegistryError
 
 
@@ -123,3 +123,8 @@ def test_a_process_that_is_killed_while_it_creates_the_registry_leaves_no_broken
     registry = ModelRegistry(tmp_path)
     assert registry.start_run("new", "new", {}, None)
     assert not list(tmp_path.glob("mlflow.db.new*"))
+
+
+@pytest.mark.parametrize(("text", "step"), [("12", 12), ("4.0", 4), ("abc", None), ("nan", None), ("inf", None)])
+def test_a_step_that_someone_else_wrote_is_none(text: str, step: int | None) -> None:
+    assert ModelVersion("m", 1, "/c", None, {"metric.step": text}).step == step

@@ -70,9 +70,15 @@ def _stage_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchS
     return NemoMemory(
         weights=(dense + experts + adapters) * size,
         state=_state(config, parallelism, *trained),
-        activations=in_flight * layers * tokens * values_kept(config, base) * size,
+        activations=in_flight * _layers_with_gradient(config, layers) * tokens * values_kept(config, base) * size,
         logits=tokens * int(base["vocab_size"]) * LOGIT_BYTES[config.precision] if is_last else 0,
     )
+
+
+def _layers_with_gradient(config: FinetuneConfig, layers: int) -> int:
+    """Of a stage's layers, those of which anything is kept: below the first adapter nothing needs a gradient."""
+    lora = config.training.lora
+    return layers if config.training.method == "full" else min(lora.last_layers or layers, layers)
 
 
 def stage_parameters(base: Mapping[str, Any], parallelism: Parallelism, stage: int) -> tuple[int, int]:

@@ -41,8 +41,8 @@ def describe_impossibility(base: Base, capacity: ClusterCapacity) -> str:
     nodes = capacity.total
     shortages = describe_shortages([workers.resource_request], nodes)
     if shortages and workers.wait_for_nodes:
-        if capacity.maximum is None:
-            return ""
+        if capacity.maximum is None or not workers.resource_request.per_process.keys() <= capacity.maximum.keys():
+            return ""  # the autoscaler does not name the labels of nodes, such as accelerator types
         shortages = describe_shortages([workers.resource_request], [capacity.maximum])
     if not shortages:
         return ""

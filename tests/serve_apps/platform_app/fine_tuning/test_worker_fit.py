@@ -152,3 +152,11 @@ def test_a_job_begins_only_where_it_fits(data: st.DataObject) -> None:
     found = ClusterCapacity(nodes(*total), nodes(*unserved), nodes(*free))
     fits = not describe_shortages([workers.resource_request], found.free)
     assert (describe_wait(workers, [], found) == "") == fits
+
+
+def test_an_autoscaler_that_does_not_name_a_resource_may_still_bring_it() -> None:
+    """KubeRay's tells CPUs and GPUs, and no accelerator types."""
+    waiting = base_with(workers={"num_workers": 1, "wait_for_nodes": True, "resources_per_worker": {"label": 1}})
+    for maximum, is_impossible in (({"CPU": 8.0}, False), ({"CPU": 8.0, "label": 0.0}, True)):
+        told = describe_impossibility(waiting, ClusterCapacity(nodes(2), nodes(2), nodes(2), maximum))
+        assert bool(told) is is_impossible

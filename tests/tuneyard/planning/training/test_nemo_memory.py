@@ -85,6 +85,7 @@ def test_a_frozen_model_takes_its_weights_and_little_more() -> None:
     assert memory.state < 0.2 * GIB
     last = nemo_config(lora={"last_layers": 6})
     assert nemo_memory(last, BASE, BATCH).state == pytest.approx(memory.state / 4, rel=0.01)
+    assert nemo_memory(last, BASE, BATCH).activations == memory.activations // 4
 
 
 @pytest.mark.parametrize(
