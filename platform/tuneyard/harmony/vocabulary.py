@@ -21,6 +21,9 @@ SPECIAL_TOKENS = (
 )
 """Harmony's special tokens. Every vocabulary must have them."""
 
+MAX_KNOWN_TOKENS = 16_384
+"""Tokens whose bytes are kept: not all 200,000 of o200k, because answers mostly have the same ones."""
+
 
 class ModelVocabulary:
     """The byte-level tokenizer of a checkpoint folder. `sha256` is that of its file, `size` counts all tokens."""
@@ -54,7 +57,7 @@ class ModelVocabulary:
         self.size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._added = self._tokenizer.get_added_tokens_decoder()
         self._known_bytes: dict[int, bytes] = {}
-        """Of the tokens that `token_bytes` was asked for: at most one entry for each token of the vocabulary."""
+        """The bytes of the first MAX_KNOWN_TOKENS tokens that `token_bytes` was asked for."""
 
     def special_id(self, token: str) -> int:
         """The id of one of SPECIAL_TOKENS."""
@@ -90,7 +93,8 @@ class ModelVocabulary:
             data = bytes(_BYTE_OF_CHARACTER[character] for character in token)
         else:
             return b""
-        self._known_bytes[token_id] = data
+        if len(self._known_bytes) < MAX_KNOWN_TOKENS:
+            self._known_bytes[token_id] = data
         return data
 
 
