@@ -1,9 +1,11 @@
-"""The main memory that this process takes, without the pages of files: Linux drops those when memory is needed."""
+"""The main memory that a process takes, without the pages of files: Linux drops those when memory is needed."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+
+import psutil
 
 SAMPLE_S = 0.005
 
@@ -31,3 +33,9 @@ class PeakMemory:
 def _anonymous_bytes() -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+
+def own_bytes(process: psutil.Process) -> int:
+    """Resident memory that is not shared: neither files nor Ray's object store."""
+    memory = process.memory_info()
+    return int(memory.rss - memory.shared)

@@ -76,7 +76,7 @@ class TokenCollator:
         if self._flex_device is not None:
             from jobs.training.flex_attention import packed_block_masks
 
-            return packed_block_masks(segments.to(self._flex_device), self._sliding_window)
+            return packed_block_masks(segments.to(self._flex_device), self._sliding_window, FLEX_BLOCK)
         position = torch.arange(segments.shape[1])
         distance = position[:, None] - position[None, :]
         # Padding is a segment of its own: a mask row that admits no position would give NaN.

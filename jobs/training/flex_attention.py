@@ -16,8 +16,6 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_bloc
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flex_attention_mask
 from transformers.models.gpt_oss.modeling_gpt_oss import repeat_kv
 
-from jobs.training.collator import FLEX_BLOCK
-
 NAME = "flex_attention_with_sinks"
 """The name for `attn_implementation`."""
 
@@ -80,10 +78,10 @@ def _compiled(backend: str = "inductor") -> Any:
     return torch.compile(flex_attention, fullgraph=True, backend=backend, **options)
 
 
-def packed_block_masks(segments: torch.Tensor, sliding_window: int) -> dict[str, BlockMask]:
+def packed_block_masks(segments: torch.Tensor, sliding_window: int, block: int) -> dict[str, BlockMask]:
     """Masks by transformers' layer types: a token sees its own segment up to itself, at most `sliding_window` tokens.
 
-    `segments` [rows, length] is on the GPU, and the masks keep it.
+    `segments` [rows, length] is on the GPU, and the masks keep it. `block` is the side of a mask's blocks, in tokens.
     """
 
     def sees(row: Any, _head: Any, position: Any, other: Any) -> Any:
@@ -101,7 +99,7 @@ def packed_block_masks(segments: torch.Tensor, sliding_window: int) -> dict[str,
             length,
             length,
             device=str(segments.device),
-            BLOCK_SIZE=FLEX_BLOCK,
+            BLOCK_SIZE=block,
             _compile=length > LONGEST_UNCOMPILED_MASK,
         )
         for name, mask in (("full_attention", sees), ("sliding_attention", sees_window))

@@ -23,6 +23,7 @@ import psutil
 from tests.bench.bases import TINY, base
 from tests.bench.platform_process import served_platform
 from tests.integration.platform_server import PlatformServer, platform_server
+from tests.process_memory import own_bytes
 
 MIB = 2**20
 SIZE_MIB, ROUNDS = 256, 3
@@ -102,15 +103,18 @@ def write_raw(source: Path, target: Path) -> float:
 
 @contextlib.contextmanager
 def highest_memory(*processes: psutil.Process) -> Iterator[dict[int, float]]:
-    """How much the resident memory of each process has grown at most, in MiB, by its id."""
-    first = {process.pid: process.memory_info().rss for process in processes}
+    """How much the memory of each process has grown at most, in MiB, by its id; memory shared with others left out.
+
+    Ray's processes map its object store, whose pages are shared.
+    """
+    first = {process.pid: own_bytes(process) for process in processes}
     grown = dict.fromkeys(first, 0.0)
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.05):
             for process in processes:
-                now = (process.memory_info().rss - first[process.pid]) / MIB
+                now = (own_bytes(process) - first[process.pid]) / MIB
                 grown[process.pid] = max(grown[process.pid], now)
 
     thread = threading.Thread(target=watch)

@@ -22,6 +22,7 @@ from tests.integration.clusters import cluster
 from tests.integration.platform_server import PlatformServer, platform_config, platform_server
 from tests.integration.processes import free_port
 from tests.postgresql_server import PostgresqlServer
+from tests.process_memory import own_bytes
 from tuneyard.api.api_keys import KeyStore
 
 pytestmark = pytest.mark.integration
@@ -131,12 +132,6 @@ def test_a_large_upload_is_not_held_in_memory(server: PlatformServer, tmp_path: 
         client.files.delete(created.id)
     grown = [(after - first) / MIB for first, after in zip(before, highest, strict=True)]
     assert max(grown) < 150, grown
-
-
-def own_bytes(process: psutil.Process) -> int:
-    """Resident memory that is not shared."""
-    memory = process.memory_info()
-    return int(memory.rss - memory.shared)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def test_every_variant_of_a_run_is_compiled() -> None:
 
     def run(rows: int, length: int, is_training: bool) -> None:
         segments = (torch.arange(length) // 100).expand(rows, -1)
-        for mask in (*flex_attention.packed_block_masks(segments, 32).values(), None):
+        for mask in (*flex_attention.packed_block_masks(segments, 32, 128).values(), None):
             states = [torch.randn(rows, 2, length, 16) for _ in range(3)]
             with torch.set_grad_enabled(is_training):
                 assert compiled(*states, block_mask=mask).shape == states[0].shape

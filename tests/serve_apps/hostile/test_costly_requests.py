@@ -63,14 +63,19 @@ def test_memory_stays_flat_long(server: Server) -> None:
 
 
 def repeat_requests(server: Server, requests: list[tuple[str, bytes]], rounds: int) -> None:
-    """After two rounds that fill caches, memory does not grow with what else is sent."""
-    for number in range(rounds + 2):
-        if number == 2:
-            before = server.memory_bytes()
+    """After two rounds that fill caches, memory does not grow with what else is sent.
+
+    After a round a process may hold a hundred mebibytes that it has not yet returned, or that its allocator keeps:
+    so the least of the last rounds is compared with the least of the first. What is kept stays in both.
+    """
+    held = []
+    for _ in range(rounds + 2):
         for path, data in requests:
             for prefix in PREFIXES:
                 server.send(prefix + path, data)
-    assert server.memory_bytes() - before < MOST_GROWTH_BYTES
+        held.append(server.memory_bytes())
+    compared = max(1, rounds // 4)
+    assert min(held[-compared:]) - min(held[1 : 1 + compared]) < MOST_GROWTH_BYTES, held
 
 
 def encoded(requests: list[tuple[str, str, dict[str, Any]]], most_bytes: int) -> list[tuple[str, bytes]]:
