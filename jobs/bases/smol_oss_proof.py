@@ -12,6 +12,7 @@ from transformers import GptOssForCausalLM, LlamaConfig, LlamaForCausalLM
 from jobs.bases.checkpoint_files import DATA
 from jobs.bases.smol_oss_weights import HIDDEN, INNER, LAYERS, NORM_EPSILON, ROPE_THETA, VOCABULARY
 from jobs.bases.smollm2 import HEADS, KEY_VALUE_HEADS, SmolLM2
+from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.cluster.connection import CHECKOUT
 from tuneyard.core.errors import CheckpointError
 
@@ -38,6 +39,7 @@ def prove_rewrite(folder: Path, source: SmolLM2, tokenizer: Tokenizer) -> dict[s
     `nll_source` and `nll_result` are means over all texts, in nats per token. Raises CheckpointError if the losses
     differ by more than is allowed, with or without the clamp.
     """
+    use_fast_products()
     texts = {
         name: tokenizer.encode(path.read_text(encoding="utf-8")[:MAX_PROOF_CHARACTERS]).ids
         for name, path in PROOF_TEXTS.items()

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jobs.training.label_logits import label_logits
 from jobs.training.model_loading import load_dequantised
+from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.chats.dataset import DatasetScan
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.row_settings import RowSettings
@@ -109,6 +110,7 @@ def label_log_probs(
         folder, "auto" if on_gpu else torch.float32, on_gpu=on_gpu, device_map="auto" if on_gpu else None
     ).eval()
     if not on_gpu:
+        use_fast_products()
         model = model.float()
     for row in tqdm(rows, desc=description, unit="row", dynamic_ncols=True, disable=None):
         labels = np.array([label for label in row["labels"][1:] if label != IGNORED_LABEL])

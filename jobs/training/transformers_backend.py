@@ -29,6 +29,7 @@ from jobs.training.trainer.row_trainer import RowTrainer
 from jobs.training.trainer.sharded_trainer import ShardedTrainer
 from jobs.training.trainer_callbacks import EpochCallback, ReportingCallback, SaveEvaluatedModels
 from jobs.training.training_arguments import check_device, training_arguments
+from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.checkpoints.layout.adapter import is_adapter
 from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
 from tuneyard.configs.finetune import FinetuneConfig
@@ -46,6 +47,8 @@ class TransformersBackend:
         workers, training = config.workers, config.training
         if not workers.use_gpu and workers.threads_per_worker is not None:
             torch.set_num_threads(workers.threads_per_worker)
+        if not workers.use_gpu:
+            use_fast_products()
         check_device(config, has_gpu=torch.cuda.is_available(), has_bf16=torch.cuda.is_bf16_supported())
         accumulation_steps = _accumulation_steps(config, context.world_size)
         step_rows = training.batch_size_per_worker * accumulation_steps * context.world_size
