@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-import transformers
 from tqdm import tqdm
 
 from jobs.training.label_logits import label_logits
-from jobs.training.model_loading import load_dequantised
-from tuneyard.arithmetic.cpu_products import use_fast_products
+from jobs.training.model_loading import load_for_measuring
 from tuneyard.chats.dataset import DatasetScan
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.row_settings import RowSettings
@@ -99,19 +96,9 @@ def label_log_probs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields a checkpoint's log-probabilities [places, vocabulary], in nats, and the labels [places] of each row.
 
-    MXFP4 experts are dequantised at loading. On a CPU it computes in fp32. On a GPU it computes in the checkpoint's
-    dtype, and layers that do not fit the GPU are kept in main memory or on disk. `description` labels the progress bar.
+    The model is loaded by load_for_measuring. `description` labels the progress bar.
     """
-    on_gpu = torch.cuda.is_available()
-    transformers.utils.logging.disable_progress_bar()
-    # Hides transformers' warning that it dequantises MXFP4 on a CPU, which is intended here.
-    transformers.utils.logging.set_verbosity_error()
-    model = load_dequantised(
-        folder, "auto" if on_gpu else torch.float32, on_gpu=on_gpu, device_map="auto" if on_gpu else None
-    ).eval()
-    if not on_gpu:
-        use_fast_products()
-        model = model.float()
+    model = load_for_measuring(folder)
     for row in tqdm(rows, desc=description, unit="row", dynamic_ncols=True, disable=None):
         labels = np.array([label for label in row["labels"][1:] if label != IGNORED_LABEL])
         (logits,) = label_logits(model, [row])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from jobs.evaluation.row_choice import spread_rows
 from jobs.evaluation.score_tables import answers_table, score_table
 from jobs.evaluation.served_model import Endpoint, evaluate
 from tuneyard.chats.dataset import load_chat_dataset
@@ -34,8 +35,8 @@ def compare_models(
     examples = load_chat_dataset(data, settings).examples
     if limit is not None and limit < 1:
         raise DatasetError(f"--limit {limit}: must be at least 1.")
-    if limit is not None and limit < len(examples):
-        examples = [examples[i * len(examples) // limit] for i in range(limit)]
+    if limit is not None:
+        examples = [examples[row] for row in spread_rows(len(examples), limit)]
     if max_tokens < 1:
         raise ConfigError(f"--max-tokens {max_tokens}: must be at least 1.")
     scores = [evaluate(endpoint, examples, max_tokens) for endpoint in endpoints]

@@ -9,6 +9,7 @@ import accelerate
 import torch
 import transformers
 
+from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 
 TRANSFORMERS_4 = transformers.__version__.startswith("4.")
@@ -42,6 +43,25 @@ def load_dequantised(
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
+
+
+def load_for_measuring(folder: Path) -> Any:
+    """The checkpoint in `folder` for a forward pass: MXFP4 experts are dequantised.
+
+    On a CPU it is in fp32. On a GPU it has the checkpoint's dtype, and layers that do not fit the GPU are kept in main
+    memory or on disk.
+    """
+    on_gpu = torch.cuda.is_available()
+    transformers.utils.logging.disable_progress_bar()
+    # Hides transformers' warning that it dequantises MXFP4 on a CPU, which is intended here.
+    transformers.utils.logging.set_verbosity_error()
+    model = load_dequantised(
+        folder, "auto" if on_gpu else torch.float32, on_gpu=on_gpu, device_map="auto" if on_gpu else None
+    ).eval()
+    if on_gpu:
+        return model
+    use_fast_products()
+    return model.float()
 
 
 def empty_dequantised(

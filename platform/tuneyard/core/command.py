@@ -16,6 +16,9 @@ from tuneyard.core.job_secrets import load_job_secrets
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The return type of `ArgumentParser.add_subparsers`."""
 
+Options: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
+"""What options can be added to: a parser, or a part of it with a heading of its own in the help."""
+
 
 def add_command(commands: Commands, name: str, summary: str, epilog: str = "") -> argparse.ArgumentParser:
     """Adds a subcommand. `summary`, without a full stop, is its line in the parent's help and begins its own help.
@@ -31,7 +34,7 @@ def add_command(commands: Commands, name: str, summary: str, epilog: str = "") -
     )
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: Options) -> None:
     """Adds the option --set; its values are in `overrides`."""
     parser.add_argument(
         "--set",

@@ -19,6 +19,7 @@ def disable_hub_access() -> None:
     for module, name in (
         ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
         ("transformers.utils.hub", "_is_offline_mode"),
+        ("datasets.config", "HF_HUB_OFFLINE"),
     ):
         if module in sys.modules and hasattr(sys.modules[module], name):
             setattr(sys.modules[module], name, True)

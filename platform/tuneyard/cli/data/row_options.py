@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneyard.chats.row_formats.names import FORMATS
-from tuneyard.core.command import add_overrides
+from tuneyard.core.command import Options, add_overrides
 
 if TYPE_CHECKING:
     from tuneyard.chats.row_settings import RowSettings
 
 
-def add_row_options(parser: argparse.ArgumentParser) -> None:
+def add_row_options(parser: Options) -> None:
     """Adds the options --format, --config and --set, for load_row_settings."""
     names = tuple(FORMATS)
     parser.add_argument(

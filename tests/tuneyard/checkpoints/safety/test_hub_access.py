@@ -7,18 +7,22 @@ import sys
 
 import pytest
 
-BEFORE = "import transformers, huggingface_hub\n"
+BEFORE = "import datasets, transformers, huggingface_hub\n"
 CODE = """
 import socket
 def connect(*_, **__): raise SystemExit("it connects")
 socket.socket.connect = connect
 from tuneyard.checkpoints.safety.hub_access import disable_hub_access
 disable_hub_access()
-import os, transformers, huggingface_hub
+import datasets, os, transformers, huggingface_hub
 assert os.environ["HF_HUB_OFFLINE"] == os.environ["TRANSFORMERS_OFFLINE"] == "1"
 try:
     transformers.AutoConfig.from_pretrained("openai/gpt-oss-20b", cache_dir="/nonexistent")
 except OSError:
+    pass
+try:
+    datasets.load_dataset("openai/gsm8k", cache_dir="/nonexistent")
+except ConnectionError:
     pass
 try:
     huggingface_hub.hf_hub_download("openai/gpt-oss-20b", "config.json", cache_dir="/nonexistent")
