@@ -46,7 +46,7 @@ from tuneyard.cluster.haproxy import (
     too_short_text,
 )
 from tuneyard.cluster.serve_streams import set_stream_environment
-from tuneyard.configs.experiment_tracking import check_wandb
+from tuneyard.configs.experiment_tracking import check_wandb, wandb_environment
 from tuneyard.configs.serve import ServeConfig
 from tuneyard.core.errors import TuneyardError
 from tuneyard.harmony.codec import HarmonyCodec
@@ -250,7 +250,12 @@ class Deployment:
         gateway, platform = self._config.front, self._config.platform
         if gateway is None:
             return
-        front = build_gateway(gateway, access) if platform is None else build_platform(platform, gateway, access)
+        if platform is None:
+            front = build_gateway(gateway, access)
+        else:
+            # The nodes of a running cluster may lack them: check_wandb has looked at this environment.
+            variables = wandb_environment(os.environ) if platform.wandb is not None else {}
+            front = build_platform(platform, gateway, access, variables)
         begin_applications([RunTarget(front, name=GATEWAY_APPLICATION, route_prefix="/")])
         wait_until_running(GATEWAY_APPLICATION, GATEWAY_APPLICATION)
         self._report("gateway: up; all models at one /v1")

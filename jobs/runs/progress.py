@@ -16,6 +16,9 @@ from tuneyard.core.room_commands import PROGRESS_PREFIX, progress_line
 POLL_EVERY_S = 2.0
 """Each poll calls the cluster's head and writes to the registry; on a small machine that takes the workers' cores."""
 
+FIRST_POLL_EVERY_S = 0.5
+"""The same until the first event: the workers still start then, and there is nothing to write."""
+
 LINE_EVERY_S = 5.0
 """Least time between two plain lines where the output is no terminal."""
 
@@ -78,7 +81,7 @@ class TrainingProgress:
                 self._show(event)
             if is_last_poll:
                 return
-            self._closed.wait(POLL_EVERY_S)
+            self._closed.wait(POLL_EVERY_S if self.latest else FIRST_POLL_EVERY_S)
 
     def _report_restart(self, event: dict[str, float]) -> None:
         """Prints a line when this event shows that the workers were restarted."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from fastapi import Request
@@ -48,6 +49,8 @@ class PlatformContext:
     """Requests to models for work that its owner has asked for before."""
     admin_recorder: AdminRecorder
     """What requests with the administrators' key do to what is others'."""
+    job_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables that jobs get from where the deployment was started; they may be secrets."""
 
     @classmethod
     def open(
@@ -57,12 +60,14 @@ class PlatformContext:
         gate: KeyGate,
         directory: ModelDirectory,
         database: SqlDatabase,
+        job_variables: Mapping[str, str] | None = None,
     ) -> Self:
         """The services on an open database."""
         records = FileRecords(database, config.max_gib_per_key * 2**30)
         files = FileService(records, ContentStore(config.files))
         recorder = AdminRecorder(AuditLog(access.audit_file) if access.audit_file is not None else None)
-        return cls(config, access, gate, directory, database, files, OwnerCalls(directory, gate), recorder)
+        calls = OwnerCalls(directory, gate)
+        return cls(config, access, gate, directory, database, files, calls, recorder, job_variables or {})
 
     @property
     def http(self) -> HttpConfig:

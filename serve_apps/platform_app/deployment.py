@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -56,13 +57,12 @@ class Platform(Gateway):
 class ReconcilerReplica:
     """The deployment class of the reconciler."""
 
-    def __init__(self, access: Access, config: PlatformConfig) -> None:
+    def __init__(self, access: Access, config: PlatformConfig, job_variables: Mapping[str, str]) -> None:
         replica = serve.get_replica_context().replica_id.unique_id
         self._database = open_database(database_location(config, access.database))
         self._gate = access.open_gate(replica)
-        context = PlatformContext.open(
-            config, access, self._gate, open_directory(self._database, config), self._database
-        )
+        directory = open_directory(self._database, config)
+        context = PlatformContext.open(config, access, self._gate, directory, self._database, job_variables)
         lease = Lease(self._database, LEASE_NAME, replica)
         self._reconciler = Reconciler(build_parts(context), self._database, lease)
         self._running = asyncio.create_task(run_reconciler(self._reconciler, self._gate))
@@ -90,8 +90,10 @@ def open_directory(database: SqlDatabase, config: PlatformConfig) -> ModelDirect
     return ModelDirectory(owned=ServedModels(ModelStore(database), config.organization))
 
 
-def build_platform(config: PlatformConfig, gateway: GatewayConfig, access: Access) -> Application:
-    """The Serve application, not deployed yet."""
+def build_platform(
+    config: PlatformConfig, gateway: GatewayConfig, access: Access, job_variables: Mapping[str, str]
+) -> Application:
+    """The Serve application, not deployed yet. For `job_variables` see PlatformContext."""
     reconciler = serve.deployment(ReconcilerReplica).options(
         name=RECONCILER_DEPLOYMENT,
         num_replicas=1,
@@ -103,4 +105,4 @@ def build_platform(config: PlatformConfig, gateway: GatewayConfig, access: Acces
         ray_actor_options={"num_cpus": gateway.num_cpus, "resources": gateway.resources},
         **request_queue_options(gateway.max_ongoing_requests, gateway.max_queued_requests),
     )
-    return platform.bind(access, config, reconciler.bind(access, config))
+    return platform.bind(access, config, reconciler.bind(access, config, job_variables))

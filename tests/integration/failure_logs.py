@@ -27,14 +27,15 @@ class LoggingCommand(Protocol):
 def read_logs(command: LoggingCommand) -> Iterator[tuple[str, str]]:
     """Title and text of each log of a running command. Of workers, those with an error."""
     yield "output of a command", command.output[-MAX_CHARACTERS:]
-    for folder in sorted(_session_folders(command.descendants(SOCKET_OPTION))):
+    for folder in sorted(session_folders(command.descendants(SOCKET_OPTION))):
         for file in sorted(folder.glob("logs/worker-*.err")):
             text = file.read_text(encoding="utf-8", errors="replace")
             if "Traceback" in text:
                 yield f"{file.name}, the log of a worker of this command", text[-MAX_CHARACTERS:]
 
 
-def _session_folders(processes: Iterable[psutil.Process]) -> set[Path]:
+def session_folders(processes: Iterable[psutil.Process]) -> set[Path]:
+    """The session folders of Ray, of those of the processes that are nodes of it."""
     folders = set()
     for process in processes:
         try:

@@ -177,13 +177,13 @@ class ModelRegistry:
         for first in range(0, len(metrics), MAX_METRICS_PER_WRITE):
             self._client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_WRITE])
 
-    def find_run(self, model_name: str) -> str | None:
-        """The id of the newest run that trains or trained a model of that name; None if there is none."""
+    def newest_run(self, model_name: str) -> LoggedRun | None:
+        """The newest run that trains or trained a model of that name; None if there is none."""
         experiment = self._client.get_experiment_by_name(model_name)
         if experiment is None:
             return None
         runs = self._client.search_runs([experiment.experiment_id], max_results=1, order_by=["start_time DESC"])
-        return str(runs[0].info.run_id) if runs else None
+        return _logged_run(runs[0], model_name) if runs else None
 
     def runs(self, limit: int) -> list[LoggedRun]:
         """The newest runs of all models, the newest first; without the metrics' histories."""
@@ -201,10 +201,6 @@ class ModelRegistry:
             raise
         return _logged_run(run, self._client.get_experiment(run.info.experiment_id).name)
 
-    def run_params(self, run_id: str) -> dict[str, str]:
-        """The parameters of a run."""
-        return dict(self._client.get_run(run_id).data.params)
-
     def set_tag(self, run_id: str, name: str, value: str) -> None:
         """Sets a tag of a run, which may have ended."""
         self._client.set_tag(run_id, name, value)
@@ -212,11 +208,6 @@ class ModelRegistry:
     def run_tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run, with MLflow's own."""
         return dict(self._client.get_run(run_id).data.tags)
-
-    def last_steps(self, run_id: str) -> dict[str, int]:
-        """The last step with a value of each metric of a run; without reading the metrics' histories."""
-        # The public field `metrics` has no steps.
-        return {metric.key: int(metric.step) for metric in self._client.get_run(run_id).data._metric_objs}
 
     def points(self, run_id: str, name: str) -> list[LoggedPoint]:
         """All values of a run's metric, as they were logged."""

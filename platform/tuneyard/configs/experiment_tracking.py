@@ -76,6 +76,10 @@ def check_wandb(field: str, environment: Mapping[str, str], package: str = "wand
     if not environment.get(API_KEY_VARIABLE) and environment.get(MODE_VARIABLE) != "offline":
         raise ConfigError(
             f"The config has {field}, and the environment variable {API_KEY_VARIABLE} is not set. Set it to an API key "
-            f"of Weights & Biases where this starts (on a running cluster in the environment of its nodes, at `ray "
-            f"start`), or remove {field}."
+            f"of Weights & Biases where this starts, or remove {field}."
         )
+
+
+def wandb_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this environment that check_wandb reads, for a process that sends metrics elsewhere."""
+    return {name: environment[name] for name in (API_KEY_VARIABLE, MODE_VARIABLE) if environment.get(name)}

@@ -45,7 +45,7 @@ class TuningCluster:
         return cls(
             ProcessFileChecker(),
             RayCapacity(),
-            RayJobRunner(),
+            RayJobRunner(context.job_variables),
             RegistryRunRecords(files.registry),
             ServeModelHost(context.config.bases, context.access),
             files,

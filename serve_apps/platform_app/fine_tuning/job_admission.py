@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from serve_apps.platform_app.fine_tuning.settings.worker_fit import describe_wai
 from tuneyard.configs.workers import WorkersConfig
 from tuneyard.core.errors import ClusterError
 
+KEPT_CONFIGS = 1000
+"""Configs whose workers are kept: while the cluster is full, each step asks for those of every queued job."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,15 +32,15 @@ class JobAdmission:
         self._told: set[str] = set()
         """The runs whose wait has an event. A new process tells it again."""
 
-    async def begin(self, jobs: Sequence[JobRecord]) -> None:
-        """Begins those of all unfinished jobs that are next and fit."""
+    async def begin(self, jobs: Sequence[JobRecord]) -> bool:
+        """Begins those of all unfinished jobs that are next and fit. Returns whether there were any."""
         if not choose_next(jobs, self._max_running):
-            return
+            return False
         try:
             capacity = await self._services.capacity.read()
         except ClusterError as e:
             logger.warning("no job is begun: %s", e)
-            return
+            return False
         blocked = {job.id: reason for job in jobs if is_waiting(job) and (reason := self._wait(job, jobs, capacity))}
         fitting = [job for job in jobs if job.id not in blocked]
         begun: list[JobRecord] = []
@@ -46,6 +50,7 @@ class JobAdmission:
         for job in jobs:
             if job.id in blocked:
                 await self._tell(job, blocked[job.id])
+        return bool(begun)
 
     def _wait(self, job: JobRecord, jobs: Sequence[JobRecord], capacity: ClusterCapacity) -> str:
         """Why the job cannot begin now. One that waits for nodes must begin: its run asks the autoscaler for them."""
@@ -85,4 +90,9 @@ def _event(reason: str) -> EventText:
 def _workers(job: JobRecord) -> WorkersConfig:
     """The workers of a job whose files were validated."""
     assert job.config is not None
-    return WorkersConfig.model_validate(json.loads(job.config)["workers"])
+    return _parse_workers(job.config)
+
+
+@functools.lru_cache(maxsize=KEPT_CONFIGS)
+def _parse_workers(config: str) -> WorkersConfig:
+    return WorkersConfig.model_validate(json.loads(config)["workers"])

@@ -13,6 +13,7 @@ from serve_apps.platform_app.files.file_service import FileService
 from serve_apps.platform_app.fine_tuning.execution.cluster_capacity import CapacityReader
 from serve_apps.platform_app.fine_tuning.execution.job_runner import JobRunner, RunReport
 from serve_apps.platform_app.fine_tuning.execution.metric_events import (
+    awaits_validation,
     estimated_finish,
     results_csv,
     step_events,
@@ -186,13 +187,16 @@ class JobSteps:
             await self._tell_tracking(job)
 
     async def _tell_progress(self, job: JobRecord, *, is_complete: bool) -> None:
-        """Adds the events of steps. Until the run is complete the newest step waits: its validation may follow."""
+        """Adds the events of steps. Until the run is complete the newest step waits if its validation may follow."""
         record = await self._services.records.training(job.id, job.last_step)
         points = record.points if record is not None else ()
-        points = points if is_complete else points[:-1]
+        n_epochs = int((job.hyperparameters or {})["n_epochs"])
+        if points and not is_complete:
+            newest = points[-1]
+            if awaits_validation(newest, total_steps(newest, n_epochs), json.loads(job.config or "{}")):
+                points = points[:-1]
         if not points:
             return
-        n_epochs = int((job.hyperparameters or {})["n_epochs"])
         finish = estimated_finish(self._pace.setdefault(job.run_id, points[0]), points[-1], n_epochs)
         events = step_events(points, total_steps(points[-1], n_epochs))
         values = {"estimated_finish": finish, "last_step": points[-1].step}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 
@@ -16,6 +17,10 @@ from serve_apps.platform_app.fine_tuning.records.job_record import JobRecord
 from serve_apps.platform_app.fine_tuning.routes import add_job_routes
 
 logger = logging.getLogger(__name__)
+
+SHORT_CHECK_S = 0.5
+"""Seconds that the queue waits for checks of files that have begun: jobs with small files are then begun at once, and
+not in the next step."""
 
 SWEEP_INTERVAL_S = 60.0
 """Seconds between two searches for runs that no job waits for."""
@@ -42,13 +47,16 @@ class FineTuningPart:
         )
 
     async def reconcile(self, now: float) -> None:
-        """Begins queued jobs, and takes the next step of every unfinished one."""
-        await self._admission.begin(await self._unfinished())
-        for job in await self._unfinished():
-            if job.id not in self._tasks and job.state.has_step:
-                task = asyncio.create_task(self._steps.take(job), name=job.id)
-                self._tasks[job.id] = task
-                task.add_done_callback(self._end)
+        """Takes the next step of every unfinished job, and begins queued ones."""
+        jobs = await self._unfinished()
+        self._start_steps(jobs)
+        validating = (job.id for job in jobs if job.state.status == "validating_files")
+        checks = [self._tasks[job_id] for job_id in validating if job_id in self._tasks]
+        if checks:
+            await asyncio.wait(checks, timeout=SHORT_CHECK_S)
+            jobs = await self._unfinished()
+        if await self._admission.begin(jobs):
+            self._start_steps(await self._unfinished())
         if now >= self._sweep_at:
             await self._stop_strays()
             self._sweep_at = now + SWEEP_INTERVAL_S
@@ -66,6 +74,13 @@ class FineTuningPart:
         if tasks:
             await asyncio.wait(tasks)
         self._services.checker.close()
+
+    def _start_steps(self, jobs: Sequence[JobRecord]) -> None:
+        for job in jobs:
+            if job.id not in self._tasks and job.state.has_step:
+                task = asyncio.create_task(self._steps.take(job), name=job.id)
+                self._tasks[job.id] = task
+                task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task.get_name(), None)

@@ -37,6 +37,22 @@ def test_every_event_is_logged_and_the_last_ones_are_not_lost() -> None:
     assert progress.latest == {"step": 10.0, "total_steps": 10.0, "loss": 1.0, "eval_loss": 1.5}
 
 
+class Starting(Events):
+    """A run whose workers start for some polls."""
+
+    def __init__(self) -> None:
+        self._batches = [[], [], [{"step": 1.0, "total_steps": 10.0, "loss": 2.0}]]
+
+
+def test_the_first_step_is_shown_soon() -> None:
+    stream = io.StringIO()
+    began = time.monotonic()
+    with TrainingProgress(Starting(), lambda *_: None, stream):
+        while "step 1/10" not in stream.getvalue():
+            assert time.monotonic() - began < progress.POLL_EVERY_S
+            time.sleep(0.01)
+
+
 class Interrupted(Events):
     """A run whose node dies after step 6, and that continues from step 5."""
 

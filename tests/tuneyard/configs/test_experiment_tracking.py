@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tuneyard.configs.experiment_tracking import WandbConfig, check_wandb
+from tuneyard.configs.experiment_tracking import WandbConfig, check_wandb, wandb_environment
 from tuneyard.core.errors import ConfigError, MissingDependencyError
 
 
@@ -29,6 +29,12 @@ def test_an_api_key_is_needed_to_send_anything() -> None:
         check_wandb("wandb", {}, package="json")
     check_wandb("wandb", {"WANDB_API_KEY": "k"}, package="json")
     check_wandb("wandb", {"WANDB_MODE": "offline"}, package="json")
+
+
+def test_a_process_elsewhere_gets_what_the_check_has_seen() -> None:
+    environment = {"WANDB_API_KEY": "k", "WANDB_MODE": "online", "HF_TOKEN": "t", "WANDB_DIR": "/here"}
+    assert wandb_environment(environment) == {"WANDB_API_KEY": "k", "WANDB_MODE": "online"}
+    assert wandb_environment({"WANDB_API_KEY": "", "WANDB_MODE": "offline"}) == {"WANDB_MODE": "offline"}
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_oss: Path, empty_home: 
 @pytest.fixture
 def running(world: tuple[RunWorld, str]) -> str:
     """The id of the run that trains; each test may go on with it."""
-    run_id = world[0].registry.find_run("brindle")
-    assert run_id is not None
-    return run_id
+    run = world[0].registry.newest_run("brindle")
+    assert run is not None
+    return run.run_id
+
+
+def last_step(world: RunWorld, run_id: str) -> int:
+    run = world.registry.run(run_id)
+    assert run is not None
+    return run.latest["loss"].step
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +76,7 @@ async def test_the_curves_of_a_running_run_move(visit: RunsVisit, world: tuple[R
     await expect(visit.page.locator("#run-head h2")).to_have_text("brindle-second")
     await expect(loss).to_be_visible()
     before = await loss.locator("polyline").first.get_attribute("points")
-    step = world[0].registry.last_steps(running)["loss"]
+    step = last_step(world[0], running)
     world[0].log(running, range(step + 1, step + 11), total=400)
     await expect(visit.row("brindle-second")).to_contain_text(f"{step + 10} / 400")
     await expect(loss).to_have_attribute("aria-label", f"Loss: training from 3.5 to {3 / (step + 10) + 0.5:.4g} at "
@@ -91,7 +97,7 @@ async def test_a_run_is_chosen_by_keyboard_and_keeps_the_focus(
     await visit.page.keyboard.press("Enter")
     await expect(visit.page.locator("#run-head h2")).to_have_text("brindle-first")
     await expect(button).to_have_attribute("aria-pressed", "true")
-    step = world[0].registry.last_steps(running)["loss"]
+    step = last_step(world[0], running)
     world[0].log(running, [step + 1], total=400)
     await expect(visit.row("brindle-second")).to_contain_text(f"{step + 1} / 400")
     await expect(button).to_be_focused()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint, TrainingRecord
@@ -35,6 +35,21 @@ def step_events(points: Sequence[MetricPoint], total_steps: int | None) -> list[
         if point.step % every == 0 or "eval_loss" in point.values or point.step in (1, total_steps)
     ]
     return [_step_event(point, total_steps) for point in told if _shown(point)]
+
+
+def awaits_validation(point: MetricPoint, total_steps: int | None, config: Mapping[str, Any]) -> bool:
+    """Whether a run may still measure this step, its last one so far, on its held-out rows. `config` is the run's.
+
+    A run does so every eval_every_steps steps, or after each epoch. Where that is not certain, it may.
+    """
+    if config["data"]["heldout"] is None or "eval_loss" in point.values:
+        return False
+    every, epoch = config["training"]["eval_every_steps"], point.values.get("epoch", 0.0)
+    if total_steps is None or epoch <= 0 or point.step >= total_steps:
+        return True
+    if every is not None:
+        return bool(point.step % every == 0)
+    return abs(epoch - round(epoch)) < 0.5 * epoch / point.step  # half of what a step adds
 
 
 def total_steps(point: MetricPoint, n_epochs: float) -> int | None:

@@ -30,11 +30,14 @@ _ERROR_LINE = re.compile(r"^error: ", re.MULTILINE)
 
 
 class RayJobRunner:
-    """See JobRunner."""
+    """See JobRunner. Runs get `variables` beside the environment variables of this process; they may be secrets."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = dict(variables)
 
     async def submit(self, run_id: str, config: str) -> None:
         """See JobRunner."""
-        submitting = asyncio.ensure_future(asyncio.to_thread(_submit, run_id, config))
+        submitting = asyncio.ensure_future(asyncio.to_thread(_submit, run_id, config, self._variables))
         try:
             await asyncio.shield(submitting)
         except asyncio.CancelledError:
@@ -63,11 +66,11 @@ def run_command(python: str, gcs_address: str) -> str:
     return f"RAY_ADDRESS={shlex.quote(gcs_address)} {shlex.quote(python)} {ARGUMENTS}"
 
 
-def _submit(run_id: str, config: str) -> None:
+def _submit(run_id: str, config: str, variables: Mapping[str, str]) -> None:
     import ray
 
     with job_client(own_job_server()) as client:
-        environment = inherited_environment({CONFIG_VARIABLE: config})
+        environment = inherited_environment({**variables, CONFIG_VARIABLE: config})
         # Where the code is the node's, so is the Python, which may not be the first one on the PATH.
         python = "python" if "working_dir" in environment else sys.executable
         command = run_command(python, ray.get_runtime_context().gcs_address)

@@ -45,28 +45,28 @@ class RegistryRunRecords:
 
 def _read_training(registry: ModelRegistry, job_id: str, after_step: int) -> TrainingRecord | None:
     try:
-        run = registry.find_run(job_id)
+        run = registry.newest_run(job_id)
         if run is None:
             return None
-        last_steps = registry.last_steps(run)
-        is_new = any(last_steps.get(name, 0) > after_step for name in NAMES)
+        # The run may log steps while its metrics are read one after another. Those up to this one are there as a whole.
+        last = max((point.step for name, point in run.latest.items() if name in NAMES), default=0)
         logged = [
             point
             for name in NAMES
-            if is_new and name in last_steps
-            for point in registry.points(run, name)
-            if point.step > after_step
+            if last > after_step and name in run.latest
+            for point in registry.points(run.run_id, name)
+            if after_step < point.step <= last
         ]
-        tokens = registry.run_params(run).get(TRAIN_TOKENS)
     except Exception as e:  # MLflow raises whatever its store or its connection raises
         raise RegistryError(f"The registry {registry.uri} does not answer: {e}") from e
+    tokens = run.params.get(TRAIN_TOKENS)
     return TrainingRecord(points_by_step(logged), int(tokens) if tokens is not None else None)
 
 
 def _read_tags(registry: ModelRegistry, job_id: str) -> Mapping[str, str]:
     try:
-        run = registry.find_run(job_id)
-        return registry.run_tags(run) if run is not None else {}
+        run = registry.newest_run(job_id)
+        return registry.run_tags(run.run_id) if run is not None else {}
     except Exception as e:  # see above
         raise RegistryError(f"The registry {registry.uri} does not answer: {e}") from e
 

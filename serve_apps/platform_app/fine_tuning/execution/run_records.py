@@ -19,7 +19,9 @@ class MetricPoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """A run so far. `points` are in the order of steps; a step that an interrupted run repeated is there once."""
+    """A run so far. `points` are in the order of steps; a step that an interrupted run repeated is there once.
+
+    A step is there with all that was measured of it, but for a validation on the held-out rows that still runs."""
 
     points: Sequence[MetricPoint]
     train_tokens: int | None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from pathlib import Path
 
 import openai
 import pytest
 
 from serve_apps.platform_app.fine_tuning.execution.cluster_capacity import ClusterCapacity
+from serve_apps.platform_app.fine_tuning.part import FineTuningPart
+from serve_apps.platform_app.fine_tuning.settings.file_checks import FileCheck, FileReport
 from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import ClusterInProcess
 from tests.serve_apps.platform_app.fine_tuning.test_jobs_api import create, messages, retrieve
 from tests.serve_apps.platform_app.fine_tuning.tuning_setup import Work, base_options
@@ -138,11 +142,61 @@ async def test_a_job_that_waits_for_nodes_begins_and_asks_for_them(
 async def test_jobs_begin_again_when_the_cluster_answers(
     work: Work, client: openai.AsyncOpenAI, cluster: ClusterInProcess
 ) -> None:
+    cluster.capacity = capacity(2, free=1)
     job = await create(client)
     await work.step()
-    cluster.silent_calls = 1
+    cluster.capacity, cluster.silent_calls = capacity(2), 1
     await work.step()
     assert cluster.silent_calls == 0
     assert not cluster.submitted
     await work.run()
     assert (await retrieve(client, job)).status == "succeeded"
+
+
+async def test_a_job_with_small_files_begins_in_the_step_that_checks_them(
+    work: Work, client: openai.AsyncOpenAI, cluster: ClusterInProcess
+) -> None:
+    job = await create(client)
+    await work.step()
+    assert cluster.submitted == [f"{job.id}-1"]
+    assert (await retrieve(client, job)).status == "queued"
+
+
+class SlowFirstCheck:
+    """A FileChecker whose first check lasts until `end` is set."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+        self._is_first = True
+
+    async def check(self, request: FileCheck) -> FileReport:  # noqa: ARG002  # see FileChecker
+        is_first, self._is_first = self._is_first, False
+        if is_first:
+            await self.end.wait()
+        return FileReport(12)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+async def test_a_long_check_holds_no_other_job_up(
+    sql_location: SqlLocation, tmp_path: Path, cluster: ClusterInProcess
+) -> None:
+    checker = SlowFirstCheck()
+    services = dataclasses.replace(cluster.services, checker=checker)
+    options = base_options(tmp_path)
+    with open_platform(sql_location, tmp_path, cluster=services, max_running_jobs=2, **options) as platform:
+        client = platform.sdk()
+        first, second = await create(client), await create(client)
+        (part,) = (part for part in platform.parts if isinstance(part, FineTuningPart))
+        for _ in range(100):  # on a busy machine the short check may take longer than a step waits for it
+            await part.reconcile(1.0)
+            if cluster.submitted:
+                break
+            await asyncio.sleep(0.05)  # the submission may still be on its way
+        assert cluster.submitted == [f"{second.id}-1"]
+        checker.end.set()
+        await part.settle()
+        await part.reconcile(2.0)
+        await part.settle()
+        assert cluster.submitted == [f"{second.id}-1", f"{first.id}-1"]

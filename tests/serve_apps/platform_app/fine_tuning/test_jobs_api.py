@@ -10,6 +10,8 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
+from serve_apps.platform_app.fine_tuning.execution.run_records import MetricPoint
+from serve_apps.platform_app.fine_tuning.records.states import RunState
 from tests.serve_apps.platform_app.conftest import error_of
 from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import TRAIN_TOKENS, ClusterInProcess
 from tests.serve_apps.platform_app.fine_tuning.tuning_setup import ALIAS, BASE, Work, chat_rows, upload
@@ -127,6 +129,33 @@ async def test_events_are_paged_and_streamed(work: Work, client: openai.AsyncOpe
     assert [event.data["step"] for event in steps] == [1, 2, 3, 4]  # type: ignore[index]
     for event in streamed:
         FineTuningJobEvent.model_validate(event.model_dump(), strict=True)
+
+
+async def told_steps(client: openai.AsyncOpenAI, job: FineTuningJob) -> list[tuple[int, bool]]:
+    """The steps that have an event, oldest first, and whether it has the validation loss."""
+    events = [event async for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
+    found: list[Any] = [event.data for event in reversed(events) if event.type == "metrics"]
+    return [(data["step"], "valid_loss" in data) for data in found]
+
+
+async def test_a_step_is_told_at_once_unless_its_validation_may_follow(
+    work: Work, cluster: ClusterInProcess, client: openai.AsyncOpenAI
+) -> None:
+    """The run has two epochs of two steps, and measures its held-out rows after each epoch."""
+    validation = await upload(client, chat_rows(3, 100))
+    job = await create(client, validation_file=validation, hyperparameters={"n_epochs": 2})
+    await work.step()
+    await work.step()
+    (run_id,) = cluster.live_runs()
+    points = cluster.points.setdefault(job.id, {})
+    told = []
+    for step, values in ((1, {}), (2, {}), (2, {"eval_loss": 1.0}), (3, {}), (4, {}), (4, {"eval_loss": 0.5})):
+        cluster.runs[run_id].state = RunState.RUNNING
+        points[step] = MetricPoint(step, {"loss": 2.0, "epoch": step / 2, **values}, 1000.0 + step)
+        await work.step()
+        told.append(await told_steps(client, job))
+    one, two, three, four = (1, False), (2, True), (3, False), (4, True)
+    assert told == [[one], [one], [one, two], [one, two, three], [one, two, three], [one, two, three, four]]
 
 
 async def test_a_list_has_pages_and_filters(client: openai.AsyncOpenAI) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from serve_apps.platform_app.fine_tuning.execution.metric_events import (
     MAX_STEP_EVENTS,
+    awaits_validation,
     checkpoint_metrics,
     estimated_finish,
     results_csv,
@@ -36,6 +37,34 @@ def test_the_number_of_steps_and_the_end_follow_from_the_progress(step: int, mor
     else:
         assert finish is not None
         assert abs(finish - (1000.0 + total)) < 1e-3
+
+
+@given(
+    steps_per_epoch=st.integers(1, 300),
+    epochs=st.integers(1, 20),
+    place=st.floats(0, 1),
+    every=st.none() | st.integers(1, 400),
+    heldout=st.none() | st.just("heldout.jsonl"),
+)
+def test_a_step_waits_exactly_while_its_validation_may_follow(
+    steps_per_epoch: int, epochs: int, place: float, every: int | None, heldout: str | None
+) -> None:
+    total = steps_per_epoch * epochs
+    step = 1 + round(place * (total - 1))
+    config = {"data": {"heldout": heldout}, "training": {"eval_every_steps": every}}
+    newest = MetricPoint(step, {"loss": 1.0, "epoch": step / steps_per_epoch}, 1000.0)
+    is_measured = heldout is not None and step % (every or steps_per_epoch) == 0
+    is_last = heldout is not None and step == total
+    assert awaits_validation(newest, total_steps(newest, epochs), config) == (is_measured or is_last)
+    measured = MetricPoint(step, {**newest.values, "eval_loss": 1.0}, 1000.0)
+    assert not awaits_validation(measured, total_steps(measured, epochs), config)
+
+
+def test_a_step_of_unknown_place_waits_if_there_are_held_out_rows() -> None:
+    newest = MetricPoint(3, {"loss": 1.0}, 1000.0)
+    config = {"data": {"heldout": "heldout.jsonl"}, "training": {"eval_every_steps": 2}}
+    assert awaits_validation(newest, total_steps(newest, 2), config)
+    assert not awaits_validation(newest, None, config | {"data": {"heldout": None}})
 
 
 def test_a_long_run_is_told_in_about_a_thousand_events_with_every_validation() -> None:
