@@ -10,11 +10,14 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 import psycopg
 import pytest
 
 from tests.server_process import ServerProcess
 from tuneyard.core.ports import free_port
+
+ORPHANS_END_S = 5.0
 
 USER, PASSWORD = "tuneyard", "not-a-secret"
 _NAMES = (f"test_{number}" for number in itertools.count())
@@ -101,10 +104,17 @@ class PostgresqlServer(ServerProcess):
         return True
 
     def stop(self, end: signal.Signals = signal.SIGQUIT) -> None:
-        """Ends the server at once, also if it is paused, and waits for its end."""
+        """Ends the server at once, also if it is paused, and waits for the end of all its processes."""
+        children: list[psutil.Process] = []
         if self.process is not None:
             self.resume()
+            children = psutil.Process(self.process.pid).children()
         super().stop(end)
+        # After SIGKILL they notice by themselves that the main process has ended. Another one cannot start before.
+        _, left = psutil.wait_procs(children, timeout=ORPHANS_END_S)
+        for child in left:
+            child.kill()
+        psutil.wait_procs(left)
 
     def pause(self) -> None:
         """Stops all processes of the server: connections stay open and are not answered."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from serve_apps.platform_app.part import Part
+from serve_apps.platform_app.retry_delay import retry_delay_s
 from serve_apps.platform_app.store.lease import LEASE_S, RENEWAL_S, Lease
 from tuneyard.core.errors import StoreUnavailableError
 from tuneyard.storage.sql.database import SqlDatabase
@@ -81,18 +82,19 @@ class Reconciler:
                 await part.close()
 
     async def _repeat(self, part: Part) -> None:
-        failures = 0
+        failures, longest_s = 0, MAX_DELAY_S
         while True:
             try:
                 await part.reconcile(self._now())
                 failures = 0
             except StoreUnavailableError as e:
-                failures += 1
+                # Nothing is wrong with the step: it goes on soon after the lease can be renewed again.
+                failures, longest_s = failures + 1, self._renewal_s
                 logger.warning("%s: %s", part.name, e)
             except Exception:
-                failures += 1
+                failures, longest_s = failures + 1, MAX_DELAY_S
                 logger.exception("%s: a step failed; it is tried again", part.name)
-            await asyncio.sleep(min(self._step_interval_s * 2**failures, MAX_DELAY_S))
+            await asyncio.sleep(retry_delay_s(self._step_interval_s, failures, longest_s))
 
     async def _renew(self) -> bool | None:
         """Whether this process holds the lease; None if the store does not answer."""

@@ -55,12 +55,18 @@ class PlatformServer:
 
 
 def platform_config(
-    folder: Path, base: Path, port: int, *, models: Sequence[Mapping[str, Any]] = (), **platform: Any
+    folder: Path,
+    base: Path,
+    port: int,
+    *,
+    models: Sequence[Mapping[str, Any]] = (),
+    more: Mapping[str, Any] | None = None,
+    **platform: Any,
 ) -> Path:
     """Writes the config of a deployment with the API, whose jobs finetune `base`; returns its path.
 
-    `models` are ModelAppConfigs, `platform` fields of the section `platform`. The template of jobs has one worker, 12
-    steps, and a checkpoint every 4. The workers of the base ELSEWHERE can never be placed.
+    `models` are ModelAppConfigs, `more` has more sections, `platform` fields of the section `platform`. The template
+    of jobs has one worker, 12 steps, and a checkpoint every 4. The workers of the base ELSEWHERE can never be placed.
     """
     template = write_finetune_config(folder, base, {"workers": {"num_workers": 1}})
     workers = {"num_workers": 1, "resources_per_worker": {"no_such_node": 1}}
@@ -81,7 +87,7 @@ def platform_config(
         "gateway": {"num_cpus": 0.1},
         "models": [dict(model) for model in models],
         "platform": section,
-    }
+    } | dict(more or {})
     path = folder / "platform.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path

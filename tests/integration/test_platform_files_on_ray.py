@@ -19,7 +19,8 @@ import yaml
 
 from tests.harmony_text import encode_spelled_out
 from tests.integration.clusters import cluster
-from tests.integration.platform_server import PlatformServer, platform_config, platform_server
+from tests.integration.kills.platform_cluster import write_rows
+from tests.integration.platform_server import BASE, PlatformServer, platform_config, platform_server
 from tests.integration.processes import free_port
 from tests.postgresql_server import PostgresqlServer
 from tests.process_memory import own_bytes
@@ -156,7 +157,8 @@ def watching(processes: list[psutil.Process], highest: list[int]) -> Iterator[No
 def test_the_command_starts_shows_and_stops_it_on_a_cluster(
     tiny_oss: Path, tmp_path: Path, postgresql: PostgresqlServer
 ) -> None:
-    """Two nodes, whose records are in PostgreSQL. What was stored is there after a stop and a start."""
+    """Two nodes, whose records are in PostgreSQL. What was stored is there after a stop and a start. The database's URL
+    makes the deployment's config a secret of its Ray job; jobs get a config of their own all the same."""
     port, model = free_port(), scripted(tiny_oss)
     config = platform_config(tmp_path, tiny_oss, port, models=[model], files=str(tmp_path / "files"))
     content = rows(MIB)
@@ -183,6 +185,7 @@ def test_the_command_starts_shows_and_stops_it_on_a_cluster(
             with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=secret) as client:
                 if not created:
                     created = client.files.create(file=("a.jsonl", content), purpose="batch").id
+                    train_first_step(client)
                 assert client.files.content(created).content == content
             code, output = nodes.run("platform", "stop")
             assert code == 0, output
@@ -193,6 +196,20 @@ def test_the_command_starts_shows_and_stops_it_on_a_cluster(
         assert "scripted  RUNNING" in output
         code, output = nodes.run("serve", "stop")
         assert code == 0, output
+
+
+def train_first_step(client: openai.OpenAI) -> None:
+    """Runs a fine-tuning job until it has trained a step, and cancels it."""
+    file = client.files.create(file=("chats.jsonl", write_rows(8)), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
+
+    def has_step() -> bool:
+        found = client.fine_tuning.jobs.retrieve(job.id)
+        assert found.status not in ("failed", "cancelled"), found.error
+        return any(event.type == "metrics" for event in client.fine_tuning.jobs.list_events(job.id))
+
+    wait_until(has_step, "step of the job", 300)
+    client.fine_tuning.jobs.cancel(job.id)
 
 
 def wait_until(condition: Any, what: str, timeout_s: float = 90.0) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tuneyard.cluster.connection import CHECKOUT
+from tuneyard.cluster.job_secrets import without_own_secrets
 from tuneyard.core.errors import ConfigError
 from tuneyard.core.home import tuneyard_home
 
@@ -45,7 +46,8 @@ def inherited_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     import ray
 
     own = ray.get_runtime_context().runtime_env
-    code = {name: own[name] for name in ("working_dir", "py_modules") if own.get(name)}
+    modules = without_own_secrets(own.get("py_modules") or ())
+    code = {name: value for name, value in (("working_dir", own.get("working_dir")), ("py_modules", modules)) if value}
     names = FORWARDED if code else (*FORWARDED, "PYTHONPATH")
     forwarded = {name: os.environ[name] for name in names if name in os.environ}
     return {**code, "env_vars": {"TUNEYARD_HOME": str(tuneyard_home()), **forwarded, **variables}}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import secrets
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuneyard.core.job_secrets import SECRETS_FILE, SECRETS_PACKAGE, load_job_secrets
@@ -86,3 +87,17 @@ def pack_secrets(environment: Mapping[str, Any], folder: Path) -> dict[str, Any]
         "worker_process_setup_hook": f"{load_job_secrets.__module__}.{load_job_secrets.__name__}",
         "env_vars": {name: value for name, value in variables.items() if name not in secret},
     }
+
+
+def without_own_secrets(py_modules: Sequence[str]) -> list[str]:
+    """The uploads of this process' runtime_env without the package of its own job: a job that it submits has another.
+
+    Ray puts the first of two packages of one name first: the new job would get the variables of this one, its config
+    among them.
+    """
+    spec = importlib.util.find_spec(SECRETS_PACKAGE)
+    if spec is None or spec.origin is None:
+        return list(py_modules)
+    # Ray unpacks an upload into a folder of its name (2.60, `get_local_dir_from_uri`).
+    upload = Path(spec.origin).parents[1].name
+    return [uri for uri in py_modules if PurePosixPath(uri).stem != upload]

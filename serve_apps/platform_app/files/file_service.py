@@ -95,14 +95,13 @@ class FileService:
         Raises RequestError if it does not fit into the owner's space, StorageFullError and StorageError.
         """
         attempt = FileAttempt.of(owner, file_id or new_id(FILE))
-        begun = await self.run(self.records.begin, attempt, size, is_upload=is_upload)
+        while isinstance(begun := await self.run(self.records.begin, attempt, size, is_upload=is_upload), str):
+            await self.delete_content(begun)
         if isinstance(begun, FileRecord):
             yield ReceivedFile(self, attempt, size, is_upload=is_upload, with_md5=with_md5, existing=begun)
             return
         receiving = ReceivedFile(self, attempt, size, is_upload=is_upload, with_md5=with_md5)
         try:
-            if begun is not None:
-                await self.delete_content(begun)
             yield receiving
         finally:
             if not receiving.is_finished:
@@ -117,6 +116,12 @@ class FileService:
             await self.delete_content(record.content_key)
         except TuneyardError as e:
             logger.warning("the content of %s stays for the reconciler to delete: %s", record.id, e)
+
+    async def delete_unfinished(self, owner: str, file_id: str) -> None:
+        """Deletes what was received of a file, if it is not finished and never will be. Raises StorageError."""
+        content_key = await self.run(self.records.begin_unfinished_deletion, owner, file_id)
+        if content_key is not None:
+            await self.delete_content(content_key)
 
     async def delete_overdue(self) -> None:
         """One step of the reconciler: files that have expired, and what processes that died have left."""

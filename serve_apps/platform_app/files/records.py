@@ -121,22 +121,23 @@ class FileRecords:
         """Registers a file that is to be received, of so many bytes.
 
         The file, if it is there already. The content_key of an earlier attempt, whose process has died, if there was
-        one: this attempt takes its place. Raises RequestError if an upload does not fit into the owner's space.
+        one: it is hidden, and the caller deletes its content, then its row, and calls again. Until then the row names
+        the content, also if this process dies too. Raises RequestError if an upload does not fit into the owner's
+        space.
         """
         owner, file_id, now = attempt.owner, attempt.file_id, self.now()
         with self.database.writing(lock=owner) as connection:
             row = connection.execute(select(FILES).where(_is_file(owner, file_id)).with_for_update()).first()
             if row is not None and row.state in (PROCESSED, ERROR):
                 return _record(row)
+            if row is not None:
+                connection.execute(update(FILES).where(FILES.c.id == file_id).values(state=DELETING))
+                return str(row.content_key)
             if is_upload:
                 self.check_space(connection, owner, size)
-            values: dict[str, Any] = {"state": RECEIVING, "bytes": size, "changed_at": now}
-            values["content_key"] = attempt.content_key
-            if row is not None:
-                connection.execute(update(FILES).where(FILES.c.id == file_id).values(**values))
-                return str(row.content_key)
-            values |= {"id": file_id, "owner": owner, "created_at": now, "purpose": "", "filename": ""}
-            connection.execute(insert(FILES).values(**values))
+            values: dict[str, Any] = {"id": file_id, "owner": owner, "content_key": attempt.content_key}
+            values |= {"state": RECEIVING, "bytes": size, "created_at": now, "changed_at": now}
+            connection.execute(insert(FILES).values(**values, purpose="", filename=""))
         return None
 
     def keep_receiving(self, attempt: FileAttempt, size: int, wanted: int, *, is_upload: bool) -> int | None:
@@ -203,6 +204,14 @@ class FileRecords:
                 )
             connection.execute(update(FILES).where(FILES.c.id == record.id).values(state=DELETING))
         return record
+
+    def begin_unfinished_deletion(self, owner: str, file_id: str) -> str | None:
+        """Hides a file that is being received, or was when its process died. Its content_key; None if there is none."""
+        with self.database.writing(lock=owner) as connection:
+            unfinished = _is_file(owner, file_id) & FILES.c.state.in_((RECEIVING, DELETING))
+            key = connection.execute(select(FILES.c.content_key).where(unfinished).with_for_update()).scalar()
+            connection.execute(update(FILES).where(unfinished).values(state=DELETING))
+            return key
 
     def forget(self, content_key: str) -> None:
         """Removes the row of a file whose content is deleted."""

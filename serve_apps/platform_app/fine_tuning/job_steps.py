@@ -32,6 +32,7 @@ from serve_apps.platform_app.fine_tuning.settings.file_checks import FileChecker
 from serve_apps.platform_app.fine_tuning.settings.hyperparameters import resolve
 from serve_apps.platform_app.fine_tuning.settings.run_config import run_config
 from serve_apps.platform_app.fine_tuning.settings.worker_fit import describe_impossibility, fit_workers
+from serve_apps.platform_app.retry_delay import retry_delay_s
 from serve_apps.platform_app.store.object_ids import FILE, new_id
 from serve_apps.platform_app.tuned_models.model_host import ModelFiles, ModelHost
 from serve_apps.platform_app.tuned_models.model_store import ModelStore, go_live
@@ -276,13 +277,14 @@ class JobSteps:
             try:
                 await services.files.delete(job.owner, job.result_file)
             except ObjectNotFoundError:
-                logger.debug("%s: there is no file of results", job.id)
+                # Cancelled while it was written, by a process that died or lost its database.
+                await services.files.delete_unfinished(job.owner, job.result_file)
         await self._change(job, lambda now: JobChange(states.finish_cleaning(now.state)))
 
     async def _note_failure(self, job: JobRecord, error: Exception) -> None:
         """The step is tried again later. What will never succeed, or did not for too long, fails the publication."""
         retries = job.retries + 1
-        delay_s = min(2.0**retries, MAX_RETRY_DELAY_S)
+        delay_s = retry_delay_s(1.0, retries, MAX_RETRY_DELAY_S)
         values = {"retries": retries, "retry_at": self._services.now() + delay_s}
         is_final = isinstance(error, CheckpointError | ConfigError) or retries > MAX_PUBLICATION_RETRIES
         if job.state.execution == "publishing" and is_final:

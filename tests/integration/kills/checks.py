@@ -24,13 +24,14 @@ def check(scene: Scene) -> None:
     files = [file for customer in scene.customers for file in customer.files]
     # A content is named by its file and the attempt to write it.
     assert sorted(name.rpartition("-")[0] for name in contents) == sorted(files)
-    assert scene.rows("SELECT * FROM file_uses") == []
+    assert scene.store.rows("SELECT * FROM file_uses") == []
     applications = cluster.ask("/api/serve/applications/")["applications"]
     assert {name for name in applications if name.startswith("ftjob-")} == served
     runs = [job for job in cluster.ask("/api/jobs/") if (job["submission_id"] or "").startswith("ftjob-")]
     assert {job["status"] for job in runs} <= {"SUCCEEDED", "FAILED", "STOPPED"}
     assert cluster.processes("driver") == []
     check_journal(scene)
+    assert scene.store.server is None or scene.answers_without_database > 0
 
 
 def check_jobs(scene: Scene, customer: Customer, registry: ModelRegistry) -> set[str]:
@@ -75,7 +76,10 @@ def report(scene: Scene) -> str:
     real = sum(job.kind == REAL for job in jobs)
     batches = sum(len(customer.batches) for customer in scene.customers)
     unanswered = sum(customer.unanswered for customer in scene.customers)
+    unavailable = sum(customer.unavailable for customer in scene.customers)
     return (
-        f"{scene.log.table()}\n\n{len(jobs)} jobs ({real} of them real): {ends}; {begun.total()} attempts, at most "
-        f"{max(begun.values(), default=0)} of a job; {batches} batches; {unanswered} requests without an answer"
+        f"{scene.store.name}\n\n{scene.log.table()}\n\n"
+        f"{len(jobs)} jobs ({real} of them real): {ends}; {begun.total()} attempts, at most "
+        f"{max(begun.values(), default=0)} of a job; {batches} batches; {unanswered} requests without an answer, "
+        f"{unavailable} refused for want of the database, which {scene.answers_without_database} checks found right"
     )

@@ -53,7 +53,7 @@ class Customer:
         self.name = name
         self.jobs: list[ToldJob] = []
         self.batches: list[str] = []
-        self.unanswered = 0
+        self.unanswered = self.unavailable = 0
         lines = "".join(json.dumps(_request(number)) + "\n" for number in range(ROWS))
         self.training_file = self._upload(write_rows(8), "fine-tune")
         self.requests_file = self._upload(lines.encode(), "batch")
@@ -125,17 +125,50 @@ class Customer:
         counts = {"total": ROWS, "completed": ROWS - len(wrong), "failed": len(wrong)}
         assert batch.request_counts.to_dict() == counts
 
+    def error_of_list(self) -> Exception | None:
+        """The error of a request that needs the store; None if it is answered."""
+        return _error_of(lambda: self.client.fine_tuning.jobs.list(limit=1))
+
+    def error_of_chat(self) -> Exception | None:
+        """The error of a request to a model, which does not need the store; None if it is answered."""
+        messages: Any = [{"role": "user", "content": "0"}]
+        return _error_of(lambda: self.client.chat.completions.create(model=MODEL, messages=messages))
+
     def ask(self, request: Callable[[], Any]) -> Any:
-        """The answer. Raises NoAnswerError if the server dies, or is not there."""
+        """The answer. Raises NoAnswerError if the server or the database dies, or is not there."""
         try:
             return request()
         except (openai.APIConnectionError, openai.InternalServerError) as e:
-            self.unanswered += 1
+            if is_clear(e):
+                self.unavailable += 1
+            else:
+                self.unanswered += 1
             raise NoAnswerError from e
 
     def _upload(self, content: bytes, purpose: Any) -> str:
         file: str = self.client.files.create(file=("rows.jsonl", content), purpose=purpose).id
         return file
+
+
+def is_clear(error: Exception) -> bool:
+    """Whether the error is in OpenAI's form, says that the records cannot be used now, and when to ask again."""
+    if not isinstance(error, openai.InternalServerError) or error.code != "store_unavailable":
+        return False
+    fields = error.response.json()["error"]
+    assert set(fields) == {"message", "type", "param", "code"}, fields
+    assert (error.status_code, fields["type"]) == (503, "server_error")
+    assert fields["message"].startswith("Records of the fine-tuning API cannot be read or written now: "), fields
+    assert "127.0.0.1" not in fields["message"]
+    assert int(error.response.headers["Retry-After"]) > 0
+    return True
+
+
+def _error_of(request: Callable[[], Any]) -> Exception | None:
+    try:
+        request()
+    except openai.APIError as e:
+        return e
+    return None
 
 
 def _request(number: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 import statistics
 import threading
 import time
@@ -13,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from sqlalchemy.exc import DBAPIError
 
-KINDS = ("API", "reconciler", "driver", "worker", "head")
+DATABASE, DATABASE_ALONE = "database", "database, while all else lives"
+KINDS = ("API", "reconciler", "driver", "worker", "head", DATABASE, DATABASE_ALONE)
 POLL_S = 0.3
 
 
@@ -68,8 +69,8 @@ class KillLog:
     def _watch(self, is_closed: threading.Event) -> None:
         while not is_closed.wait(POLL_S):
             for kill in list(self._kills):
-                # While the whole node is down, neither processes nor the store can be asked.
-                with contextlib.suppress(psutil.Error, sqlite3.OperationalError):
+                # While the whole node or the database is down, neither processes nor the store can be asked.
+                with contextlib.suppress(psutil.Error, DBAPIError):
                     if kill.recovered_s is None and kill.is_over():
                         self._note(kill)
 

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ PARTS = {"API": "gateway:Platform", "reconciler": "gateway:Reconciler", "worker"
 class PlatformCluster:
     """One node with a head, on ports that stay the same. `folder` is for everything; see `scripted_finetune`."""
 
-    def __init__(self, folder: Path, base: Path, checkpoint: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, folder: Path, base: Path, checkpoint: Path, config: Mapping[str, Any], stack: contextlib.ExitStack
+    ) -> None:
         self.home = folder / "home"
         self.journal = folder / "journal.jsonl"
         self.keys = KeyStore(self.home / "api_keys.json")
@@ -53,7 +55,7 @@ class PlatformCluster:
         }
         limits = {"max_running_jobs": 3, "max_active_jobs_per_key": None}
         port = int(self._root.rpartition(":")[2])
-        self._config = platform_config(folder, base, port, models=[model], **limits)
+        self._config = platform_config(folder, base, port, models=[model], more=config, **limits)
         # A job's `python` is the first one on the PATH of the cluster's nodes.
         program = folder / "bin" / "python"
         program.parent.mkdir()
@@ -141,10 +143,15 @@ class PlatformCluster:
 
 
 @contextlib.contextmanager
-def platform_cluster(folder: Path, base: Path, checkpoint: Path) -> Iterator[PlatformCluster]:
-    """A running cluster, which is killed at the end. Jobs finetune `base`; scripted ones publish `checkpoint`."""
+def platform_cluster(
+    folder: Path, base: Path, checkpoint: Path, config: Mapping[str, Any]
+) -> Iterator[PlatformCluster]:
+    """A running cluster, which is killed at the end. Jobs finetune `base`; scripted ones publish `checkpoint`.
+
+    `config` has more sections of the deployment's config.
+    """
     with contextlib.ExitStack() as stack:
-        yield PlatformCluster(folder, base, checkpoint, stack)
+        yield PlatformCluster(folder, base, checkpoint, config, stack)
 
 
 def _command(process: psutil.Process) -> list[str]:

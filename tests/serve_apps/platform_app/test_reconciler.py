@@ -119,6 +119,15 @@ async def test_a_step_that_fails_is_tried_again_less_often(
     assert all(record.exc_info and "failing" in record.getMessage() for record in errors)
 
 
+async def test_a_step_without_its_store_is_tried_again_as_often_as_the_lease(database: SqlDatabase) -> None:
+    """A long outage of the store is no reason to wait for long after it: 30 doublings of a millisecond are 12 days."""
+    unavailable = CountingPart("unavailable")
+    unavailable.error = StoreUnavailableError("The store does not answer.")
+    running = asyncio.create_task(make(database, "1", unavailable).run())
+    await wait_for(lambda: unavailable.steps > 30)
+    await stop(running)
+
+
 async def test_it_works_again_after_the_store_was_away(database: SqlDatabase) -> None:
     part = CountingPart("a")
 

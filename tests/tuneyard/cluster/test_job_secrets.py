@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneyard.cluster.job_entrypoint import job_command
-from tuneyard.cluster.job_secrets import hide_in_text, hide_secrets, holds_secret, pack_secrets
+from tuneyard.cluster.job_secrets import hide_in_text, hide_secrets, holds_secret, pack_secrets, without_own_secrets
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.config_loading import load_config
 from tuneyard.core.job_secrets import SECRETS_PACKAGE, load_job_secrets
@@ -112,6 +112,20 @@ def test_processes_of_the_job_set_the_variables(tmp_path: Path, monkeypatch: pyt
     assert os.environ["TUNEYARD_TEST_TOKEN"] == "t0p"
     monkeypatch.delenv("TUNEYARD_TEST_TOKEN")
     sys.modules.pop(SECRETS_PACKAGE, None)
+
+
+def test_a_job_that_a_process_submits_does_not_get_the_package_of_its_own_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its variables would come first: a fine-tuning job got the config of the deployment that had begun it."""
+    uploads = ["gcs://_ray_pkg_aa11.zip", "gcs://_ray_pkg_bb22.zip"]
+    assert without_own_secrets(uploads) == uploads
+    unpacked = tmp_path / "py_modules_files" / "_ray_pkg_bb22"
+    unpacked.mkdir(parents=True)
+    pack_secrets({"env_vars": {"TUNEYARD_TEST_TOKEN": "t0p"}}, unpacked)
+    monkeypatch.syspath_prepend(str(unpacked))
+    importlib.invalidate_caches()
+    assert without_own_secrets(uploads) == uploads[:1]
 
 
 def test_an_environment_without_secrets_stays_as_it_is(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tuneyard.api.wire.platform_api.fine_tuning import CreateJobRequest
 from tuneyard.cli.openai_import.export_folder import ExportFolder, SavedObject
+from tuneyard.cli.openai_import.saved_integrations import METRICS_ARE_KEPT, take_integrations
 from tuneyard.core.errors import DatasetError, RequestError
 
 IMPORTED_FROM = "imported_from"
@@ -36,12 +37,20 @@ class ImportPlan:
     parent_id: str | None
     """OpenAI's id of the job whose result this one goes on from."""
 
+    def without_integrations(self) -> ImportPlan:
+        """The same job for a deployment that does not send metrics to Weights & Biases."""
+        body = {name: value for name, value in self.body.items() if name != "integrations"}
+        note = f"its integration wandb is left out: this deployment has no platform.wandb. {METRICS_ARE_KEPT}"
+        return replace(self, body=body, notes=(*self.notes, note))
+
     def describe(self) -> str:
         """The method, its hyperparameters and the files, in a line."""
         method = self.body["method"]["type"]
         values = self.body["method"][method]["hyperparameters"] | {
             name: self.body[name] for name in ("suffix", "seed") if name in self.body
         }
+        for integration in self.body.get("integrations", ()):
+            values = values | {"wandb.project": integration["wandb"]["project"]}
         settings = "".join(f" {name}={value}" for name, value in values.items())
         return f"{self.body['model']}  {method}{settings}  {', '.join(path.name for path in self.files.values())}"
 
@@ -60,9 +69,7 @@ def plan_import(job: SavedObject, folder: ExportFolder, base: str | None) -> Imp
             "with --model.",
             param="model",
         )
-    notes = []
-    if job.get("integrations"):
-        notes.append("its integrations are left out: metrics are in MLflow, in the job's events and in its result file")
+    integrations, notes = take_integrations(job)
     if is_orphan:
         notes.append(f"it went on from {model}, and begins from {base} here")
     file_ids = {"training_file": job.get("training_file"), "validation_file": job.get("validation_file")}
@@ -78,6 +85,7 @@ def plan_import(job: SavedObject, folder: ExportFolder, base: str | None) -> Imp
             "suffix": _suffix(job),
             "seed": job.get("seed"),
             "metadata": (job.get("metadata") or {}) | {IMPORTED_FROM: str(job["id"])},
+            "integrations": integrations or None,
         }
     )
     CreateJobRequest.parse(body)

@@ -25,6 +25,9 @@ PARTS_OVER_BYTES = 256 * 2**20
 LIMIT_CODE = "active_jobs_limit"
 """The API's code for: this key has as many unfinished jobs as it may have."""
 
+UNSUPPORTED_CODE = "unsupported"
+"""The API's code for: this deployment does not do so."""
+
 WAIT_S = 10.0
 
 
@@ -105,6 +108,9 @@ class JobImport:
                         return
                     time.sleep(WAIT_S)
         except (openai.BadRequestError, openai.NotFoundError) as e:
+            if (e.code, e.param) == (UNSUPPORTED_CODE, "integrations") and "integrations" in plan.body:
+                self._create(job, plan.without_integrations())
+                return
             self._report("refused", job, api_message(e))
             return
         self._report("created", job, f"{created.id}  {plan.describe()}", plan)

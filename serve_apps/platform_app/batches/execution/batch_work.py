@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from serve_apps.platform_app.batches.batch_record import BatchRecord
 from serve_apps.platform_app.batches.execution.batch_run import BatchRun, BatchServices
 from serve_apps.platform_app.batches.states import Event
+from serve_apps.platform_app.retry_delay import retry_delay_s
 from tuneyard.api.wire.platform_api.batches import BatchStatus
 from tuneyard.core.errors import TuneyardError
 
@@ -80,7 +81,7 @@ class BatchWork:
                 self._retry_at.pop(batch_id, None)
                 continue
             self._failures[batch_id] += 1
-            delay = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (self._failures[batch_id] - 1))
+            delay = retry_delay_s(FIRST_DELAY_S, self._failures[batch_id] - 1, MAX_DELAY_S)
             self._retry_at[batch_id] = now + delay
             _log(batch_id, error, delay)
 

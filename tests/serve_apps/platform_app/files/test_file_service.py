@@ -120,6 +120,30 @@ async def test_of_two_processes_that_write_the_same_file_one_does(files: FileSer
     assert stored_names(tmp_path / "files") == [written.content_name]
 
 
+async def test_an_attempt_that_dies_while_it_takes_over_leaves_nothing(files: FileService, tmp_path: Path) -> None:
+    """The first one died after its content was there, the second one after it knew of the first."""
+    first, second = (FileAttempt.of("o", "file-1") for _ in range(2))
+    assert files.records.begin(first, 0, is_upload=False) is None
+    files.content.begin(first.content_key).publish(f"{first.content_key}.jsonl")
+    assert files.records.begin(second, 0, is_upload=False) == first.content_key
+    written = await files.create("o", "batch_output", "out.jsonl", rows(), file_id="file-1")
+    assert stored_names(tmp_path / "files") == [written.content_name]
+
+
+async def test_a_file_that_will_never_be_finished_is_deleted_at_once(files: FileService, tmp_path: Path) -> None:
+    attempt = FileAttempt.of("o", "file-1")
+    files.records.begin(attempt, 0, is_upload=False)
+    files.content.begin(attempt.content_key).publish(f"{attempt.content_key}.jsonl")
+    await files.delete_unfinished("other", "file-1")
+    assert stored_names(tmp_path / "files") != []
+    await files.delete_unfinished("o", "file-1")
+    assert stored_names(tmp_path / "files") == []
+    await files.delete_unfinished("o", "file-1")
+    finished = await files.create("o", "batch_output", "out.jsonl", rows(), file_id="file-1")
+    await files.delete_unfinished("o", "file-1")
+    assert await content_of(files, "o", finished.id) == b'{"n": 0}\n{"n": 1}\n{"n": 2}\n'
+
+
 async def test_a_file_that_is_finished_after_all_stays(files: FileService) -> None:
     """The database finished the file, and its answer was lost."""
     async with files.receive("o") as receiving:

@@ -1,6 +1,7 @@
 """A process that dies at a chosen moment, as by kill -9: between any two calls, and from then on does nothing more.
 
-At another moment something else may happen, such as a client's request, which the process does not know of.
+At another moment something else may happen, such as a client's request, which the process does not know of. Or its
+database dies, and answers again some calls later.
 """
 
 from __future__ import annotations
@@ -14,6 +15,27 @@ from serve_apps.platform_app.context import PlatformContext
 from serve_apps.platform_app.files.file_service import FileService
 from serve_apps.platform_app.files.records import FileRecords
 from serve_apps.platform_app.fine_tuning.building import TuningCluster
+from tuneyard.core.errors import StoreUnavailableError
+
+
+@dataclasses.dataclass
+class Outage:
+    """The database does not answer `lasts` calls, after `calls_left` that it answers."""
+
+    calls_left: int
+    lasts: int
+    loses_answer: bool
+    """Whether the transaction of the first of these calls has happened: the server died before it said so."""
+
+    def begins_within_call(self) -> bool:
+        """Counts a call. Whether its transaction happens, and its answer is lost. Raises StoreUnavailableError."""
+        self.calls_left -= 1
+        if self.calls_left >= 0 or self.calls_left < -self.lasts:
+            return False
+        if self.loses_answer:
+            self.loses_answer = False
+            return True
+        raise StoreUnavailableError("The database does not answer.", code="store_unavailable")
 
 
 class Killed(BaseException):
@@ -26,6 +48,7 @@ class Mortality:
     def __init__(self, calls_left: int | None = None) -> None:
         self.calls_left = calls_left
         self.is_dead = False
+        self.outage: Outage | None = None
         self._interruption: Callable[[Any], Awaitable[None]] | None = None
         self._call = ""
 
@@ -95,6 +118,9 @@ class _MortalDatabase:
     async def run(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """See SqlDatabase.run. A transaction happens whole or not at all."""
         await self._mortality.pass_one(f"before {call.__name__}", arguments)
+        is_lost = self._mortality.outage is not None and self._mortality.outage.begins_within_call()
         result = call(*arguments, **keywords)
+        if is_lost:
+            raise StoreUnavailableError("The database does not answer any more.", code="store_unavailable")
         await self._mortality.pass_one(f"after {call.__name__}", arguments)
         return result

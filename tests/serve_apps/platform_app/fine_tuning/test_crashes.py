@@ -1,7 +1,8 @@
 """Whatever dies, and whenever: every job ends in the state that its client was told or can ask; nothing is left over.
 
 Processes of the API and the reconciler die between any two calls, clients ask between any two calls of the reconciler,
-runs are killed, answers of the cluster are lost, and the whole cluster is restarted.
+runs are killed, answers of the cluster are lost, the database dies between any two calls or before it has said that it
+did what it was asked for, and the whole cluster is restarted.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ from serve_apps.platform_app.tuned_models.model_store import ModelStore
 from serve_apps.platform_app.tuned_models.part import CHECK_INTERVAL_S, TunedModelsPart
 from serve_apps.platform_app.tuned_models.tables import LIVE
 from tests.serve_apps.platform_app.fine_tuning.cluster_in_process import ClusterInProcess
-from tests.serve_apps.platform_app.fine_tuning.mortal_process import Killed, Mortality
+from tests.serve_apps.platform_app.fine_tuning.mortal_process import Killed, Mortality, Outage
 from tests.serve_apps.platform_app.fine_tuning.tuning_setup import BASE, NoDeployedModels, base_options, chat_rows
 from tuneyard.api.api_keys import ApiKey
 from tuneyard.api.wire.platform_api.fine_tuning import CreateJobRequest
 from tuneyard.configs.platform_api.platform_config import PlatformConfig
-from tuneyard.core.errors import RequestError, TuneyardError
+from tuneyard.core.errors import RequestError, StoreUnavailableError, TuneyardError
 from tuneyard.storage.sql.location import SqlLocation
 
 OWNERS = ("first owner", "second owner")
 DEATHS = st.none() | st.integers(min_value=0, max_value=25)
 """After how many begun or ended calls a process dies."""
+OUTAGES = st.builds(Outage, st.integers(0, 12), st.integers(1, 4), st.booleans())
 WISHES = st.sampled_from(("cancel", "pause", "resume"))
 
 CALLS = st.builds(
@@ -113,25 +115,35 @@ class Tuning(RuleBasedStateMachine):
         self.files = {owner: self.wait(self.create_file(owner, chat_rows(5))) for owner in OWNERS}
         self.broken = {owner: self.wait(self.create_file(owner, b"broken\n")) for owner in OWNERS}
 
-    @rule(target=jobs, owner=st.sampled_from(OWNERS), is_broken=st.booleans(), deaths=st.lists(DEATHS, max_size=2))
-    def create(self, owner: str, is_broken: bool, deaths: list[int | None]) -> str:
+    @rule(
+        target=jobs,
+        owner=st.sampled_from(OWNERS),
+        is_broken=st.booleans(),
+        deaths=st.lists(DEATHS, max_size=2),
+        outage=st.none() | OUTAGES,
+    )
+    def create(self, owner: str, is_broken: bool, deaths: list[int | None], outage: Outage | None) -> str:
         """The client repeats the request, with the same Idempotency-Key, until it gets an answer."""
         self.requests += 1
         request = CreateJobRequest(model=BASE, training_file=(self.broken if is_broken else self.files)[owner])
-        for calls_left in (*deaths, None):
-            service = self.service(Mortality(calls_left))
-            with contextlib.suppress(Killed):
+        for calls_left in (*deaths, *[None] * 6):
+            mortality = Mortality(calls_left)
+            mortality.outage = outage
+            service = self.service(mortality)
+            with contextlib.suppress(Killed, StoreUnavailableError):
                 job = self.wait(service.create(api_key(owner), request, f"request {self.requests}"))
                 self.owners[job.id] = owner
                 self.told[job.id] = job.state.status
                 return job.id
         raise AssertionError("a process that does not die gave no answer")
 
-    @rule(job=jobs, wish=WISHES, calls_left=DEATHS)
-    def ask_for(self, job: str, wish: str, calls_left: int | None) -> None:
+    @rule(job=jobs, wish=WISHES, calls_left=DEATHS, outage=st.none() | OUTAGES)
+    def ask_for(self, job: str, wish: str, calls_left: int | None, outage: Outage | None) -> None:
         """The client may get no answer, and then knows nothing."""
+        mortality = Mortality(calls_left)
+        mortality.outage = outage
         with contextlib.suppress(Killed):
-            self.wait(self.request(job, wish, Mortality(calls_left)))
+            self.wait(self.request(job, wish, mortality))
 
     async def request(self, job: str, wish: str, mortality: Mortality) -> None:
         """A client's request, which may be refused."""
@@ -179,6 +191,13 @@ class Tuning(RuleBasedStateMachine):
             self.wait(jobs.settle())
         if mortality.is_dead:
             self.process = None
+
+    @rule(outage=OUTAGES, calls_left=DEATHS)
+    def reconcile_while_the_database_dies(self, outage: Outage, calls_left: int | None) -> None:
+        mortality, _, _ = self.process = self.process or self.new_process(Mortality())
+        mortality.outage = outage
+        self.reconcile(calls_left, "both")
+        mortality.outage = None
 
     @rule(job=jobs, wishes=st.lists(WISHES, min_size=1, max_size=2), call=CALLS, calls_left=DEATHS)
     def reconcile_while_a_client_asks(self, job: str, wishes: list[str], call: str, calls_left: int | None) -> None:
@@ -301,6 +320,8 @@ class Tuning(RuleBasedStateMachine):
                 results.add(job.result_file)
         inputs = {*getattr(self, "files", {}).values(), *getattr(self, "broken", {}).values()}
         assert files == inputs | results
+        contents = [path.name for path in (self.folder / "files").rglob("*") if path.is_file()]
+        assert sorted(name.rpartition("-")[0] for name in contents) == sorted(files)
         assert self.cluster.live_runs() == []
 
     def new_process(self, mortality: Mortality) -> tuple[Mortality, FineTuningPart, TunedModelsPart]:

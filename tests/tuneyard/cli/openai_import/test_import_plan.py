@@ -127,4 +127,16 @@ def test_what_cannot_be_imported_is_named(values: dict[str, Any], message: str) 
 def test_what_is_left_out_is_noted() -> None:
     found = plan("gpt-oss-20b", model="ft:x", validation_file="file-a", integrations=[{"type": "wandb", "wandb": {}}])
     assert (found.body["model"], list(found.files)) == ("gpt-oss-20b", ["training_file"])
-    assert [note.split(" ")[1] for note in found.notes] == ["integrations", "went", "validation_file"]
+    assert "integrations" not in found.body
+    assert [note.split(" ")[1] for note in found.notes] == ["integration", "went", "validation_file"]
+
+
+def test_the_integration_wandb_is_taken_over() -> None:
+    integration = {"type": "wandb", "wandb": {"project": "support", "tags": ["first"]}}
+    found = plan(integrations=[integration | {"wandb": integration["wandb"] | {"run_id": "ftjob-1", "entity": None}}])  # type: ignore[operator]
+    assert found.body["integrations"] == [integration]
+    assert "seed=7 wandb.project=support  file-a" in found.describe()
+    assert found.notes == ()
+    without = found.without_integrations()
+    assert "integrations" not in without.body
+    assert without.notes[0].startswith("its integration wandb is left out: this deployment has no platform.wandb.")

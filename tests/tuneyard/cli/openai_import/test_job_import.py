@@ -115,6 +115,37 @@ def test_a_job_goes_on_from_what_another_one_made(
     assert (first.model, second.model) == ("tiny", first.fine_tuned_model)
 
 
+INTEGRATION = {"type": "wandb", "wandb": {"project": "support", "run_id": "ftjob-one"}}
+
+
+def test_metrics_go_to_weights_and_biases_where_the_deployment_sends_them(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (saved / "jobs.json").write_text(json.dumps([job("one", 1, integrations=[INTEGRATION])]))
+    with api_in_thread(tmp_path, wandb={}) as client:
+        assert run(saved, client) == 0
+        (created,) = client.fine_tuning.jobs.list()
+    assert created.integrations is not None
+    wandb = created.integrations[0].to_dict()["wandb"]
+    assert wandb == {"project": "support", "entity": None, "name": None, "tags": None, "run_id": created.id}
+    assert "wandb.project=support" in capsys.readouterr().out
+
+
+def test_a_job_is_imported_without_an_integration_that_the_deployment_refuses(
+    saved: Path, client: openai.OpenAI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (saved / "jobs.json").write_text(json.dumps([job("one", 1, integrations=[INTEGRATION])]))
+    assert run(saved, client) == 0
+    (created,) = client.fine_tuning.jobs.list()
+    assert not created.integrations
+    lines = capsys.readouterr().out.splitlines()
+    assert "ftjob-one  created: " in lines[-3]
+    assert "wandb.project" not in lines[-3]
+    assert "its integration wandb is left out: this deployment has no platform.wandb. Metrics are in" in lines[-2]
+    assert run(saved, client) == 0
+    assert len(list(client.fine_tuning.jobs.list())) == 1
+
+
 def test_a_full_key_is_named(saved: Path, client: openai.OpenAI, capsys: pytest.CaptureFixture[str]) -> None:
     (saved / "jobs.json").write_text(json.dumps([job(str(number), number) for number in range(20)]))
     assert run(saved, client, wait=False) == 1
