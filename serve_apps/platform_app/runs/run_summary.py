@@ -126,7 +126,8 @@ def _planned_epochs(logged: LoggedRun) -> float | None:
     epoch = logged.latest.get("epoch")
     max_steps = _number(logged.params.get("training.max_steps"))
     if max_steps is not None:
-        return epoch.value * max_steps / epoch.step if epoch is not None and epoch.step > 0 else None
+        planned = epoch.value * (max_steps / epoch.step) if epoch is not None and epoch.step > 0 else math.inf
+        return planned if math.isfinite(planned) else None
     return _number(logged.params.get("training.epochs"))
 
 
@@ -139,7 +140,8 @@ def _progress(logged: LoggedRun | None, planned: float | None) -> tuple[int | No
     if planned is None or epoch is None or not 0 < epoch.value < math.inf or planned <= 0:
         return step, None, None
     total = total_steps(MetricPoint(epoch.step, {"epoch": epoch.value}, epoch.logged_at), planned)
-    return step, total, min(1.0, epoch.value / planned)
+    done = epoch.value / planned
+    return step, total, min(1.0, done) if done > 0 else None
 
 
 def _number(text: str | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,8 @@ def awaits_validation(point: MetricPoint, total_steps: int | None, config: Mappi
 def total_steps(point: MetricPoint, n_epochs: float) -> int | None:
     """All steps of the run, by how far it has come at a step; None if that is not known."""
     epoch = point.values.get("epoch", 0.0)
-    return max(point.step, round(point.step * n_epochs / epoch)) if epoch > 0 else None
+    steps = point.step * (n_epochs / epoch) if epoch > 0 else math.inf
+    return max(point.step, round(steps)) if math.isfinite(steps) else None
 
 
 def estimated_finish(first: MetricPoint, last: MetricPoint, n_epochs: float) -> float | None:
