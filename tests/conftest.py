@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,14 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         # By default a seventh of the time went into its visits.
         gc.set_threshold(10_000, 10, 10)
+
+
+@pytest.fixture(autouse=True)
+def own_products() -> Iterator[None]:
+    """What a training in a test's process has set for the products of matrices does not reach the next test."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.training.backend import TrainingBackend
 from jobs.training.logit_proof import check_proof, compare_logits
-from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.checkpoints.manifest import CheckpointManifest
 from tuneyard.checkpoints.manifest_writer import software_versions, write_manifest
 from tuneyard.checkpoints.publishing import publish, staged, version_in
@@ -87,7 +86,6 @@ def _reloaded_logits(folder: Path, rows: list[dict[str, list[int]]]) -> list[np.
 
     from jobs.training.label_logits import label_logits
 
-    use_fast_products()
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     return label_logits(model.to(torch.float32).eval(), rows)
 

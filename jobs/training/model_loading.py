@@ -9,7 +9,6 @@ import accelerate
 import torch
 import transformers
 
-from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.checkpoints.layout.gpt_oss import is_mxfp4
 
 TRANSFORMERS_4 = transformers.__version__.startswith("4.")
@@ -58,10 +57,7 @@ def load_for_measuring(folder: Path) -> Any:
     model = load_dequantised(
         folder, "auto" if on_gpu else torch.float32, on_gpu=on_gpu, device_map="auto" if on_gpu else None
     ).eval()
-    if on_gpu:
-        return model
-    use_fast_products()
-    return model.float()
+    return model if on_gpu else model.float()
 
 
 def empty_dequantised(

@@ -26,7 +26,6 @@ from serve_apps.engines.request_sampler import GREEDY_ID, RequestSampler
 from serve_apps.engines.running_requests import ChunkCallback, RunningRequests
 from serve_apps.engines.stop_tokens import ends_with_stop_token
 from serve_apps.engines.token_sampling import TokenChooser
-from tuneyard.arithmetic.cpu_products import use_fast_products
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import EngineError
 
@@ -134,8 +133,6 @@ class TransformersEngine:
         has_gpu = torch.cuda.is_available()
         if not has_gpu and self._config.threads is not None:
             torch.set_num_threads(self._config.threads)
-        if not has_gpu:
-            use_fast_products()
         model = self._load_model(self._config, self._checkpoint)
         # The weights of a quantised model are not all parameters, so they would be copied.
         self._scorer = None if getattr(model, "hf_quantizer", None) is not None else PromptScorer(model)

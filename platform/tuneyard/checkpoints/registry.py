@@ -168,14 +168,17 @@ class ModelRegistry:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        # MLflow orders points of equal steps by time, so each point gets its own millisecond.
-        metrics = [
-            Metric(name, value, now_ms + place, step)
-            for place, (step, values) in enumerate(points)
-            for name, value in values.items()
-        ]
-        for first in range(0, len(metrics), MAX_METRICS_PER_WRITE):
-            self._client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_WRITE])
+        batch: list[Metric] = []
+        for place, (step, values) in enumerate(points):
+            # MLflow orders points of equal steps by time, so each point gets its own millisecond.
+            point = [Metric(name, value, now_ms + place, step) for name, value in values.items()]
+            # A step is written as a whole: who reads the run meanwhile finds all of it or nothing.
+            if len(batch) + len(point) > MAX_METRICS_PER_WRITE:
+                self._client.log_batch(run_id, metrics=batch)
+                batch = []
+            batch += point
+        if batch:
+            self._client.log_batch(run_id, metrics=batch)
 
     def newest_run(self, model_name: str) -> LoggedRun | None:
         """The newest run that trains or trained a model of that name; None if there is none."""

@@ -194,7 +194,8 @@ class JobSteps:
         n_epochs = int((job.hyperparameters or {})["n_epochs"])
         if points and not is_complete:
             newest = points[-1]
-            if awaits_validation(newest, total_steps(newest, n_epochs), json.loads(job.config or "{}")):
+            assert job.config is not None  # it was submitted with it
+            if awaits_validation(newest, total_steps(newest, n_epochs), json.loads(job.config)):
                 points = points[:-1]
         if not points:
             return

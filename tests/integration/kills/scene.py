@@ -65,13 +65,16 @@ class Scene:
         return victim is not None and self._kill_victim(victim)
 
     def kill_database(self, end: signal.Signals, down_s: float, also: str | None = None, kind: str = DATABASE) -> bool:
-        """Kills the server of the store with this signal for so many seconds, and notes it. False if it is down now.
+        """Kills the server of the store with this signal for so many seconds, and notes it.
 
-        `also`: what else is killed then, whose successor starts without a database.
+        `also`: what else is killed then, whose successor starts without a database. False if the server is down now, or
+        none of these runs.
         """
         if self.outages.is_down:
             return False
         victim = self._find_victim(also) if also is not None else None
+        if also is not None and victim is None:
+            return False
         self.outages.begin(end, down_s, functools.partial(self._note_database_start, kind))
         if victim is not None:
             self._kill_victim(victim)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tuneyard.arithmetic.cpu_products import KERNEL_BYTES
 from tuneyard.checkpoints.layout.gpt_oss import expected_tensors, is_expert_matrix
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.planning.disk_space import count_parameters
@@ -84,8 +85,8 @@ def host_memory(
 def _training_bytes(
     config: FinetuneConfig, base: Mapping[str, Any], batch: BatchShape, heldout: BatchShape | None
 ) -> int:
-    """Main memory that training takes: what would be a GPU's memory, if there is no GPU."""
-    return 0 if config.workers.use_gpu else training_memory(config, base, batch, heldout).peak
+    """Main memory that training takes: what would be a GPU's memory, if there is no GPU, and oneDNN's code."""
+    return 0 if config.workers.use_gpu else training_memory(config, base, batch, heldout).peak + KERNEL_BYTES
 
 
 def _dequantising_bytes(base: Mapping[str, Any], size: int) -> int:
