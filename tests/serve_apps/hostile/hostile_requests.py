@@ -83,6 +83,13 @@ def refused_requests() -> list[tuple[str, str, dict[str, Any]]]:
         ("a million token ids", "/detokenize", {"model": "tiny", "tokens": [1] * 1_000_000}),
         ("a million choices", CHAT_PATH, _chat(_user("q"), n=1_000_000)),
         ("deep schema", CHAT_PATH, _chat(_user("q"), tools=[_tool(0, _deep(300))])),
+        ("200,000 wrong calls", CHAT_PATH, _chat({"role": "assistant", "tool_calls": [False] * 200_000})),
+        ("200,000 wrong parts", CHAT_PATH, _chat({"role": "user", "content": [0] * 200_000})),
+        ("200,000 wrong stops", CHAT_PATH, _chat(_user("q"), stop=[0] * 200_000)),
+        ("100,000 unknown fields", CHAT_PATH, _chat(_user("q"), **{f"k{i}": 0 for i in range(100_000)})),
+        ("100,000 wrong values", CHAT_PATH, _chat(_user("q"), metadata={f"k{i}": 0 for i in range(100_000)})),
+        ("200,000 wrong prompts", "/v1/completions", {"model": "tiny", "prompt": [False] * 200_000}),
+        ("200,000 wrong items", "/v1/responses", {"model": "tiny", "input": [False] * 200_000}),
     ]
 
 

@@ -189,14 +189,15 @@ async def test_a_long_check_holds_no_other_job_up(
         client = platform.sdk()
         first, second = await create(client), await create(client)
         (part,) = (part for part in platform.parts if isinstance(part, FineTuningPart))
+        runs = {f"{first.id}-1", f"{second.id}-1"}
         for _ in range(100):  # on a busy machine the short check may take longer than a step waits for it
             await part.reconcile(1.0)
             if cluster.submitted:
                 break
             await asyncio.sleep(0.05)  # the submission may still be on its way
-        assert cluster.submitted == [f"{second.id}-1"]
+        (quick,) = cluster.submitted  # either job's check may have been the first
         checker.end.set()
         await part.settle()
         await part.reconcile(2.0)
         await part.settle()
-        assert cluster.submitted == [f"{second.id}-1", f"{first.id}-1"]
+        assert cluster.submitted == [quick, *(runs - {quick})]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import functools
 import random
-from math import comb
+from math import ceil, comb, floor
 
 import pytest
 from hypothesis import given
@@ -49,10 +49,10 @@ def test_so_many_more_votes_settle_it_and_no_fewer(wins: int, losses: int, ties:
         return
     scale = (tally.total + more) / tally.total if tally.total else 1
     if more:
-        # Whole votes at the present rate: at most one vote is gained or lost by rounding.
-        assert Tally(round(max(wins, losses) * scale) + 1, round(min(wins, losses) * scale)).is_settled
+        # Whole votes at the present rate, rounded to the better side, and to the worse one.
+        assert Tally(ceil(max(wins, losses) * scale), floor(min(wins, losses) * scale)).is_settled
         fewer = (tally.total + more - 2 * tally.total / tally.decisive) / tally.total
-        assert not Tally(round(max(wins, losses) * fewer) - 1, round(min(wins, losses) * fewer)).is_settled
+        assert not Tally(floor(max(wins, losses) * fewer), ceil(min(wins, losses) * fewer)).is_settled
 
 
 def test_unanimous_votes_settle_it_at_the_eighth() -> None:
