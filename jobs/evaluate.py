@@ -26,8 +26,9 @@ compared by its name and arguments. Answers are generated greedily.
 
 --tasks: tasks of lm-evaluation-harness by their names (pip install 'tuneyard[lm-eval]'). Tasks that compare a generated
 answer are asked as chats, as the model is used; tasks that score given texts (multiple choice, perplexity) as plain
-text. Nothing is downloaded without --download. A task's files can hold code, which is run: give no folder that you do
-not trust.
+text. Nothing is downloaded without --download: no data, no metrics, nothing that a task's own code fetches. A task's
+files can hold code, which is run: give no folder that you do not trust. --json is written after each model, and the
+table is printed for what is finished when a later model fails.
 
 The API key of served models is read from OPENAI_API_KEY, if that is set.
 
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help=f"limit per answer, reasoning included; an answer that is cut off there is not well-formed "
-        f"(default: {MAX_TOKENS}; with --tasks, the task's own limit comes first)",
+        f"(default: {MAX_TOKENS}; with --tasks: the task's own limit, else {MAX_TOKENS})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write scores and answers to this file")
     chats = parser.add_argument_group("options of --data")
@@ -82,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     tasks = parser.add_argument_group("options of --tasks")
     tasks.add_argument("--task-folder", type=Path, metavar="DIR", help="your own task files (*.yaml)")
-    tasks.add_argument("--fewshot", type=int, metavar="N", help="solved examples before each question")
+    tasks.add_argument(
+        "--fewshot",
+        type=int,
+        metavar="N",
+        help="solved examples before each question; tasks whose own file says num_fewshot: 0 have none",
+    )
     tasks.add_argument(
         "--as-text", action="store_true", help="ask tasks that compare a generated answer as plain text, not as chats"
     )
@@ -92,7 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         help="checkpoint with the served models' tokenizer, for tasks that score given texts",
     )
     tasks.add_argument(
-        "--download", action="store_true", help="fetch data that is not on this machine from the Hugging Face Hub"
+        "--download",
+        action="store_true",
+        help="fetch data and metrics that are not on this machine; metrics of the Hugging Face Hub are Python, which "
+        "is run",
     )
     return parser
 

@@ -18,6 +18,8 @@ from tuneyard.checkpoints.safety.hub_access import disable_hub_access
 from tuneyard.core.errors import ConfigError, EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
     from jobs.evaluation.tasks.task_loading import NamedTask
 
 MAX_TOKENS = 1024
@@ -67,20 +69,20 @@ def compare_on_tasks(
     _check_installed()
     from jobs.evaluation.tasks.task_loading import load_tasks
 
-    tasks = load_tasks(settings.names, settings.folder, download=settings.download)
+    tasks, manager = load_tasks(settings.names, settings.folder, download=settings.download)
     by_form = _sorted_by_form(tasks, as_text=settings.as_text)
     # What comes after this loads models, and fetches nothing.
     disable_hub_access()
     models_left = _models(endpoints, checkpoints, by_form, settings)
+    _print_fixed_examples(tasks, settings.fewshot)
     scores: list[ModelScores] = []
-    while models_left:
-        # Taken off the list, so that a checkpoint's memory is free before the next one is loaded.
-        model = models_left.pop(0)
-        scores.append(ModelScores(model.name, metadata.version("lm_eval"), tuple(_measure(model, by_form, settings))))
-    print(task_table(scores), flush=True)
-    if json_path is not None:
-        text = json.dumps([asdict(score) for score in scores], indent=1, ensure_ascii=False, default=str)
-        json_path.write_text(text, encoding="utf-8")
+    try:
+        while models_left:
+            # Taken off the list, so that a checkpoint's memory is free before the next one is loaded.
+            _measure(models_left.pop(0), by_form, manager, settings, scores, json_path)
+    finally:
+        if scores:
+            print(task_table(scores), flush=True)
 
 
 def _check_options(settings: TaskSettings, json_path: Path | None) -> None:
@@ -161,29 +163,58 @@ def _models(
     return models
 
 
-def _measure(model: Model, by_form: dict[Form, list[NamedTask]], settings: TaskSettings) -> list[TaskScore]:
-    import aiohttp
-    import lm_eval
+def _print_fixed_examples(tasks: Sequence[NamedTask], fewshot: int | None) -> None:
+    """Says which tasks take no solved examples: lm_eval keeps a task's own 0, whatever it is given."""
+    fixed = [task.task_name for named in tasks for task in named.tasks if task.get_config("num_fewshot") == 0]
+    if fewshot and fixed:
+        print(
+            f"--fewshot {fewshot} does not count for {', '.join(fixed)}: the task's own file says num_fewshot: 0.",
+            flush=True,
+        )
 
-    scores: list[TaskScore] = []
+
+def _measure(
+    model: Model,
+    by_form: dict[Form, list[NamedTask]],
+    manager: TaskManager,
+    settings: TaskSettings,
+    scores: list[ModelScores],
+    json_path: Path | None,
+) -> None:
+    """Adds the model to `scores`, and writes the file, when the tasks of its first form are scored, and after each."""
+    finished: tuple[TaskScore, ...] = ()
+    earlier = list(scores)
     for form, tasks in by_form.items():
         if not tasks:
             continue
-        opened = model.open(form, scores_texts=any(False in named.kinds for named in tasks))
-        try:
-            results = lm_eval.simple_evaluate(
-                model=opened,
-                tasks=[part for named in tasks for part in named.parts],
-                num_fewshot=settings.fewshot,
-                samples=_chosen_rows(tasks, settings.limit),
-                gen_kwargs={"max_gen_toks": settings.max_tokens} if settings.max_tokens else None,
-                apply_chat_template=form == "chat",
-                fewshot_as_multiturn=form == "chat",
-            )
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise EngineError(f"{model.name} stopped answering: {e or type(e).__name__}") from e
-        scores += task_scores(results, form)
-    return scores
+        finished += tuple(_ask(model, form, tasks, manager, settings))
+        scores[:] = [*earlier, ModelScores(model.name, metadata.version("lm_eval"), finished)]
+        if json_path is not None:
+            text = json.dumps([asdict(score) for score in scores], indent=1, ensure_ascii=False, default=str)
+            json_path.write_text(text, encoding="utf-8")
+
+
+def _ask(
+    model: Model, form: Form, tasks: Sequence[NamedTask], manager: TaskManager, settings: TaskSettings
+) -> list[TaskScore]:
+    import aiohttp
+    import lm_eval
+
+    opened = model.open(form, scores_texts=any(False in named.kinds for named in tasks))
+    try:
+        results = lm_eval.simple_evaluate(
+            model=opened,
+            tasks=[part for named in tasks for part in named.parts],
+            num_fewshot=settings.fewshot,
+            samples=_chosen_rows(tasks, settings.limit),
+            gen_kwargs={"max_gen_toks": settings.max_tokens} if settings.max_tokens else None,
+            apply_chat_template=form == "chat",
+            fewshot_as_multiturn=form == "chat",
+            task_manager=manager,
+        )
+    except (aiohttp.ClientError, TimeoutError) as e:
+        raise EngineError(f"{model.name} stopped answering: {e or type(e).__name__}") from e
+    return task_scores(results, form)
 
 
 def _chosen_rows(tasks: Sequence[NamedTask], limit: int | None) -> dict[str, list[int]] | None:

@@ -30,7 +30,7 @@ class TaskScore:
 
 @dataclass(frozen=True, slots=True)
 class ModelScores:
-    """The scores of one model on all tasks."""
+    """The scores of one model on all tasks, or on those that were finished when it failed."""
 
     model: str
     lm_eval: str
@@ -73,16 +73,20 @@ def _is_empty(responses: Iterable[Sequence[Any]]) -> bool:
 
 
 def task_table(scores: Sequence[ModelScores]) -> str:
-    """A row per task and metric and a column per model; values are followed by their standard error."""
+    """A row per task and metric and a column per model; values are followed by their standard error.
+
+    A model that lacks a task, because it failed before, has `-` there.
+    """
     header = ["task", "asked as", "rows", "metric", *(model.model for model in scores)]
     lines = [header]
-    for index, first in enumerate(scores[0].tasks):
+    metrics = [{task.task: task.metrics for task in model.tasks} for model in scores]
+    for first in max(scores, key=lambda model: len(model.tasks)).tasks:
         for key in first.metrics:
             metric, _, name = key.partition(",")
             if metric.endswith("_stderr"):
                 continue
             label = metric if name == "none" else f"{metric} ({name})"
-            values = [_value(model.tasks[index].metrics, metric, name) for model in scores]
+            values = [_value(model.get(first.task, {}), metric, name) for model in metrics]
             lines.append([first.task, first.form, str(first.rows), label, *values])
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

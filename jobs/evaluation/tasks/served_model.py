@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
@@ -15,6 +19,9 @@ from tuneyard.core.errors import EngineError
 
 CONTEXT_TOKENS = 131_072
 """GPT-OSS's context length, for a server that does not tell the model's. It refuses what is too long for it."""
+
+MAX_REASON_CHARACTERS = 500
+"""Of an error that is not in OpenAI's form, such as the page of a proxy."""
 
 
 class ServedModel:
@@ -42,9 +49,9 @@ class ServedModel:
             "max_length": context_tokens,
         }
         if form == "chat":
-            return LocalChatCompletion(base_url=f"{self._url}/chat/completions", **common)
+            return ServedChats(base_url=f"{self._url}/chat/completions", **common)
         has_tokenizer = self._tokenizer is not None
-        return LocalCompletionsAPI(
+        return ServedTexts(
             base_url=f"{self._url}/completions",
             tokenizer=str(self._tokenizer) if has_tokenizer else None,
             tokenizer_backend="huggingface" if has_tokenizer else None,
@@ -75,3 +82,41 @@ class ServedModel:
         except openai.OpenAIError as e:
             raise EngineError(f"{self.name} at {self._endpoint.base_url} does not answer: {e}") from e
         return int((card.model_extra or {}).get("max_model_len") or CONTEXT_TOKENS)
+
+
+class ServedChats(LocalChatCompletion):
+    """lm_eval's client of /v1/chat/completions; a request that fails raises EngineError with the API's reason."""
+
+    async def amodel_call(self, session: aiohttp.ClientSession, *args: Any, **kwargs: Any) -> Any:
+        return await super().amodel_call(_ReasonedSession(session, self.model), *args, **kwargs)
+
+
+class ServedTexts(LocalCompletionsAPI):
+    """lm_eval's client of /v1/completions; a request that fails raises EngineError with the API's reason."""
+
+    async def amodel_call(self, session: aiohttp.ClientSession, *args: Any, **kwargs: Any) -> Any:
+        return await super().amodel_call(_ReasonedSession(session, self.model), *args, **kwargs)
+
+
+class _ReasonedSession:
+    """The part of aiohttp's session that lm_eval uses. lm_eval keeps of an error only its status and phrase."""
+
+    def __init__(self, session: aiohttp.ClientSession, model: str) -> None:
+        self._session = session
+        self._model = model
+
+    @contextlib.asynccontextmanager
+    async def post(self, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._session.post(url, **options) as response:
+            if not response.ok:
+                reason = _reason(await response.text(errors="replace"))
+                raise EngineError(f"{self._model} at {url} refused a request: {response.status} - {reason}")
+            yield response
+
+
+def _reason(body: str) -> str:
+    """The message of an error in OpenAI's form; of any other, its beginning."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:MAX_REASON_CHARACTERS]

@@ -11,11 +11,11 @@ from typing import Any
 import datasets
 from lm_eval.tasks import TaskManager
 
+from jobs.evaluation.tasks.connection_guard import refuse_connections
+from jobs.evaluation.tasks.generation_options import normalize_generation
+from jobs.evaluation.tasks.task_checks import GENERATION, check_task, missing_metric, refused_hosts
 from tuneyard.checkpoints.safety.hub_access import disable_hub_access
-from tuneyard.core.errors import ConfigError, DatasetError, MissingDependencyError, TuneyardError
-
-GENERATION = "generate_until"
-"""The output type of tasks that compare a generated answer. All others compare log-probabilities of given texts."""
+from tuneyard.core.errors import ConfigError, DatasetError, TuneyardError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,13 @@ class NamedTask:
         return {task.OUTPUT_TYPE == GENERATION for task in self.tasks}
 
 
-def load_tasks(names: Sequence[str], folder: Path | None, *, download: bool) -> list[NamedTask]:
-    """The tasks with these names, of `folder` (files *.yaml of a person's own) and of lm_eval itself.
+def load_tasks(names: Sequence[str], folder: Path | None, *, download: bool) -> tuple[list[NamedTask], TaskManager]:
+    """The tasks with these names, of `folder` (files *.yaml of a person's own) and of lm_eval itself; and their index.
 
-    Without `download`, nothing is fetched from the Hugging Face Hub, now or later in this process. Raises ConfigError
-    for an unknown name, a broken task and one that cannot be asked here, DatasetError when a task's data is not on
-    this machine, and MissingDependencyError when a task needs a package.
+    Without `download`, nothing is fetched from the Hugging Face Hub, now or later in this process, and the tasks' own
+    code cannot connect to other machines while they are loaded. Raises ConfigError for an unknown name, a broken task
+    and one that cannot be asked here, DatasetError when a task's data or metric is not on this machine, and
+    MissingDependencyError when a task needs a package.
     """
     if not download:
         disable_hub_access()
@@ -49,9 +50,33 @@ def load_tasks(names: Sequence[str], folder: Path | None, *, download: bool) -> 
     for name in names:
         if name not in manager.task_index:
             raise ConfigError(_unknown(name, manager, folder))
-    loaded = [_load(name, manager, download=download) for name in dict.fromkeys(names)]
-    _check(loaded)
-    return loaded
+    loaded = [_load_and_check(name, manager, download=download) for name in dict.fromkeys(names)]
+    _check_owners(loaded)
+    return loaded, manager
+
+
+def _load_and_check(name: str, manager: TaskManager, *, download: bool) -> NamedTask:
+    if download:
+        return _checked(_load(name, manager, download=True), download=True)
+    with refuse_connections() as hosts:
+        try:
+            named = _checked(_load(name, manager, download=False), download=False)
+        except TuneyardError as e:
+            if hosts:
+                raise refused_hosts(name, hosts) from e
+            raise
+    if hosts:
+        # The task's code passed over the error, and would fail only when it scores.
+        raise refused_hosts(name, hosts)
+    return named
+
+
+def _checked(named: NamedTask, *, download: bool) -> NamedTask:
+    for task in named.tasks:
+        check_task(task, download=download)
+        if task.OUTPUT_TYPE == GENERATION:
+            normalize_generation(task)
+    return named
 
 
 def _index(names: Sequence[str], folder: Path | None) -> TaskManager:
@@ -97,11 +122,11 @@ def _explanation(name: str, manager: TaskManager, error: Exception, *, download:
             return e
     entry = manager.task_index[name]
     config = entry.cfg or {}
-    if isinstance(error, ModuleNotFoundError):
-        return MissingDependencyError(f"The task {name} needs the package {error.name}: pip install {error.name}")
     if config.get("dataset_path") and _is_data_missing(error):
         return DatasetError(_missing_data(name, config, error, entry.yaml_path, download=download))
-    return ConfigError(f"The task {name} ({entry.yaml_path}) cannot be loaded: {type(error).__name__}: {error}")
+    return missing_metric(name, error, download=download) or ConfigError(
+        f"The task {name} ({entry.yaml_path}) cannot be loaded: {type(error).__name__}: {error}"
+    )
 
 
 def _children(name: str, manager: TaskManager) -> Iterator[str]:
@@ -115,7 +140,8 @@ def _children(name: str, manager: TaskManager) -> Iterator[str]:
 
 def _is_data_missing(error: Exception) -> bool:
     # datasets raises a plain ValueError for a dataset of which another config is in its cache.
-    return isinstance(error, (ConnectionError, FileNotFoundError)) or "Couldn't find cache" in str(error)
+    is_missing = isinstance(error, (ConnectionError, FileNotFoundError)) or "Couldn't find cache" in str(error)
+    return is_missing and "Couldn't find a module script" not in str(error)  # `evaluate`, of a metric
 
 
 def _missing_data(name: str, config: dict[str, Any], error: Exception, file: Path | None, *, download: bool) -> str:
@@ -138,18 +164,11 @@ def _missing_data(name: str, config: dict[str, Any], error: Exception, file: Pat
     )
 
 
-def _check(loaded: Sequence[NamedTask]) -> None:
-    """Raises ConfigError for tasks that cannot be asked here, and for a task that two names hold."""
+def _check_owners(loaded: Sequence[NamedTask]) -> None:
+    """Raises ConfigError for a task that two names hold."""
     owner: dict[str, str] = {}
     for named in loaded:
         for task in named.tasks:
-            if getattr(task, "UNSAFE_CODE", False):
-                raise ConfigError(
-                    f"The task {task.task_name} runs code that the model writes, and is not run here. Run lm_eval "
-                    "itself with --confirm_run_unsafe_code, in a sandbox: docs/the-api.md says how it asks a model."
-                )
-            if getattr(task, "MULTIMODAL", False):
-                raise ConfigError(f"The task {task.task_name} has images or audio, and the models read only text.")
             other = owner.setdefault(task.task_name, named.name)
             if other != named.name:
                 raise ConfigError(f"--tasks: {task.task_name} is in both {other} and {named.name}. Name one of them.")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+}
 """Environment variables with which Hugging Face's libraries raise an error in place of a download."""
 
 
@@ -20,6 +25,7 @@ def disable_hub_access() -> None:
         ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
         ("transformers.utils.hub", "_is_offline_mode"),
         ("datasets.config", "HF_HUB_OFFLINE"),
+        ("evaluate.config", "HF_EVALUATE_OFFLINE"),
     ):
         if module in sys.modules and hasattr(sys.modules[module], name):
             setattr(sys.modules[module], name, True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,12 @@ def evaluate(folder: Path, *arguments: object) -> list[dict[str, Any]]:
 def without_environment_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """lm_eval describes the machine by running a dozen programs, which takes seconds; nothing of it is used."""
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def without_second_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the index that loaded the tasks, lm_eval would read its 14,000 files again for each model and form."""
+    monkeypatch.setattr("lm_eval.evaluator.TaskManager", None)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +124,116 @@ def test_solved_examples_come_before_the_question(write_task: WriteTask, tiny_os
     (task,) = scores["tasks"]
     assert task["fewshot"] == 1
     assert task["samples"][0]["arguments"][0][0].count("Answer:") == 2
+
+
+def test_a_task_without_examples_stays_so_and_that_is_said(
+    write_task: WriteTask, tiny_oss: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_task(CHOICE, fewshot_split="test", num_fewshot=0)
+    (scores,) = evaluate(folder, "--tasks", "our_choice", "--fewshot", 1, "--limit", 1, tiny_oss)
+    assert scores["tasks"][0]["fewshot"] == 0
+    assert (
+        "--fewshot 1 does not count for our_choice: the task's own file says num_fewshot: 0" in capsys.readouterr().out
+    )
+
+
+class Gate:
+    """ASGI middleware: notes the bodies of chat requests, and calls `refuse` for each after the first."""
+
+    def __init__(self, refuse: Callable[[], int | None]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._refuse = refuse
+
+    def __call__(self, app: Any) -> Any:
+        async def gated(scope: Any, receive: Any, send: Any) -> None:
+            if not scope.get("path", "").endswith("/chat/completions"):
+                await app(scope, receive, send)
+                return
+            message = await receive()
+            assert not message["more_body"]
+            self.bodies.append(json.loads(message["body"]))
+            status = self._refuse() if len(self.bodies) > 1 else None
+            if status is None:
+                waiting = [message]
+
+                async def receive_again() -> Any:
+                    return waiting.pop() if waiting else await receive()
+
+                await app(scope, receive_again, send)
+                return
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"error": {"message": "no more chats today"}}'})
+
+        return gated
+
+
+@contextlib.contextmanager
+def serving(tiny_oss: Path, gate: Gate) -> Iterator[str]:
+    """The base URL of the tiny model behind a gate."""
+    codec = HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
+    served = ServedApi(create_engine(EngineConfig(kv_cache_tokens=4096), tiny_oss), codec, middleware=gate)
+    try:
+        yield f"{served.root}/v1"
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "sent"),
+    [
+        ({"max_new_tokens": 9, "num_beams": 1, "do_sample": False}, (), 9),
+        ({"max_tokens": 9}, ("--max-tokens", 5), 5),
+        (None, (), 1024),
+    ],
+)
+def test_a_served_model_is_asked_with_one_limit(
+    write_task: WriteTask, tiny_oss: Path, options: dict[str, Any] | None, given: tuple[object, ...], sent: int
+) -> None:
+    folder = write_task(ANSWER, generation_kwargs=options)
+    gate = Gate(lambda: None)
+    reply = "<|channel|>final<|message|>two<|return|>"
+    codec = HarmonyCodec.from_checkpoint(tiny_oss, CodecSettings())
+    served = ServedApi(ScriptedEngine([encode_spelled_out(tiny_oss, reply)]), codec, middleware=gate)
+    try:
+        evaluate(folder, "--tasks", "our_answer", "--model", f"tiny={served.root}/v1", "--limit", 2, *given)
+    finally:
+        served.stop()
+    first, *asked = gate.bodies
+    assert first["max_tokens"] == 1
+    assert [body["max_tokens"] for body in asked] == [sent, sent]
+
+
+def test_what_is_finished_is_kept_when_a_model_fails_or_is_interrupted(
+    write_task: WriteTask, tiny_oss: Path, model_api: ServedApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_task(CHOICE)
+    folder = write_task(ANSWER)
+    result = folder / "scores.json"
+
+    ctrl_c = [signal.SIGINT]  # once: two requests are in flight, and a second signal would end the tests
+
+    def interrupt() -> int:
+        if ctrl_c:
+            os.kill(os.getpid(), ctrl_c.pop())
+        return 503
+
+    for refuse, code, message in (
+        (lambda: 400, 1, "refused a request: 400 - no more chats today"),
+        (interrupt, 130, "Interrupted."),
+    ):
+        with serving(tiny_oss, Gate(refuse)) as url:
+            models = ("--model", f"tiny={model_api.root}/v1", "--model", f"tiny={url}", "--tokenizer", str(tiny_oss))
+            options = ("--limit", "2", "--task-folder", str(folder), "--json", str(result))
+            assert main(["--tasks", "our_choice,our_answer", *models, *options]) == code
+        output = capsys.readouterr()
+        assert message in output.err
+        assert "Traceback" not in output.err
+        first, second = json.loads(result.read_text())
+        assert [task["task"] for task in first["tasks"]] == ["our_choice", "our_answer"]
+        assert [task["task"] for task in second["tasks"]] == ["our_choice"]
+        lines = [line.split() for line in output.out.splitlines() if line.startswith(("our_choice", "our_answer"))]
+        assert [(line[0], line[-1] == "-") for line in lines][:2] == [("our_choice", False), ("our_answer", True)]
+        result.unlink()
 
 
 def test_what_is_missing_is_said_without_traceback(

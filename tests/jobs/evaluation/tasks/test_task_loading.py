@@ -22,7 +22,8 @@ HUB_DATA: dict[str, Any] = {"dataset_path": "acme/faq", "dataset_name": "small",
 
 
 def load(folder: Path, *names: str) -> list[Any]:
-    return load_tasks(names, folder, download=False)
+    tasks, _ = load_tasks(names, folder, download=False)
+    return tasks
 
 
 def test_tasks_groups_and_tags_are_found_in_a_folder(write_task: WriteTask) -> None:
@@ -133,6 +134,85 @@ def test_tasks_that_cannot_be_asked_here_are_refused(write_task: WriteTask) -> N
         load(write_task(ANSWER, doc_to_image="{{question}}"), "our_answer")
 
 
+@pytest.fixture
+def modules_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where `evaluate` keeps the metrics that it has fetched."""
+    evaluate = pytest.importorskip("evaluate")
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
+    # `evaluate` adds the folder to the path, and imports the metrics from a package of a fixed name.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path / "modules"
+
+
+def write_code(folder: Path, task: str, code: str, field: str, function: str) -> None:
+    """Gives a task a Python file, and a field that names its function."""
+    (folder / f"{task}_code.py").write_text(code)
+    path = folder / f"{task}.yaml"
+    fields = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in json.loads(path.read_text()).items())
+    path.write_text(f"{{{fields}, {field}: !function {task}_code.{function}}}")
+
+
+def test_a_metric_that_is_not_at_hand_is_named_before_anything_is_asked(
+    write_task: WriteTask, modules_cache: Path
+) -> None:
+    folder = write_task(ANSWER, metric_list=[{"metric": "acme_f1", "aggregation": "mean", "higher_is_better": True}])
+    with pytest.raises(DatasetError) as found:
+        load(folder, "our_answer")
+    assert "The task our_answer: its metric acme_f1 is neither one of lm_eval nor on this machine" in str(found.value)
+    assert f"looked for in {modules_cache}/evaluate_modules/metrics. --download fetches it" in str(found.value)
+    assert "`evaluate.load('acme_f1')`" in str(found.value)
+    # Many of lm_eval's own tasks load their metric only in the function that scores.
+    code = "def score(row, answers):\n    import evaluate\n    return {'acc': evaluate.load('acme_f1').compute}\n"
+    write_code(write_task(ANSWER), "our_answer", code, "process_results", "score")
+    with pytest.raises(DatasetError, match="its metric acme_f1 is neither one of lm_eval nor on this machine"):
+        load(folder, "our_answer")
+
+
+def test_a_metric_that_was_fetched_before_is_read_from_its_folder(write_task: WriteTask, modules_cache: Path) -> None:
+    metric = modules_cache / "evaluate_modules" / "metrics" / "evaluate-metric--acme_same" / ("0" * 64) / "acme_same.py"
+    metric.parent.mkdir(parents=True)
+    metric.write_text(
+        "import datasets, evaluate\n"
+        "class Same(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        text = datasets.Value('string')\n"
+        "        features = datasets.Features({'predictions': text, 'references': text})\n"
+        "        return evaluate.MetricInfo(description='', citation='', features=features)\n"
+        "    def _compute(self, predictions, references):\n"
+        "        return {'acme_same': float(predictions == references)}\n"
+    )
+    entry = {"metric": "acme_same", "aggregation": "mean", "higher_is_better": True}
+    (named,) = load(write_task(ANSWER, metric_list=[entry]), "our_answer")
+    (task,) = named.tasks
+    assert task.process_results(task.eval_docs[0], [ROWS[0]["choices"][0]]) == {"acme_same": 1.0}
+
+
+def test_what_the_code_of_a_task_fetches_is_refused_even_if_it_hides_that(write_task: WriteTask) -> None:
+    code = (
+        "import urllib.request\n"
+        "try:\n"
+        "    urllib.request.urlopen('http://data.acme.example/words.txt', timeout=5)\n"
+        "except OSError:\n"
+        "    print('no words')\n"
+        "def text(row):\n"
+        "    return row['question']\n"
+    )
+    folder = write_task(CHOICE)
+    write_code(folder, "our_choice", code, "process_docs", "text")
+    with pytest.raises(DatasetError, match=r"its code tries to reach data\.acme\.example.*--download allows"):
+        load(folder, "our_choice")
+
+
+def test_an_empty_answer_that_cannot_be_scored_does_not_refuse_a_task(write_task: WriteTask) -> None:
+    code = "def score(row, answers):\n    return {'acc': float(answers[0][0] == 'T')}\n"
+    folder = write_task(ANSWER)
+    write_code(folder, "our_answer", code, "process_results", "score")
+    (named,) = load(folder, "our_answer")
+    assert named.kinds == {True}
+
+
 def test_nothing_is_fetched_unless_it_is_asked_for(tiny_oss: Path, write_task: WriteTask, tmp_path: Path) -> None:
     """In a process of its own, which says when it looks for a server."""
     folder = write_task(CHOICE, **HUB_DATA)
@@ -146,21 +226,26 @@ def test_nothing_is_fetched_unless_it_is_asked_for(tiny_oss: Path, write_task: W
         "from jobs.evaluate import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    arguments = ["--tasks", "our_choice", "--task-folder", str(folder), str(tiny_oss)]
-    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+    write_task(ANSWER, metric_list=[{"metric": "rouge", "aggregation": "mean", "higher_is_better": True}])
+    arguments = ["--task-folder", str(folder), str(tiny_oss)]
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     environment |= {"HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
-    def run(*more: str) -> str:
-        command = [sys.executable, "-W", "ignore", "-c", code, *arguments, *more]
+    def run(task: str, *more: str) -> str:
+        command = [sys.executable, "-W", "ignore", "-c", code, "--tasks", task, *arguments, *more]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert ended.returncode == 1, ended.stdout
         return ended.stderr
 
-    refused = run()
-    assert "is not on this machine" in refused
-    assert "Traceback" not in refused
-    assert "it looks for a server" not in refused
-    fetched = run("--download")
+    for task, message in (
+        ("our_choice", "is not on this machine"),
+        ("our_answer", "its metric rouge is neither one of"),
+    ):
+        refused = run(task)
+        assert message in refused
+        assert "Traceback" not in refused
+        assert "it looks for a server" not in refused
+    fetched = run("our_choice", "--download")
     assert "it looks for a server" in fetched
     assert "its dataset acme/faq (small) cannot be fetched from the Hugging Face Hub" in fetched

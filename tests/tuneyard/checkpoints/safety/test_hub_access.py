@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-BEFORE = "import datasets, transformers, huggingface_hub\n"
+BEFORE = "import datasets, evaluate, transformers, huggingface_hub\n"
 CODE = """
 import socket
 def connect(*_, **__): raise SystemExit("it connects")
-socket.socket.connect = connect
+socket.socket.connect = socket.getaddrinfo = connect
 from tuneyard.checkpoints.safety.hub_access import disable_hub_access
 disable_hub_access()
-import datasets, os, transformers, huggingface_hub
+import datasets, evaluate, os, transformers, huggingface_hub
 assert os.environ["HF_HUB_OFFLINE"] == os.environ["TRANSFORMERS_OFFLINE"] == "1"
 try:
     transformers.AutoConfig.from_pretrained("openai/gpt-oss-20b", cache_dir="/nonexistent")
@@ -23,6 +23,10 @@ except OSError:
 try:
     datasets.load_dataset("openai/gsm8k", cache_dir="/nonexistent")
 except ConnectionError:
+    pass
+try:
+    evaluate.load("squad_v2")
+except FileNotFoundError:
     pass
 try:
     huggingface_hub.hf_hub_download("openai/gpt-oss-20b", "config.json", cache_dir="/nonexistent")
