@@ -31,7 +31,7 @@ from tuneyard.core.errors import ConfigError, RateLimitError
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loaded machine may take longer for an answer than a request should wait."""
-    monkeypatch.setattr(shared_limits, "TIMEOUT_S", 3.0)
+    monkeypatch.setattr(shared_limits, "TIMEOUT_S", 10.0)
 
 
 @pytest.fixture
