@@ -102,7 +102,7 @@ def _check_options(settings: TaskSettings, json_path: Path | None) -> None:
 
 def _check_installed() -> None:
     try:
-        import lm_eval  # noqa: F401
+        import lm_eval  # noqa: F401  # only whether it is there
     except ModuleNotFoundError as e:
         if e.name != "lm_eval":
             raise

@@ -97,7 +97,7 @@ def test_the_export_is_that_of_an_unsharded_run(
         logits.append(create_backend(run.config).export_hf(run.config, run.checkpoint(1), target, probes))
         files.append(sorted(path.name for path in target.iterdir()))
     # Their weights differ by the rounding of a few steps: 1.2e-8 nats were seen, with oneDNN's products.
-    assert compare_logits(*logits)["mean_kl"] < 1e-7
+    assert compare_logits(*logits)["mean_kl"] < 3e-8
     assert files[0] == files[1]
 
 
