@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from jobs.runs.prepared_run import CheckedDataset, PreparedRun
+from tuneyard.chats.instructions import instructions_advice
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.wording import count_of, first_of
 from tuneyard.planning.training.nemo_memory_checks import memory_in_words
@@ -23,6 +24,7 @@ def data_summary(prepared: PreparedRun, config: FinetuneConfig) -> list[str]:
     return [
         f"{prepared.train.rows} {examples}{heldout}; {tokens.rows} {rows}, {tokens.tokens} tokens, "
         f"{config.data.batching}",
+        *([] if prepared.train.instructions is None else [instructions_advice(prepared.train.instructions)]),
         *_dataset_lines("training", prepared.train, tokens, config),
         *_dataset_lines("held-out", prepared.heldout, prepared.heldout_tokens, config),
         *_device_lines(prepared, config),

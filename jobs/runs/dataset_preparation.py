@@ -46,7 +46,7 @@ def check_dataset(
             f"{listed(errors[:MAX_SHOWN_PROBLEMS], total)}\n"
             "To see all problems: tuneyard data validate. data.problems decides by name what is an error."
         )
-    return CheckedDataset(review.rows, review.fingerprint, review.counts, review.dropped)
+    return CheckedDataset(review.rows, review.fingerprint, review.counts, review.dropped, review.instructions.text)
 
 
 def render_tokens(location: str, checked: CheckedDataset, config: FinetuneConfig, *, packed: bool) -> TokenStore:

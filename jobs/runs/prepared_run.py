@@ -17,12 +17,16 @@ from tuneyard.training_data.token_store import TokenStore
 
 @dataclass(frozen=True, slots=True)
 class CheckedDataset:
-    """A dataset without errors. `counts` says what was found, `dropped` holds the numbers of the rows left out."""
+    """A dataset without errors. `counts` says what was found, `dropped` holds the numbers of the rows left out.
+
+    `instructions` is the system message that all its chats begin with; None if they differ.
+    """
 
     rows: int
     fingerprint: str
     counts: ProblemCounts
     dropped: frozenset[int]
+    instructions: str | None
 
 
 @dataclass(frozen=True, slots=True)

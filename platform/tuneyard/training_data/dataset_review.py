@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tuneyard.chats.dataset import content_bytes, no_rows_error
+from tuneyard.chats.instructions import SharedInstructions
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.row_problems import RowProblem, Severity
 from tuneyard.chats.row_reader import ChatRowReader, ReadRow
@@ -54,7 +55,8 @@ class DatasetReview:
     """One pass over the rows of a dataset, in bounded memory.
 
     Iterate once, to the end. Then `rows` is the number of chats to train on, `counts` what was found, `dropped` the
-    numbers of the rows left out (from 0, for DatasetScan), and `fingerprint` the SHA-256 of the chats' content.
+    numbers of the rows left out (from 0, for DatasetScan), `fingerprint` the SHA-256 of the chats' content, and
+    `instructions` the system message that they share.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class DatasetReview:
         self.counts = ProblemCounts()
         self.rows = 0
         self.rows_read = 0
+        self.instructions = SharedInstructions()
         self._checker = checker
         self._is_heldout = is_heldout
         self._digest = hashlib.sha256()
@@ -137,6 +140,7 @@ class DatasetReview:
     def _keep(self, row: ReadRow, content: bytes, problems: tuple[tuple[RowProblem, Severity], ...]) -> ReviewedRow:
         assert row.example is not None
         self.rows += 1
+        self.instructions.add(row.example)
         if row.example.rejected is not None:
             self._trained_rows += all(map(is_trained_turn, row.example.answers))
         else:

@@ -36,6 +36,7 @@ from serve_apps.platform_app.retry_delay import retry_delay_s
 from serve_apps.platform_app.store.object_ids import FILE, new_id
 from serve_apps.platform_app.tuned_models.model_host import ModelFiles, ModelHost
 from serve_apps.platform_app.tuned_models.model_store import ModelStore, go_live
+from tuneyard.chats.instructions import instructions_advice
 from tuneyard.configs.experiment_tracking import WandbServerConfig
 from tuneyard.core.errors import (
     CheckpointError,
@@ -153,7 +154,8 @@ class JobSteps:
             await self._reject(job, "invalid_configuration", str(e))
             return
         found = {"hyperparameters": json.dumps(values.as_json()), "config": config.model_dump_json()}
-        notes = [EventText(text) for text in (hint, fewer) if text]
+        advice = "" if report.instructions is None else instructions_advice(report.instructions)
+        notes = [EventText(text) for text in (advice, hint, fewer) if text]
         events = [EventText("Files validated, moving job to queued state"), *notes]
         await self._change(job, lambda now: _if_changed(now, states.accept_files(now.state), events, found))
 

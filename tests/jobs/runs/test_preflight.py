@@ -121,6 +121,19 @@ def test_rows_are_dropped_by_name_and_counted(tiny_oss: Path, tmp_path: Path) ->
     assert without.inputs_fingerprint(config) == prepared.inputs_fingerprint(config)
 
 
+def test_the_summary_names_a_system_message_that_all_training_chats_share(tiny_oss: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path, tiny_oss, ROWS, [("q3", "a3")])
+    assert not any("system message" in line for line in data_summary(prepare_run(config), config))
+    file = Path(config.data.train)
+    first = {"role": "system", "content": "You answer for Acme."}
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("\n".join(json.dumps(row | {"messages": [first, *row["messages"]]}) for row in rows))
+    expected = (
+        "All training chats begin with the system message 'You answer for Acme.': send it with every request too."
+    )
+    assert data_summary(prepare_run(config), config)[1] == expected
+
+
 def test_preference_pairs_are_prepared_as_pairs(tiny_oss: Path, tmp_path: Path) -> None:
     """OpenAI's rows. What serving proves later are their prompts; without dpo they are refused, with the fix."""
     for name in ("train", "heldout"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tuneyard.chats.instructions import instructions_advice
 from tuneyard.chats.row_problems import RowProblem, Severity
 from tuneyard.cli.data.inputs import load_codec, print_format, with_progress_bar
 from tuneyard.cli.data.row_options import load_row_settings
@@ -73,6 +74,8 @@ def _print_lines(reviews: list[DatasetReview], limit: int) -> None:
     totals = [(sum(review.counts.total(severity) for review in reviews), severity) for severity in COUNTED]
     found = ", ".join(count_of(count, severity) for count, severity in totals if count)
     rows = count_of(sum(review.rows_read for review in reviews), "row")
+    if (instructions := reviews[0].instructions.text) is not None:
+        print(instructions_advice(instructions))
     print(f"{rows}, {found or 'no problems'}")
 
 
@@ -94,6 +97,7 @@ def _print_json(reviews: list[DatasetReview], limit: int) -> None:
             "rows_to_train_on": review.rows,
             "counts": {severity: dict(review.counts.of(severity)) for severity in COUNTED},
             "dropped": dict(review.counts.dropped),
+            "shared_system_message": review.instructions.text,
         }
         for review in reviews
     ]

@@ -50,11 +50,15 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What was found. `param` is the file at fault, and `problem` what is wrong with it; None and "" if nothing is."""
+    """What was found. `param` is the file at fault, and `problem` what is wrong with it; None and "" if nothing is.
+
+    `instructions` is the system message that all training chats begin with; None if they differ.
+    """
 
     rows: int
     param: str | None = None
     problem: str = ""
+    instructions: str | None = None
 
 
 class FileChecker(Protocol):
@@ -121,7 +125,7 @@ def check_files(request: FileCheck) -> FileReport:
     if request.tokenizer_folder is not None:
         codec = HarmonyCodec.from_checkpoint(request.tokenizer_folder, request.codec)
     checker = RowChecker(codec, request.max_length if codec is not None else None)
-    rows = 0
+    rows, instructions = 0, None
     for place, file in enumerate(request.files):
         review = DatasetReview(file.location, request.settings, checker, is_heldout=place > 0)
         problems: list[str] = []
@@ -139,8 +143,9 @@ def check_files(request: FileCheck) -> FileReport:
             return FileReport(rows, file.param, _without_location(text, file))
         if not review.rows:
             return FileReport(rows, file.param, f"{file.file_id}: no row is left to train on.")
-        rows = rows or review.rows
-    return FileReport(rows)
+        if place == 0:
+            rows, instructions = review.rows, review.instructions.text
+    return FileReport(rows, instructions=instructions)
 
 
 def _other_method(found: DatasetFormat | None, settings: RowSettings) -> str | None:

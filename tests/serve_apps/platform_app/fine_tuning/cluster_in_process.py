@@ -275,7 +275,7 @@ class _Files:
 
 
 class _Checker:
-    """Counts the lines of the training file. A line `broken` is an error."""
+    """Counts the training file's lines. A line `broken` is an error. A system message of the first row is shared."""
 
     async def check(self, request: FileCheck) -> FileReport:
         rows = 0
@@ -284,7 +284,9 @@ class _Checker:
             if "broken" in lines:
                 return FileReport(rows, file.param, f"{file.file_id}:{lines.index('broken') + 1}: a broken row")
             rows = rows or len(lines)
-        return FileReport(rows)
+        first = json.loads(Path(request.files[0].location).read_text(encoding="utf-8").splitlines()[0])
+        shared = [message["content"] for message in first.get("messages", []) if message["role"] == "system"]
+        return FileReport(rows, instructions=shared[0] if shared else None)
 
     def close(self) -> None:
         """Nothing runs."""

@@ -31,6 +31,17 @@ async def test_files_are_checked_and_messages_name_the_file_by_its_id(tmp_path: 
         report = await checker.check(dataclasses.replace(request, tokenizer_folder=None))
         return report.rows, report.param, report.problem
 
+    async def instructions(content: bytes) -> str | None:
+        (tmp_path / "shared.jsonl").write_bytes(content)
+        # The held-out chats say nothing of what is trained.
+        (tmp_path / "heldout.jsonl").write_bytes(chat_rows(1, 20))
+        files = [
+            FileToCheck("training_file", "file-0", str(tmp_path / "shared.jsonl")),
+            FileToCheck("validation_file", "file-1", str(tmp_path / "heldout.jsonl")),
+        ]
+        request = file_check(base_with(), files, is_dpo=False)
+        return (await checker.check(dataclasses.replace(request, tokenizer_folder=None))).instructions
+
     pairs = (json.dumps(PAIR) + "\n").encode()
     try:
         assert await check(chat_rows(3), chat_rows(2, 10)) == (3, None, "")
@@ -48,5 +59,12 @@ async def test_files_are_checked_and_messages_name_the_file_by_its_id(tmp_path: 
         assert (param, "Use the method 'supervised'" in problem) == ("training_file", True)
         _, param, problem = await check(b"\n")
         assert param == "training_file"
+        system = {"role": "system", "content": "You answer for Acme."}
+        rows_of = [json.loads(line) for line in chat_rows(2).splitlines()]
+        shared = [json.dumps({"messages": [system, *row["messages"]]}).encode() for row in rows_of]
+        found = [
+            await instructions(b"\n".join(content)) for content in (shared, [*shared, *chat_rows(1, 7).splitlines()])
+        ]
+        assert found == ["You answer for Acme.", None]
     finally:
         checker.close()

@@ -171,6 +171,17 @@ async def test_a_list_has_pages_and_filters(client: openai.AsyncOpenAI) -> None:
     assert [job.id async for job in without] == [made[2].id]
 
 
+async def test_an_event_names_the_system_message_that_all_chats_share(work: Work, client: openai.AsyncOpenAI) -> None:
+    system = {"role": "system", "content": "You answer for Acme."}
+    rows = [json.loads(line) for line in chat_rows(3).splitlines()]
+    shared = [json.dumps({"messages": [system, *row["messages"]]}) for row in rows]
+    file = await upload(client, "\n".join(shared).encode())
+    job = await client.fine_tuning.jobs.create(model=BASE, training_file=file)
+    await work.step()
+    advice = "All training chats begin with the system message 'You answer for Acme.': send it with every request too."
+    assert advice in await messages(client, job)
+
+
 async def test_a_broken_file_fails_the_job_by_name(work: Work, client: openai.AsyncOpenAI) -> None:
     good = await upload(client)
     bad = await upload(client, chat_rows(3, 50))

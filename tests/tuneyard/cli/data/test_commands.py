@@ -60,6 +60,23 @@ def test_every_kind_of_problem_is_named_and_counted(
     assert "… and 6 more" in capsys.readouterr().out
 
 
+def test_a_system_message_that_all_chats_share_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The held-out chats need not share it."""
+    first = {"role": "system", "content": "You answer\nfor Acme."}
+    rows = [{"messages": [first, *json.loads(chat(question))["messages"]]} for question in "qr"]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "h.jsonl").write_text(chat("s") + "\n" + chat("t"))
+    arguments = ["data", "validate", str(tmp_path / "c.jsonl"), "--heldout", str(tmp_path / "h.jsonl")]
+    assert main(arguments) == 0
+    line = r"All training chats begin with the system message 'You answer\nfor Acme.': send it with every request too."
+    assert capsys.readouterr().out.splitlines()[-2] == line
+    assert main([*arguments, "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [file["shared_system_message"] for file in files] == [first["content"], None]
+    assert main(["data", "validate", str(tmp_path / "h.jsonl")]) == 0
+    assert "system message" not in capsys.readouterr().out
+
+
 def test_notes_alone_do_not_fail(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text(chat("q <|end|> r"))
     assert main(["data", "validate", str(tmp_path / "c.jsonl")]) == 0
