@@ -20,7 +20,7 @@ DASHBOARD = Path("platform/dashboards/serving.json")
 COLUMNS, PANEL_WIDTH, PANEL_GAP = 2, 348, 28
 LEFT, RIGHT, TOP, BOTTOM = 56, PANEL_WIDTH - 20, 34, 160
 LEGEND_TOP, LINE_HEIGHT, KEY_WIDTH, CHARACTER_WIDTH, ENTRY_GAP = BOTTOM + 46, 19, 20, 7.2, 14
-"""Of a legend: the first baseline, then widths of an entry's line, of a wide font's character, between entries."""
+"""A legend's first baseline and line height; the widths of an entry's line and of a character, and between entries."""
 
 VALUES = 130
 """Values of each series over the whole range."""

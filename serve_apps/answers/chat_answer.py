@@ -16,7 +16,7 @@ from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.stream_parser import ContentDelta
 
 FUNCTION_PREFIX = "functions."
-"""Of the recipient in the header of a harmony message that calls a function."""
+"""The recipient begins with it in the header of a harmony message that calls a function."""
 
 
 PieceKind = Literal["content", "reasoning", "call", "arguments"]
@@ -30,9 +30,9 @@ class ChatPiece:
     index: int
     kind: PieceKind
     text: str
-    """Of "call", the function's name."""
+    """For "call", the function's name."""
     logprobs: list[ContentLogprob] = field(default_factory=list)
-    """Of the tokens of "content"."""
+    """For "content", one per token."""
     call_id: str | None = None
     """The id of the call that "call" begins."""
 
@@ -66,7 +66,7 @@ class ChatAnswer:
         self._parser = codec.stream_parser()
         self._content = StopStrings(stop)
         self._pending_logprobs: list[tuple[int, ContentLogprob]] = []
-        """Of content tokens that StopStrings still holds back, with the position of their text in the content."""
+        """Those of the content's tokens that StopStrings still holds back, each with its position in the content."""
         self._call_message: int | None = None
         """Number of the harmony message that is the answer's call."""
         self._has_second_call = False

@@ -58,7 +58,7 @@ class TextAnswer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._has_logprobs = has_logprobs
         self._pending_entries: list[_TokenEntry] = []
-        """Of tokens whose text StopStrings still holds back."""
+        """Entries of the tokens whose text StopStrings still holds back."""
         self._pending_echo = echo
         self._echo_length = len(echo.text) if echo is not None else 0
 

@@ -11,7 +11,7 @@ from ui.chat.message_tools import answer_html, call_html, question_html, waiting
 from ui.chat.model_text import as_markdown
 
 HTML_PROPS = {"apply_default_css": False}
-"""Of gr.HTML, the component that shows our own HTML in a message."""
+"""Properties of gr.HTML, the component that shows our own HTML in a message."""
 
 
 def display_messages(conversation: Conversation, waited_s: float = 0) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ class CompareComponents(NamedTuple):
     """Gradio's components, by what they are for."""
 
     token: Any
-    """Of the comparison that the browser tab shows; see ComparisonMemory."""
+    """The token of the comparison that the browser tab shows; see ComparisonMemory."""
     models: Any
     is_blind: Any
     problem: Any

@@ -41,13 +41,13 @@ class PlacePrediction:
     """llama.cpp's log-probabilities, in nats, for the token at one labelled place."""
 
     label: float
-    """Of the label."""
+    """The log-probability of the label."""
 
     ids: np.ndarray
     """The likeliest tokens, the likeliest first."""
 
     log_probs: np.ndarray
-    """Of `ids`."""
+    """The log-probabilities of `ids`, in the same order."""
 
 
 def label_predictions(

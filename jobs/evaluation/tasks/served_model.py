@@ -21,7 +21,7 @@ CONTEXT_TOKENS = 131_072
 """GPT-OSS's context length, for a server that does not tell the model's. It refuses what is too long for it."""
 
 MAX_REASON_CHARACTERS = 500
-"""Of an error that is not in OpenAI's form, such as the page of a proxy."""
+"""How much is shown of an error that is not in OpenAI's form, such as the page of a proxy."""
 
 
 class ServedModel:

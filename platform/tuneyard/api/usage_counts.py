@@ -15,7 +15,7 @@ class UsageCounts:
     """Prompt tokens that the engine found in its cache; 0 for engines that do not count them."""
     completion_tokens: int = 0
     reasoning_tokens: int = 0
-    """Of the completion tokens, those of the reasoning."""
+    """The part of the completion tokens that is reasoning."""
 
     @property
     def tokens(self) -> int:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 MOST_RELATIVE_ERROR = 1e-6
-"""Of a product's norm. Rounding to bf16 gives 2e-3, to TF32 3e-4; fp32 gives 4e-7."""
+"""The largest error of a product, relative to its norm. Rounding to bf16 gives 2e-3, to TF32 3e-4; fp32 gives 4e-7."""
 
 KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 """Environment variable for the number of shapes whose code oneDNN keeps. By default it is 1,024, and the memory twice

@@ -78,7 +78,7 @@ class ChatExample(FrozenModel):
         return (self.messages[-1],) if self.rejected is None else (self.messages[-1], self.rejected)
 
     def halves(self) -> tuple[ChatExample, ChatExample]:
-        """Of a preference pair: the chats with the preferred and with the rejected answer; only that is trained."""
+        """The chats of a preference pair: with the preferred and with the rejected answer, which alone is trained."""
         assert self.rejected is not None
         rejected = (*self.messages[:-1], self.rejected)
         return (

@@ -189,7 +189,7 @@ class ResponseStore:
             connection.execute(renewing.values(ends_by=self._now() + LEASE_S))
 
     def wanted(self, response_ids: Collection[str]) -> set[str]:
-        """Of these responses, those that were neither cancelled nor deleted since `begin`."""
+        """The ids of these responses that were neither cancelled nor deleted since `begin`."""
         query = select(RESPONSES.c.id).where(RESPONSES.c.id.in_(response_ids), RESPONSES.c.is_cancelled.is_(False))
         with self.database.reading() as connection:
             return set(connection.execute(query).scalars())

@@ -15,7 +15,7 @@ from tuneyard.api.wire.platform_api.lists import ObjectList
 from tuneyard.core.errors import RequestError
 
 PURPOSE = "batch"
-"""Of the files that batches read."""
+"""The purpose of files that batches read."""
 
 
 def add_batch_routes(api: FastAPI, context: PlatformContext, store: BatchStore) -> None:

@@ -33,7 +33,7 @@ class IncomingBytes:
 
     @property
     def sha256(self) -> str:
-        """Of everything that was written before the last `flush`, in hexadecimal digits."""
+        """SHA-256 of everything that was written before the last `flush`, in hexadecimal digits."""
         return self._sha256.hexdigest()
 
     @property

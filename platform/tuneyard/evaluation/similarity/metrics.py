@@ -25,8 +25,8 @@ TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
 MAX_CHARACTERS = 20_000
 """Characters of each of the two texts."""
 MAX_FUZZY_CHARACTERS = 5_000
-"""Of each text for fuzzy_match, which looks for the shorter text everywhere in the longer one. On one core, 5,000 and
-3,300 characters took 1.1 seconds, 20,000 and 7,000 took 18."""
+"""Characters of each text for fuzzy_match, which looks for the shorter text everywhere in the longer one. On one core,
+5,000 and 3,300 characters took 1.1 seconds, 20,000 and 7,000 took 18."""
 
 
 def text_similarity(metric: TextMetric, text: str, reference: str) -> float:

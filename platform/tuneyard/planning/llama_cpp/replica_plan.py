@@ -40,7 +40,7 @@ class LlamaCppPlan:
     repacked_bytes: int
     """Part of the weights that llama.cpp also copies into another order, which its kernels for this CPU read."""
     kv_cache_bytes: int
-    """Of all slots, reserved when the model is loaded."""
+    """The keys and values of all slots, reserved when the model is loaded."""
     context_checkpoints_bytes: int
     """At most; 0 with swa_full."""
     compute_bytes: int

@@ -39,13 +39,13 @@ class HostMemory:
     """Bytes of main memory."""
 
     first_worker: int
-    """Of worker 0."""
+    """The process of worker 0."""
     worker: int
-    """Of every other worker."""
+    """The process of every other worker."""
     sharded_worker: int
-    """Of every other worker with training.sharding: fsdp2."""
+    """The process of every other worker with training.sharding: fsdp2."""
     export: int
-    """Of the export's process, which runs when the workers have ended."""
+    """The process of the export, which runs when the workers have ended."""
 
     def of_workers(self, count: int) -> int:
         """Bytes of `count` workers on one node, with worker 0 among them."""

@@ -76,7 +76,7 @@ def _stage_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchS
 
 
 def _layers_with_gradient(config: FinetuneConfig, layers: int) -> int:
-    """Of a stage's layers, those of which anything is kept: below the first adapter nothing needs a gradient."""
+    """How many of a stage's layers keep anything: below the first adapter nothing needs a gradient."""
     lora = config.training.lora
     return layers if config.training.method == "full" else min(lora.last_layers or layers, layers)
 

@@ -55,7 +55,7 @@ class BatchServices:
     files: FileService
     calls: ModelCalls
     location: str
-    """Of files, where results are kept until a batch ends."""
+    """The location of the platform's files, where results are kept until a batch ends."""
     limits: BatchLimits
     http_limits: HttpLimits
     lane_of: Callable[[str], ModelLane]

@@ -87,7 +87,7 @@ class BatchWork:
 
 
 def choose(waiting: Sequence[BatchRecord], running: Iterable[BatchRecord], max_running: int) -> list[BatchRecord]:
-    """Of the batches that wait, oldest first, those to begin now: first of the owners with the fewest that run."""
+    """The waiting batches to begin now. Owners with the fewest running batches come first, then the oldest batches."""
     counts = Counter(batch.owner for batch in running)
     left, chosen = list(waiting), []
     while left and counts.total() < max_running:

@@ -41,7 +41,7 @@ class LineSplitter:
         self._max_bytes = max_bytes
         self._number = 1
         self._start = bytearray()
-        """Of the line that has not ended yet."""
+        """The beginning of the line that has not ended yet."""
         self._is_too_long = False
 
     def feed(self, block: bytes) -> Iterator[InputLine]:

@@ -25,11 +25,11 @@ class InputRow:
     """One request of a batch."""
 
     number: int
-    """Of its line in the file."""
+    """The number of its line in the file; the first is 1."""
     custom_id: str
     body: dict[str, Any]
     bytes: int
-    """Of the line."""
+    """The length of the line."""
 
     @property
     def model(self) -> str:

@@ -56,7 +56,7 @@ class RowOutcome:
     item: dict[str, Any]
     sample: dict[str, Any]
     results: list[dict[str, Any]]
-    """Of each criterion, in order; empty if there was no sample to grade."""
+    """One result per criterion, in order; empty if there was no sample to grade."""
     is_error: bool
     usage: Sequence[tuple[str, Mapping[str, int]]] = field(default_factory=tuple)
     """Model and tokens of each call."""

@@ -19,7 +19,7 @@ from tuneyard.evaluation.templates import Template, Variable
 
 DEFAULT_TEMPERATURE = 1.0
 DEFAULT_TOP_P = 1.0
-"""Of chat completions that do not set them."""
+"""The values for chat completions that do not set them."""
 
 
 def render_messages(messages: Sequence[TemplateMessage], values: Mapping[str, Any]) -> list[dict[str, Any]]:

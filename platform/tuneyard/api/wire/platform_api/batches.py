@@ -83,13 +83,13 @@ class RequestCounts(WireModel):
 
 
 class InputTokensDetails(WireModel):
-    """Of the input tokens, those that the engine had in its cache."""
+    """How many of the input tokens the engine had in its cache."""
 
     cached_tokens: int = 0
 
 
 class OutputTokensDetails(WireModel):
-    """Of the output tokens, those of the reasoning."""
+    """How many of the output tokens are reasoning."""
 
     reasoning_tokens: int = 0
 

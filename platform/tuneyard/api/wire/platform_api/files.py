@@ -80,7 +80,7 @@ class FileObject(WireModel):
     status_details: str | None
     """What is wrong with the content, if the status is `error`."""
     sha256: str
-    """Of the content, in hexadecimal digits; OpenAI has no such field."""
+    """SHA-256 of the content, in hexadecimal digits; OpenAI has no such field."""
 
 
 class DeletedFile(WireModel):

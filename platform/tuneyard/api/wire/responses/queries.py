@@ -21,13 +21,13 @@ class _Query(WireModel):
 
 
 class RetrieveQuery(_Query):
-    """Of GET /v1/responses/{id}. A stored response is answered whole, never as events."""
+    """The query of GET /v1/responses/{id}. A stored response is answered whole, never as events."""
 
     stream: Literal["false", "False", "0"] = "false"
 
 
 class ItemPage(_Query):
-    """Of GET /v1/responses/{id}/input_items."""
+    """The query of GET /v1/responses/{id}/input_items."""
 
     limit: int = Field(default=20, ge=1, le=100)
     """The most items of the page."""
