@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,7 @@ class ModelRegistry:
 
     def names(self) -> list[str]:
         """The names of all registered models, sorted."""
-        return sorted(model.name for model in self._client.search_registered_models())
+        return sorted(model.name for model in _all_pages(self._client.search_registered_models))
 
     def aliases(self, name: str) -> dict[str, int]:
         """The aliases of a registered model, each with its version."""
@@ -294,23 +294,13 @@ class ModelRegistry:
 
     def all_versions(self) -> list[ModelVersion]:
         """The versions of all models, the newest first."""
-        found: list[ModelVersion] = []
-        token: str | None = None
-        while token != "":
-            page = self._client.search_model_versions(order_by=["creation_timestamp DESC"], page_token=token)
-            found += map(_model_version, page)
-            token = page.token or ""
-        return found
+        newest_first = _all_pages(self._client.search_model_versions, order_by=["creation_timestamp DESC"])
+        return [_model_version(version) for version in newest_first]
 
     def all_aliases(self) -> dict[str, dict[str, int]]:
         """The aliases of all registered models, by model, each with its version."""
-        found: dict[str, dict[str, int]] = {}
-        token: str | None = None
-        while token != "":
-            page = self._client.search_registered_models(page_token=token)
-            found |= {model.name: {alias: int(v) for alias, v in model.aliases.items()} for model in page}
-            token = page.token or ""
-        return found
+        models = _all_pages(self._client.search_registered_models)
+        return {model.name: {alias: int(version) for alias, version in model.aliases.items()} for model in models}
 
     def find(self, reference: str) -> ModelVersion:
         """The version that `name@alias` or `name/version` refers to.
@@ -348,6 +338,15 @@ def _create_database(path: Path, artifacts: Path) -> None:
         left.unlink()
     SqlAlchemyStore(f"sqlite:///{new}", artifacts.as_uri()).engine.dispose()
     new.rename(path)
+
+
+def _all_pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
+    """All that a search of MLflow's client finds, which it answers in pages: of models, 100 each."""
+    token: str | None = None
+    while token != "":
+        page = search(page_token=token, **options)
+        yield from page
+        token = page.token or ""
 
 
 def _as_source(location: str) -> str:

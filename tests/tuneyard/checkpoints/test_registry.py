@@ -42,6 +42,16 @@ def test_a_run_that_registers_again_keeps_its_version(registry: ModelRegistry, t
     assert len(registry.versions("repeated")) == 2
 
 
+def test_more_models_than_mlflow_answers_at_once_are_all_named(tmp_path: Path) -> None:
+    """The fine-tuning API registers a model per job."""
+    registry = ModelRegistry(tmp_path)
+    names = [f"job-{number:03}" for number in range(101)]
+    for name in names:
+        registry._client.create_registered_model(name)
+    assert registry.names() == names
+    assert list(registry.all_aliases()) == names
+
+
 def test_a_run_that_has_ended_takes_tags(registry: ModelRegistry) -> None:
     run = registry.start_run("tagged", "r", {}, None)
     registry.end_run(run, succeeded=True)
