@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader, dequantize
 
+from tuneyard.checkpoints.gguf.mxfp4_blocks import HALF
 from tuneyard.checkpoints.gguf.names import FIRST_OF_PAIR, gguf_names
 
 
@@ -36,3 +37,11 @@ def read_as_checkpoint(path: Path, layers: int) -> dict[str, np.ndarray]:
         else:
             tensors[source] = values
     return {name: values.swapaxes(1, 2) if values.ndim == 3 else values for name, values in tensors.items()}
+
+
+def mxfp4_blocks(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """OpenAI's blocks [..., blocks, 16] and scales [..., blocks] of GGUF's MXFP4 bytes [..., blocks · 17]."""
+    both = data.reshape(*data.shape[:-1], -1, HALF + 1)
+    packed = both[..., 1:]
+    codes = np.concatenate((packed & 15, packed >> 4), -1)
+    return codes[..., 0::2] | (codes[..., 1::2] << 4), both[..., 0].copy()

@@ -44,12 +44,11 @@ class RunBase:
     """The base of the run as far as it is on this machine.
 
     `config` is the content of its config.json, `run` the run's config with a folder that has at least its config and
-    tokenizer. `is_real` is false for a stand-in of the published sizes.
+    tokenizer.
     """
 
     run: FinetuneConfig
     config: dict[str, Any]
-    is_real: bool
     is_adopted: bool
 
 
@@ -75,7 +74,7 @@ def open_base(config: FinetuneConfig) -> RunBase:
     expected_tensors(base)
     if not is_uri(config.model.base) and not runs_elsewhere(config):
         _check_weights(local.model.folder)
-    return RunBase(local, base, is_real=True, is_adopted=(local.model.folder / "manifest.json").is_file())
+    return RunBase(local, base, is_adopted=(local.model.folder / "manifest.json").is_file())
 
 
 def _check_weights(folder: Path) -> None:
@@ -98,7 +97,7 @@ def stand_in_base(config: FinetuneConfig, folder: Path) -> RunBase:
     folder.mkdir(parents=True)
     write_published_form(folder, base, tokenizer)
     run = config.model_copy(update={"model": config.model.model_copy(update={"base": str(folder)})})
-    return RunBase(run, base, is_real=False, is_adopted=True)
+    return RunBase(run, base, is_adopted=True)
 
 
 def check_layout(base: RunBase) -> None:

@@ -8,5 +8,4 @@ from __future__ import annotations
 
 from jobs.nemo.fixes import apply_fixes
 
-APPLIED = apply_fixes()
-"""Names of the fixes that this process needed."""
+apply_fixes()

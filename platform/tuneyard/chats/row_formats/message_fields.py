@@ -22,8 +22,6 @@ ROLES = {
 }  # fmt: skip
 """OpenAI's role for each name of a role in datasets."""
 
-PLAIN_FIELDS = {"role", "content"}
-REASONED_FIELDS = {"role", "content", "reasoning_content"}
 _USED_FIELDS = frozenset(
     {"role", "content", "tool_calls", "function_call", "tool_call_id", "refusal", *REASONING_COLUMNS, *WEIGHT_COLUMNS}
 )

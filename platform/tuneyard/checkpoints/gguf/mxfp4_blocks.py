@@ -20,11 +20,3 @@ def to_gguf(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
     both = np.concatenate((scales[..., None], packed), -1)
     result: np.ndarray = both.reshape(*scales.shape[:-1], -1)
     return result
-
-
-def from_gguf(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of to_gguf: OpenAI's blocks and scales of GGUF's bytes [..., blocks · 17]."""
-    both = data.reshape(*data.shape[:-1], -1, HALF + 1)
-    packed = both[..., 1:]
-    codes = np.concatenate((packed & 15, packed >> 4), -1)
-    return codes[..., 0::2] | (codes[..., 1::2] << 4), both[..., 0].copy()

@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from jobs.checkpoints.mxfp4 import dequantise
 from jobs.checkpoints.shards import TensorReader
-from tests.gguf_files import read_as_checkpoint, read_bytes, read_fields
+from tests.gguf_files import mxfp4_blocks, read_as_checkpoint, read_bytes, read_fields
 from tests.mxfp4_base import PublishedBase
 from tuneyard.checkpoints.gguf.gguf_types import GgufType
-from tuneyard.checkpoints.gguf.mxfp4_blocks import from_gguf
 from tuneyard.checkpoints.gguf.writing import gguf_size, write_gguf
 from tuneyard.checkpoints.layout.json_files import read_json, write_json
 from tuneyard.core.errors import CheckpointError, StorageFullError
@@ -71,7 +70,7 @@ def test_mxfp4_experts_pass_through_bit_for_bit(published_base: PublishedBase, t
             ("down", "down_proj", slice(None)),
         ):
             dtype, data = stored[f"blk.{layer}.ffn_{part}_exps.weight"]
-            blocks, scales = from_gguf(data)
+            blocks, scales = mxfp4_blocks(data)
             assert dtype == "MXFP4"
             assert np.array_equal(blocks, reader.read(f"{experts}.{matrix}_blocks").numpy()[:, outputs])
             assert np.array_equal(scales, reader.read(f"{experts}.{matrix}_scales").numpy()[:, outputs])
