@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
@@ -29,18 +30,33 @@ def echo() -> Iterator[ScriptedEndpoint]:
         yield endpoint
 
 
+@dataclass(frozen=True)
+class LoggedPage:
+    """A running page, and the log of its imports."""
+
+    url: str
+    import_log: Path
+    imports_before_visits: int
+
+    def imports(self) -> list[tuple[str, str]]:
+        """Microseconds and name of every module that was imported so far."""
+        return IMPORT_TIME.findall(self.import_log.read_text(encoding="utf-8"))
+
+
 @pytest.fixture(scope="module")
-def page(echo: ScriptedEndpoint) -> Iterator[PageServer]:
+def page(echo: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggedPage]:
     """A page of that endpoint."""
-    server = PageServer(("--base-url", echo.base_url))
-    server.start()
-    yield server
-    server.stop()
+    path = tmp_path_factory.mktemp("page") / "imports.txt"
+    with path.open("w", encoding="utf-8") as log:
+        server = PageServer(("--base-url", echo.base_url), python_options=("-X", "importtime"), stderr=log)
+        server.start()
+        yield LoggedPage(server.url, path, len(IMPORT_TIME.findall(path.read_text(encoding="utf-8"))))
+        server.stop()
 
 
 @pytest.mark.parametrize("path", ["/", "/compare"])
 async def test_twenty_sessions_stream_at_once_and_each_gets_its_own_whole_answer(
-    path: str, echo: ScriptedEndpoint, page: PageServer
+    path: str, echo: ScriptedEndpoint, page: LoggedPage
 ) -> None:
     questions = [" ".join(f"tab{n}word{i}" for i in range(150)) + " echo" for n in range(SESSIONS)]
     async with httpx.AsyncClient(base_url=page.url, timeout=60) as http:
@@ -66,23 +82,13 @@ def answers_of(tab: GradioSession) -> list[str]:
     ]
 
 
-async def test_the_first_visitor_waits_for_no_imports(echo: ScriptedEndpoint, tmp_path: Path) -> None:
+async def test_no_visitor_waits_for_imports(page: LoggedPage) -> None:
     """What is imported on the event loop after the page answers makes the first visitors wait: 1.4 to 8 s once."""
-    with (tmp_path / "imports.txt").open("w+", encoding="utf-8") as log:
-        server = PageServer(("--base-url", echo.base_url), python_options=("-X", "importtime"), stderr=log)
-        await asyncio.to_thread(server.start)
-        try:
-            log.seek(0)
-            before = len(IMPORT_TIME.findall(log.read()))
-            async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
-                for path in ("/", "/compare"):
-                    tab = await GradioSession.open(http, path)
-                    await tab.ask("hello")
-                    assert "hello" in json.dumps(answers_of(tab))
-        finally:
-            await asyncio.to_thread(server.stop)
-        log.seek(0)
-        imports = IMPORT_TIME.findall(log.read())
-    assert before > 1000, "the log has no imports"
-    late = {name: int(microseconds) / 1e6 for microseconds, name in imports[before:]}
+    async with httpx.AsyncClient(base_url=page.url, timeout=60) as http:
+        for path in ("/", "/compare"):
+            tab = await GradioSession.open(http, path)
+            await tab.ask("hello")
+            assert "hello" in json.dumps(answers_of(tab))
+    assert page.imports_before_visits > 1000, "the log has no imports"
+    late = {name: int(microseconds) / 1e6 for microseconds, name in page.imports()[page.imports_before_visits :]}
     assert sum(late.values()) < 0.1, sorted(late.items(), key=lambda entry: -entry[1])[:20]
