@@ -18,7 +18,7 @@ JS_PACKAGES := $(addprefix tests/clients/js_scripts/,package.json package-lock.j
 NEMO := .venv-nemo
 NEMO_STAMP := $(NEMO)/.installed
 
-.PHONY: help demo demo-check test test-fast test-browser test-long test-compat test-clients test-gpu check audit bench docs docs-build nemo-env test-nemo test-nemo-long clean
+.PHONY: help demo demo-check test test-fast test-browser test-long test-compat test-clients test-gpu check audit bench docs docs-build dev-env compat-env nemo-env test-nemo test-nemo-long clean
 
 help:
 	@echo "make demo        finetune, serve and chat on this machine; Ctrl-C stops it"
@@ -106,8 +106,12 @@ $(TRITON_STAMP): constraints/triton.txt | $(BIN)/python
 	$(TRITON)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints/triton.txt nvidia-pytriton torch transformers accelerate llguidance pydantic pyyaml ruamel.yaml filelock platformdirs openai-harmony bpe-openai httpx
 	@touch $@
 
-test-compat: $(COMPAT_STAMP) $(TRITON_STAMP) $(DEV_STAMP)
-	$(BIN)/python -m pytest -m compat $(ARGS)
+dev-env: $(DEV_STAMP)
+
+compat-env: $(COMPAT_STAMP) $(TRITON_STAMP)
+
+test-compat: compat-env $(DEV_STAMP)
+	$(BIN)/python -m pytest -m compat -n 2 --dist loadfile tests/compat $(ARGS)
 
 $(CLIENTS)/%/.installed: tests/clients/environments/%.txt | $(BIN)/python
 	$(BIN)/python -m venv $(@D)
