@@ -1,4 +1,7 @@
-"""Fine-tuning through the unmodified OpenAI SDK on real Ray: upload, job, events, chat with the result, deletion."""
+"""Fine-tuning through the unmodified OpenAI SDK on real Ray: upload, job, events, chat with the result, deletion.
+
+And the administrators' view of a job.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from tests.integration.platform_server import ALIAS, BASE, ELSEWHERE, PlatformServer, platform_server
+from tuneyard.api.wire.platform_api.runs import RunCurves, RunDetails, RunList, VersionList
 from tuneyard.configs.finetune import CONFIG_NAME
 
 pytestmark = pytest.mark.integration
@@ -38,6 +42,58 @@ def wait_for(client: openai.OpenAI, job: str, *statuses: str) -> FineTuningJob:
         assert time.monotonic() < deadline, f"{found.status} after {DEADLINE_S} s"
         time.sleep(0.5)
     return found
+
+
+def test_administrators_see_a_job_from_its_place_in_the_queue_to_its_version(server: PlatformServer) -> None:
+    """Its state, curves, config, data and version. The first test, because administrators see all jobs."""
+    client = server.client(server.create_key("watched"), timeout=300)
+
+    def get(path: str) -> Any:
+        with server.http((server.home / "admin_key").read_text().strip()) as admin:
+            answer = admin.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    values = {"n_epochs": 2, "batch_size": 4}
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=upload(client, "train", 8),
+        method={"type": "supervised", "supervised": {"hyperparameters": values}},
+    )
+    seen: list[str] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        status = client.fine_tuning.jobs.retrieve(job.id).status
+        listed = RunList.model_validate(get("/v1/runs"))
+        assert listed.problems == ()
+        (run,) = listed.data
+        assert run.name == job.id
+        seen += [run.status] if run.status not in seen else []
+        if status in ("succeeded", "failed"):
+            break
+        assert time.monotonic() < deadline, (status, run)
+        time.sleep(0.5)
+    assert status == "succeeded"
+    time.sleep(1.1)  # for longer than the routes keep an answer
+    (run,) = RunList.model_validate(get("/v1/runs")).data
+    assert seen[0] == "queued"
+    assert "running" in seen
+    assert (run.status, run.version, run.job) == ("succeeded", f"{job.id}/1", f"{job.id}-1")
+    assert run.progress == pytest.approx(1.0)
+    details = RunDetails.model_validate(get(f"/v1/runs/{run.id}"))
+    assert details.problems == ()
+    assert details.config is not None
+    assert details.config["training"]["epochs"] == 2
+    assert details.data is not None
+    assert (details.data.train.chats, details.data.train.tokens) == (8, int(details.params["train_tokens"]))
+    assert any(piece.trained for piece in details.data.preview[0].pieces)
+    curves = RunCurves.model_validate(get(f"/v1/runs/{run.id}/metrics"))
+    assert {"loss", "learning_rate", "tokens_per_s"} <= {curve.name for curve in curves.curves}
+    assert curves.last_step == run.step == run.total_steps
+    (version,) = VersionList.model_validate(get("/v1/model_versions")).data
+    model = client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
+    assert (version.id, version.lineage.run, [by.model for by in version.served_by]) == (run.version, run.id, [model])
+    assert client.models.delete(model or "").deleted
 
 
 def test_upload_job_events_chat_delete(server: PlatformServer) -> None:
