@@ -126,6 +126,44 @@ async def test_an_export_is_training_data_and_can_be_imported(
     await expect(other.page.locator(".ty-toast")).to_contain_text("Line 1 is not JSON")
 
 
+async def test_hundreds_of_conversations_are_imported_at_once(
+    visit: Visit, context: BrowserContext, tmp_path: Path
+) -> None:
+    file, titles = tmp_path / "many.jsonl", visit.page.locator("#book .ty-list a")
+    answer = {"role": "assistant", "content": "Yes."}
+    rows = [json.dumps({"messages": [{"role": "user", "content": f"Question {n}"}, answer]}) for n in range(200)]
+    file.write_text("\n".join(rows), encoding="utf-8")
+    other = await Visit.open(await context.new_page(), visit.url)
+    for page in (visit, other):
+        await page.evaluate(
+            "window.drawn = 0; new MutationObserver(() => (drawn += 1)).observe("
+            "document.querySelector('.ty-list'), { childList: true })"
+        )
+    await visit.page.locator("#book input[type=file]").set_input_files(file)
+    for page in (visit, other):
+        await expect(page.page.locator("#book .ty-list a")).to_have_count(200)
+        assert await page.evaluate("drawn") == 1
+    await visit.reload()
+    await expect(titles).to_have_count(200)
+
+
+async def test_the_list_can_be_used_while_an_answer_streams(visit: Visit) -> None:
+    await visit.ask("hello")
+    await visit.page.get_by_role("button", name="New chat").click()
+    await visit.ask("endless", wait=False)
+    await expect(visit.answers.last).to_contain_text("Line 5")
+    other = visit.page.locator("#book .ty-list a", has_text="hello")
+    await other.focus()
+    await expect(visit.answers.last).to_contain_text("Line 60")
+    await expect(other).to_be_focused()
+    # A person's click takes as long as some words.
+    await other.click(delay=300)
+    await expect(visit.questions).to_have_text(["hello"])
+    await visit.page.locator("#book .ty-list a", has_text="endless").click()
+    await visit.stop_button.click()
+    await visit.idle()
+
+
 async def test_the_server_restarts_under_an_open_page(visit: Visit, server: PageServer) -> None:
     await visit.ask("before the restart")
     await visit.ask("go on forever", wait=False)
@@ -173,6 +211,7 @@ async def test_presets_fill_the_system_prompt_and_stay(visit: Visit, scripted: S
 
 async def test_settings_are_sent_and_survive_a_reload(visit: Visit, scripted: ScriptedEndpoint) -> None:
     await visit.page.get_by_role("button", name="Settings").first.click()
+    await expect(visit.page.get_by_label("as trained", exact=True)).to_be_checked()
     for label, text in (("Seed", "7"), ("Stop at", "END"), ("JSON schema of the answer", '{"type": "object"}')):
         async with keeps_settings(visit):
             await visit.page.get_by_label(label).fill(text)

@@ -170,7 +170,7 @@
     async upload(file) {
       const { conversations, problem } = await this.server.import_rows(await file.text());
       if (problem) return page.toast(problem);
-      for (const conversation of conversations) await this.store.put(conversation);
+      await this.store.putAll(conversations);
       page.toast(`${conversations.length} conversation${conversations.length === 1 ? "" : "s"} imported.`);
     }
   }

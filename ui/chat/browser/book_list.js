@@ -19,6 +19,7 @@
     constructor(element, book) {
       this.book = book;
       this.renaming = null;
+      this.shown = null; // what the list was drawn from
       this.search = make("input", { type: "search", placeholder: "Search conversations", "aria-label": "Search conversations", oninput: () => this.draw() });
       this.items = make("div", { class: "ty-list" });
       this.problem = make("p", { class: "ty-problem", role: "status" });
@@ -48,13 +49,17 @@
       if (this.renaming) return;
       const found = this.book.store.list(this.search.value);
       const groups = Map.groupBy ? Map.groupBy(found, (item) => dayOf(item.updated_ms)) : new Map([["", found]]);
+      this.problem.textContent = this.book.store.problem;
+      // An answer that streams changes no line. A new element would lose the focus, and a click that is under way.
+      const shown = JSON.stringify([this.search.value, this.book.current.id, [...groups].map(([day, items]) => [day, items.map(({ id, title }) => [id, title])])]);
+      if (shown === this.shown) return;
+      this.shown = shown;
       this.items.replaceChildren(
         ...[...groups].map(([day, items]) =>
           make("section", { "aria-label": day }, make("h2", {}, day), make("ul", {}, ...items.map((item) => this.item(item))))));
       if (!found.length) {
         this.items.append(make("p", { class: "ty-none" }, this.search.value ? "No conversation has these words." : "Conversations stay in this browser."));
       }
-      this.problem.textContent = this.book.store.problem;
     }
 
     item(item) {
@@ -68,7 +73,7 @@
         make("a", { href: `#c/${item.id}`, title, dir: "auto", "aria-current": isCurrent ? "page" : null, onclick: open }, title),
         make("span", { class: "ty-item-tools" },
           icon("edit", `Rename ${title}`, (event) => this.rename(item, event.target.closest("li"))),
-          icon("download", `Export ${title}`, () => this.book.download([item], fileName(title))),
+          icon("download", `Export ${title}`, () => this.book.download([this.book.store.get(item.id)], fileName(title))),
           icon("delete", `Delete ${title}`, () => this.book.remove(item.id))));
     }
 
@@ -76,6 +81,7 @@
       const input = make("input", { class: "ty-rename", "aria-label": "New title" });
       input.value = item.title;
       this.renaming = item.id;
+      this.shown = null;
       const end = async (isKept) => {
         if (!this.renaming) return;
         this.renaming = null;

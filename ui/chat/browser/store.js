@@ -9,6 +9,11 @@
       request.onsuccess = () => resolve(request.result);
       request.onerror = () => reject(request.error);
     });
+  const kept = (transaction) =>
+    new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
 
   class ConversationStore {
     // `owner` keeps people who share a browser apart; without a login it is "".
@@ -40,10 +45,10 @@
 
     watchOtherTabs() {
       this.channel = new BroadcastChannel(this.name);
-      this.channel.onmessage = async ({ data: id }) => {
-        const found = await promised(this.table("readonly").get(id));
-        if (found) this.conversations.set(id, found);
-        else this.conversations.delete(id);
+      this.channel.onmessage = async ({ data: ids }) => {
+        const table = this.table("readonly");
+        const all = await Promise.all(ids.map((id) => promised(table.get(id))));
+        all.forEach((found, place) => (found ? this.conversations.set(found.id, found) : this.conversations.delete(ids[place])));
         this.changed();
       };
     }
@@ -63,21 +68,30 @@
     }
 
     async put(conversation) {
-      const before = this.conversations.get(conversation.id);
-      // A title by the person stays, whatever an answer under way says.
-      if (before?.is_titled && !conversation.is_titled) {
-        conversation = { ...conversation, title: before.title, is_titled: true };
-      }
-      this.conversations.set(conversation.id, conversation);
+      const [put] = await this.putAll([conversation]);
+      return put;
+    }
+
+    // All at once: one by one, hundreds of an imported file would draw the list hundreds of times.
+    async putAll(conversations) {
+      const all = conversations.map((conversation) => {
+        const before = this.conversations.get(conversation.id);
+        // A title by the person stays, whatever an answer under way says.
+        return before?.is_titled && !conversation.is_titled ? { ...conversation, title: before.title, is_titled: true } : conversation;
+      });
+      for (const conversation of all) this.conversations.set(conversation.id, conversation);
       this.changed();
       if (this.database) {
-        await (this.saving = promised(this.table("readwrite").put(conversation))).catch((error) => {
+        const table = this.table("readwrite");
+        this.saving = kept(table.transaction);
+        for (const conversation of all) table.put(conversation);
+        await this.saving.catch((error) => {
           this.problem = `This browser could not keep the conversation: ${error.message}`;
           this.changed();
         });
-        this.channel.postMessage(conversation.id);
+        this.channel.postMessage(all.map(({ id }) => id));
       }
-      return conversation;
+      return all;
     }
 
     async remove(id) {
@@ -86,7 +100,7 @@
       this.changed();
       if (this.database) {
         await promised(this.table("readwrite").delete(id));
-        this.channel.postMessage(id);
+        this.channel.postMessage([id]);
       }
     }
 
