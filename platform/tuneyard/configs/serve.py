@@ -202,8 +202,14 @@ class ServeConfig(StrictConfig):
     def _check_models(self) -> Self:
         if not self.models and self.platform is None:
             raise ValueError("models: give at least one model")
+        at_root = next((model for model in self.models if model.route_prefix == "/"), None)
+        if self.front is not None and at_root is not None:
+            section = "platform" if self.platform is not None else "gateway"
+            raise ValueError(
+                f"models: the route_prefix '/' of {at_root.model_id!r} is that of the gateway, which the section "
+                f"`{section}` adds. Leave it out, and the gateway answers for the model, or give the model another path"
+            )
         routes = [route for model in self.models if (route := self.route_of(model)) is not None]
-        routes += ["/"] if self.front is not None else []
         for name, values in (("model_id", [model.model_id for model in self.models]), ("route_prefix", routes)):
             repeated = sorted({value for value in values if values.count(value) > 1})
             if repeated:

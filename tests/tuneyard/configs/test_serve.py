@@ -52,6 +52,10 @@ def test_other_engines_keep_their_fields() -> None:
         ("http: {host: 0.0.0.0, require_keys: false}\nmodels: [{model_id: a, checkpoint: c}]\n", "loopback only"),
         ("models: [{model_id: a, checkpoint: c}, {model_id: b, checkpoint: c}]\n", "route_prefix '/' is used more"),
         (
+            "models: [{model_id: a, checkpoint: c, route_prefix: /}]\nplatform: {}\n",
+            "'/' of 'a' is that of the gateway",
+        ),
+        (
             "models: [{model_id: a, checkpoint: c, replicas: {autoscaling_config: {min_replicas: 0}}}]\n",
             "either num_replicas",
         ),
