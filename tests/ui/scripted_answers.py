@@ -43,9 +43,13 @@ TABLE = """| Configuration option | Description of what the option does | Defaul
 | `max_concurrent_requests` | Number of requests that one replica answers at once | 16 | TUNEYARD_MAX_REQUESTS |
 | `request_timeout_seconds` | How long a request may take until it is given up by the server | 600 | TUNEYARD_TIMEOUT |
 """
-ARABIC = "مرحبا بالعالم، هذا نص عربي طويل بما يكفي ليظهر اتجاهه.\n\n- البند الأول\n- البند الثاني\n\nEnglish again."
+ARABIC = (
+    "مرحبا بالعالم، هذا نص عربي طويل بما يكفي ليظهر اتجاهه.\n\n- البند الأول\n- البند الثاني\n\n"
+    "| العمود | القيمة |\n|---|---|\n| أ | 1 |\n\nEnglish again."
+)
+LONG_WORDS = f"{'w' * 300} and `{'c' * 300}` and **{'b' * 300}**\n\n- {'i' * 300}\n\n> {'q' * 300}\n\n# {'h' * 300}"
 LINES = [f"Line {number} of a long answer that goes on for quite a while.\n\n" for number in range(120)]
-REPLIES = {"html": HOSTILE, "operators": OPERATORS, "table": TABLE, "arabic": ARABIC}
+REPLIES = {"html": HOSTILE, "operators": OPERATORS, "table": TABLE, "arabic": ARABIC, "words": LONG_WORDS}
 """Answers that come word by word, without reasoning."""
 
 CALL = ("get_weather", '{"city": "Paris", "unit": "celsius"}')

@@ -22,7 +22,7 @@ class TypedSettings(NamedTuple):
     temperature: float | None = 1.0
     top_p: float | None = 1.0
     max_tokens: float | None = None
-    effort: str | None = None
+    effort: str | None = ""
     seed: float | None = None
     stop: str | None = ""
     """One text per line."""

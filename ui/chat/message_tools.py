@@ -5,6 +5,7 @@ Clicks are handled in the page (chat.js): a button's `data-act` is what to do, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -16,6 +17,8 @@ FINISH_NOTES = {
     "content_filter": "cut by the content filter",
     "tool_calls": None,
 }
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+"""MLflow's ids of runs."""
 
 
 def question_html(conversation: Conversation, node: Node) -> str:
@@ -71,9 +74,18 @@ def fact_notes(node: Node) -> list[str]:
 
 
 def lineage_notes(facts: AnswerFacts) -> list[str]:
-    """Which version, run and dataset answered."""
-    named = (("", facts.version), ("run ", facts.run), ("dataset ", facts.dataset and facts.dataset[:8]))
+    """Which version, run and dataset answered, with eight digits of an id; the copied lineage has all."""
+    named = (
+        ("", facts.version),
+        ("run ", facts.run and _short(facts.run)),
+        ("dataset ", facts.dataset and facts.dataset[:8]),
+    )
     return [f"{name}{value}" for name, value in named if value]
+
+
+def _short(run: str) -> str:
+    """The first eight digits of MLflow's id of a run; another name as it is."""
+    return run[:8] if RUN_ID.fullmatch(run) else run
 
 
 def _facts(node: Node) -> str:

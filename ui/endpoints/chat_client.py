@@ -73,7 +73,7 @@ class ChatClient:
             entries = json.loads(response.text)["data"]
             return [ServedModel(str(entry["id"]), base_url) for entry in entries]
         except openai.APIError as e:
-            raise explain_before_answer(e, base_url) from e
+            raise explain_before_answer(e, base_url, is_own_key=key is not None) from e
         except (ValueError, KeyError, TypeError) as e:
             raise not_an_endpoint(base_url) from e
 
@@ -90,7 +90,7 @@ class ChatClient:
         try:
             chunks: openai.AsyncStream[ChatCompletionChunk] = await client.chat.completions.create(**request.body())
         except openai.APIError as e:
-            raise explain_before_answer(e, base_url) from e
+            raise explain_before_answer(e, base_url, is_own_key=key is not None) from e
         reader = ChunkReader(started)
         async with chunks:
             yield AnsweredBy(lineage_of(chunks.response.headers))

@@ -23,9 +23,11 @@ class ChatError(TuneyardError):
     """An endpoint cannot be reached, refused a request, or ended an answer early."""
 
 
-def explain_before_answer(error: openai.APIError, base_url: str) -> ChatError:
-    """The error for a request that got no answer."""
+def explain_before_answer(error: openai.APIError, base_url: str, *, is_own_key: bool = False) -> ChatError:
+    """The error for a request that got no answer. `is_own_key` if it was sent with the person's key, not the page's."""
     match error:
+        case openai.AuthenticationError() if is_own_key:
+            return ChatError(f"{base_url} does not accept your API key: {_server_message(error)}")
         case openai.APIStatusError():
             return ChatError(_explain_status(error, base_url))
         case openai.APITimeoutError():

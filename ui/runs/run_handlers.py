@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from html import escape
@@ -150,4 +151,5 @@ def _choose(runs: Sequence[Run], wanted: str) -> Run:
 
 
 def _sentence_html(text: str) -> str:
-    return f'<div class="run-empty">{MARK}<h2>No runs here</h2><p>{escape(text)}</p></div>'
+    shown = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return f'<div class="run-empty">{MARK}<h2>No runs here</h2><p>{shown}</p></div>'

@@ -31,7 +31,7 @@ def drawer_button(drawer: str, icon: str, label: str) -> str:
     """A button that opens and closes the sidebar with that element id."""
     return (
         f'<button type="button" class="ty-icon ty-icon-large" data-drawer="{drawer}" title="{label}" '
-        f'aria-label="{label}"><i class="ty-i ty-i-{icon}"></i></button>'
+        f'aria-label="{label}" aria-expanded="false"><i class="ty-i ty-i-{icon}"></i></button>'
     )
 
 

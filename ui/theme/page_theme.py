@@ -39,6 +39,9 @@ COLOURS = {
     "checkbox_label_background_fill_selected": "accent-soft",
     "checkbox_label_text_color": "text",
     "checkbox_label_text_color_selected": "text",
+    "checkbox_background_color": "field",
+    "checkbox_background_color_focus": "field",
+    "checkbox_background_color_hover": "field",
     "checkbox_border_color": "field-line",
     "code_background_fill": "code",
     "color_accent": "accent",
@@ -74,4 +77,5 @@ def build_theme() -> Any:
     return theme.set(
         **values, **dark, block_shadow="none", block_shadow_dark="none", block_title_text_weight="600",
         block_label_background_fill="none", block_label_background_fill_dark="none",
+        input_border_width="1px", input_border_width_dark="1px",
     )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, expect
 
+from tests.ui.browser.compare_visit import CompareVisit
+from tests.ui.browser.runs_visit import RunsVisit
 from tests.ui.browser.visit import Visit, check_axe
 from tests.ui.page_process import PageServer
 from tests.ui.scripted_endpoint import ScriptedEndpoint, serve_in_thread
@@ -66,6 +68,23 @@ async def test_a_phone_shows_one_thing_at_a_time(phone: BrowserContext, server: 
     visit.check_console()
 
 
+@pytest.mark.parametrize("kind", [Visit, CompareVisit, RunsVisit])
+async def test_beside_a_drawer_a_finger_can_close_it(
+    phone: BrowserContext, compare_server: PageServer, kind: type[Visit]
+) -> None:
+    visit = await kind.open(await phone.new_page(), compare_server.url)
+    drawer = visit.page.locator(".sidebar:not(.right)")
+    opener = visit.page.locator(f"[data-drawer={await drawer.get_attribute('id')}]")
+    await expect(opener).to_have_attribute("aria-expanded", "false")
+    await opener.tap()
+    await expect(opener).to_have_attribute("aria-expanded", "true")
+    await expect(drawer).to_be_in_viewport()
+    await visit.still()
+    await visit.page.touchscreen.tap(380, 600)
+    await expect(drawer).not_to_be_in_viewport()
+    await expect(opener).to_have_attribute("aria-expanded", "false")
+
+
 async def test_everything_by_keyboard(visit: Visit) -> None:
     await expect(visit.composer).to_be_focused()
     await visit.page.keyboard.type("first question")
@@ -102,14 +121,17 @@ async def test_signing_in_with_a_key_of_ones_own(browser: Browser) -> None:
         server = PageServer(("--base-url", f"{root_url}/v1", "--sign-in"))
         await asyncio.to_thread(server.start)
         try:
-            context = await browser.new_context()
+            context = await browser.new_context(color_scheme="dark")
             page = await context.new_page()
             await page.goto(server.url)
             await expect(page).to_have_url(f"{server.url}/sign-in")
             await check_axe(page)
+            assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 22, 21)"
             await page.get_by_label("API key").fill("ty-wrong")
             await page.get_by_role("button", name="Sign in").click()
-            await expect(page.get_by_role("alert")).to_contain_text("This API key is unknown.")
+            await expect(page.get_by_role("alert")).to_have_text(
+                f"{root_url}/v1 does not accept your API key: This API key is unknown."
+            )
             await page.get_by_label("API key").fill("ty-anna")
             await page.get_by_role("button", name="Sign in").click()
             visit = Visit(page, server.url)

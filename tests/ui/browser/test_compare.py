@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.ui.browser.compare_visit import CompareVisit
 from tests.ui.compare.two_models import ANSWERS, BASE, QUESTION, TUNED, TwoModels
@@ -263,3 +263,14 @@ async def box_of(visit: CompareVisit, side: int) -> dict[str, Any]:
     box = await visit.sides.nth(side).bounding_box()
     assert box is not None
     return dict(box)
+
+
+async def test_on_a_tablet_two_answers_are_in_sight(browser: Browser, compare_server: PageServer) -> None:
+    context = await browser.new_context(viewport={"width": 768, "height": 1024})
+    visit = await CompareVisit.open(await context.new_page(), compare_server.url)
+    await visit.ask(QUESTION)
+    edges = await visit.sides.evaluate_all("sides => sides.map(side => side.getBoundingClientRect().right)")
+    assert len(edges) == 2
+    assert max(edges) <= 768
+    visit.check_console()
+    await context.close()

@@ -7,7 +7,7 @@ import re
 import threading
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.ui.browser.visit import Visit
 from tests.ui.page_process import PageServer
@@ -217,7 +217,17 @@ async def test_right_to_left_text_is_laid_out_so(visit: Visit) -> None:
     left, right = await paragraphs.last.evaluate(layout)
     assert left < 2 < right
     assert await visit.answers.first.locator("ul").evaluate("list => getComputedStyle(list).direction") == "rtl"
+    assert await visit.answers.first.locator("table").evaluate("made => getComputedStyle(made).direction") == "rtl"
     assert await visit.questions.first.evaluate("box => getComputedStyle(box).direction") == "rtl"
+
+
+async def test_words_without_an_end_stay_in_the_column(visit: Visit) -> None:
+    await visit.ask("words")
+    wider = """answer => [...answer.querySelectorAll("*")].filter(part => {
+      const range = document.createRange(); range.selectNodeContents(part);
+      return range.getBoundingClientRect().right > answer.getBoundingClientRect().right + 1;
+    }).map(part => part.tagName)"""
+    assert await visit.answers.first.evaluate(wider) == []
 
 
 async def test_tables_on_a_phone_break_no_words(phone: BrowserContext, server: PageServer) -> None:
@@ -249,6 +259,16 @@ async def test_the_document_names_us_and_loads_nothing_else(visit: Visit) -> Non
     icon = await visit.evaluate("document.querySelector('link[rel=icon]').href")
     response = await visit.page.request.get(icon)
     assert (response.status, response.headers["content-type"]) == (200, "image/svg+xml")
+
+
+async def test_a_dark_page_is_dark_before_gradio_has_started(browser: Browser, server: PageServer) -> None:
+    context = await browser.new_context(color_scheme="dark")
+    page = await context.new_page()
+    await page.route("**/assets/*.js", lambda route: route.abort())
+    await page.goto(server.url)
+    await expect(page.locator("#ty-splash")).to_be_visible()
+    assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 22, 21)"
+    await context.close()
 
 
 async def test_two_models_of_one_id_look_different(scripted: ScriptedEndpoint, page: Page) -> None:

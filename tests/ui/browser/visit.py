@@ -83,11 +83,11 @@ class Visit:
 
     @property
     def send_button(self) -> Locator:
-        return self.page.locator(".ty-composer .submit-button")
+        return self.page.get_by_role("button", name="Send", exact=True)
 
     @property
     def stop_button(self) -> Locator:
-        return self.page.locator(".ty-composer .stop-button")
+        return self.page.get_by_role("button", name="Stop", exact=True)
 
     @property
     def questions(self) -> Locator:

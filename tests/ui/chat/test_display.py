@@ -54,4 +54,6 @@ def test_the_facts_of_an_answer() -> None:
         "smol", "cut at the token limit", "33 tokens, prompt 1,200", "16.0 tokens/s", "first after 0.50 s",
     ]  # fmt: skip
     assert lineage_notes(facts) == ["brindle/3", "run r1", "dataset 01234567"]
+    of_mlflow = facts.model_copy(update={"run": "66bae8d45aaf441187014b88f4709e77"})
+    assert lineage_notes(of_mlflow)[1] == "run 66bae8d4"
     assert fact_notes(Node(role="assistant", model_id="smol")) == ["smol", "no answer"]

@@ -172,7 +172,7 @@ async def test_without_the_routes_the_page_says_how_to_turn_them_on(endpoint: Sc
     client = ChatClient([endpoint.base_url])
     tab = open_tab(client)
     await tab.open()
-    assert "deploy with a section `platform`" in tab.text("empty")
+    assert "deploy with a section <code>platform</code>" in tab.text("empty")
     with pytest.raises(NoRunsHereError):
         await RunClient(client).runs()
     await client.aclose()

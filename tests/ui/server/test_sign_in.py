@@ -52,6 +52,7 @@ async def test_a_wrong_key_is_explained(browser: httpx.AsyncClient, key: str, st
     refused = await browser.post("/sign-in", data={"key": key})
     assert refused.status_code == status
     assert 'role="alert"' in refused.text
+    assert "OPENAI_API_KEY" not in refused.text, "a visitor cannot set the server's variable"
     assert "set-cookie" not in refused.headers
 
 

@@ -66,5 +66,18 @@
     if (event.target.closest?.(".ty-composer .stop-button, .ty-composer .submit-button")) page.focusComposer();
   });
 
+  // Gradio's buttons are pictures without a name.
+  const nameButtons = () => {
+    for (const [kind, name] of [["submit", "Send"], ["stop", "Stop"]]) {
+      const button = document.querySelector(`.ty-composer .${kind}-button`);
+      button?.setAttribute("aria-label", name);
+      button?.setAttribute("title", name);
+    }
+  };
+  page.whenThere(".ty-composer", (box) => {
+    nameButtons();
+    new MutationObserver(nameButtons).observe(box, { subtree: true, childList: true });
+  });
+
   page.whenThere('#chat [role="log"]', () => page.watchMessages(document.getElementById("chat")));
 })();

@@ -83,8 +83,8 @@
 
   const nameElements = (root) => {
     each(root, "[data-testid]", nameMessage);
-    // Not of what lies inside lists and quotes: their direction is that of their first text without a `dir` of its own.
-    each(root, ".prose :is(p, ul, ol, h1, h2, h3, h4, h5, h6, blockquote, th, td):not(:is(ul, ol, blockquote) *)", (block) => set(block, "dir", "auto"));
+    // Not of what lies inside lists, quotes and tables: their direction is that of their first text without a `dir` of its own.
+    each(root, ".prose :is(p, ul, ol, h1, h2, h3, h4, h5, h6, blockquote, table):not(:is(ul, ol, blockquote, table) *)", (block) => set(block, "dir", "auto"));
     each(root, ".thought-group > .title", nameTitle);
     each(root, ".examples", (examples) => set(examples, "role", "group")); // a list has no buttons as items
     each(root, ".copy_code_button", (button) => set(button, "aria-label", "Copy code"));

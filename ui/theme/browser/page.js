@@ -4,6 +4,11 @@
   "use strict";
   const page = (window.tuneyard ??= {});
 
+  // Gradio makes the page dark once it has started: until then it would be a white flash. The form to sign in has no Gradio.
+  const theme = new URLSearchParams(location.search).get("__theme");
+  const isDark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.body.classList.toggle("dark", isDark);
+
   // An element with attributes, listeners (`onclick`) and children. Text is text: no HTML is parsed.
   const make = (tag, attributes = {}, ...children) => {
     const made = document.createElement(tag);
