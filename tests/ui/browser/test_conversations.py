@@ -150,7 +150,7 @@ async def test_hundreds_of_conversations_are_imported_at_once(
 async def test_the_list_can_be_used_while_an_answer_streams(visit: Visit) -> None:
     await visit.ask("hello")
     await visit.page.get_by_role("button", name="New chat").click()
-    await visit.ask("endless", wait=False)
+    await visit.ask("slow", wait=False)
     await expect(visit.answers.last).to_contain_text("Line 5")
     other = visit.page.locator("#book .ty-list a", has_text="hello")
     await other.focus()
@@ -159,9 +159,6 @@ async def test_the_list_can_be_used_while_an_answer_streams(visit: Visit) -> Non
     # A person's click takes as long as some words.
     await other.click(delay=300)
     await expect(visit.questions).to_have_text(["hello"])
-    await visit.page.locator("#book .ty-list a", has_text="endless").click()
-    await visit.stop_button.click()
-    await visit.idle()
 
 
 async def test_the_server_restarts_under_an_open_page(visit: Visit, server: PageServer) -> None:
