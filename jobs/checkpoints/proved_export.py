@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jobs.checkpoints.probe_rows import limit_places
 from jobs.training.backend import TrainingBackend
 from jobs.training.logit_proof import check_proof, compare_logits
 from tuneyard.checkpoints.manifest import CheckpointManifest
@@ -37,12 +38,14 @@ def export_and_prove(
 ) -> CheckpointManifest:
     """Exports `trained` (a folder that the backend reported), proves it, and publishes it at the location `target`.
 
-    The proof: the reloaded export gives the trained model's logits on `probe_rows`; names, shapes, dtypes and hashes
-    are right; and at least one weight differs from the base. An adapter is reloaded by plain PEFT, on the base.
+    The proof: the reloaded export gives the trained model's logits on `probe_rows`, at PROBE_PLACES of them at most;
+    names, shapes, dtypes and hashes are right; and at least one weight differs from the base. An adapter is reloaded by
+    plain PEFT, on the base.
     `lineage` holds more fields of the manifest. Raises CheckpointError when the proof fails and StorageFullError when
     the disk is full; nothing appears at `target` then.
     """
     is_adapter, base = form == "adapter", config.model.folder
+    probe_rows = limit_places(probe_rows)
     lineage = {"config": config.model_dump(mode="json")} | lineage
     with staged(target) as staging:
         if is_adapter:

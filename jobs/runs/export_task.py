@@ -9,7 +9,7 @@ import ray
 import ray.exceptions
 import ray.train
 
-from jobs.checkpoints.probe_rows import PROBE_ROWS, limit_places
+from jobs.checkpoints.probe_rows import PROBE_ROWS
 from jobs.checkpoints.proved_export import ExportForm, export_and_prove, exported_name
 from jobs.nemo.setup.exact_arithmetic import TF32_OFF
 from jobs.runs.prepared_run import PreparedRun
@@ -45,7 +45,7 @@ def export_on_ray(
     """
     probes = prepared.heldout_tokens if prepared.heldout_tokens is not None else prepared.train_tokens
     stored = open_token_rows(probes.path).select_columns(list(TOKEN_COLUMNS))
-    rows = limit_places(stored.select(range(min(PROBE_ROWS, len(stored)))).to_list())
+    rows = stored.select(range(min(PROBE_ROWS, len(stored)))).to_list()
     models = child_location(config.run.storage, "models", exported_name(config, form))
     target = next_version_location(models, run_id or config.run.name)
     options = _task_options(config.workers)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tuneyard.planning.training.memory_plan import FLEX_BLOCK
 from tuneyard.training_data.token_table import IGNORED_LABEL
 
 PADDING_SEGMENT = -1
@@ -13,9 +14,6 @@ PADDING_SEGMENT = -1
 
 ROW_ID = "row_id"
 """The column of rows that have numbers (jobs.training.frozen), and their tensor [rows] in a batch."""
-
-FLEX_BLOCK = 128
-"""Rows for flex_attention are padded to a multiple of its block, so that it is compiled for few lengths."""
 
 
 class TokenCollator:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from serve_apps.engines.engine import MAX_TOP_K, GenerationRequest, TokenLogprob
 from serve_apps.engines.stop_tokens import ends_with_stop_token
 from tuneyard.core.errors import EngineError
+from tuneyard.harmony.answer_grammar import leave_end_to_engine
 
 
 def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
@@ -27,7 +28,8 @@ def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
         # The codec needs the token that ended the answer.
         "include_stop_str_in_output": True,
         "detokenize": False,
-        "guided_decoding": None if request.grammar is None else {"grammar": request.grammar},
+        # TensorRT-LLM gives the tokenizer's eos_token, <|return|>, to llguidance as the end token (grammar_matcher.py).
+        "guided_decoding": None if request.grammar is None else {"grammar": leave_end_to_engine(request.grammar)},
         # In TensorRT-LLM 0 turns log-probabilities off. The chosen token is always among those reported.
         "logprobs": None if request.logprobs is None else max(1, request.logprobs),
     }

@@ -27,6 +27,7 @@ preamble: <|channel|> "commentary" <|message|> TEXT <|end|> <|start|> "assistant
 TEXT: /(.|\n)*/
 json: " "? <|constrain|> "json" | " json" | " code" | ""
 """
+_FINAL = 'final: <|channel|> "final" json <|message|> body'
 
 
 def answer_grammar(
@@ -43,7 +44,7 @@ def answer_grammar(
     rules = [_HEAD]
     if ending in ("answer", "either"):
         endings.append("final")
-        rules.append('final: <|channel|> "final" json <|message|> body <|return|>\n')
+        rules.append(f"{_FINAL} <|return|>\n")
         rules.append("body: TEXT\n" if schema is None else f"body: {_json_rule(schema)}\n")
     if ending in ("call", "either"):
         for number, tool in enumerate(tools):
@@ -56,6 +57,14 @@ def answer_grammar(
             )
     rules.append(f"ending: {' | '.join(endings)}\n")
     return "".join(rules)
+
+
+def leave_end_to_engine(grammar: str) -> str:
+    """A grammar of answer_grammar for an engine that tells llguidance that `<|return|>` is its end token.
+
+    llguidance takes its end token wherever the grammar may end, and never as a terminal of the grammar.
+    """
+    return grammar.replace(f"\n{_FINAL} <|return|>\n", f"\n{_FINAL}\n")
 
 
 def _json_rule(schema: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from jobs.checkpoints.probe_rows import PROBE_PLACES
 from jobs.checkpoints.proved_export import export_and_prove
 from jobs.checkpoints.published_weights import write_published_weights
 from jobs.training.export.hf_files import save_like_base
@@ -34,7 +35,7 @@ def published(tiny_oss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(published: Path, tmp_path: Path, trained: Path, method: str) -> Any:
-    probes = token_rows(published).rows.slice(0, 3).select(list(TOKEN_COLUMNS)).to_pylist()
+    probes = token_rows(published).rows.select(list(TOKEN_COLUMNS)).to_pylist()
     lineage = {"base": BaseReference(name="mxfp4", digest=weights_digest(published))}
     config = backend_config(published, method=method)
     return export_and_prove(create_backend(config), config, trained, str(tmp_path / "models" / "1"), probes, lineage)
@@ -48,6 +49,8 @@ def test_an_mxfp4_base_is_trained_and_exported(published: Path, tmp_path: Path, 
     assert context.losses[-1] < context.losses[0]
     manifest = export(published, tmp_path, context.checkpoints[-1], method)
     assert manifest.proof["mean_kl"] < 0.01
+    # Of 1,000 labelled places or more. All logits of long rows would take more memory than a node has.
+    assert manifest.proof["positions"] == PROBE_PLACES
     folder = tmp_path / "models" / "1"
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     assert not [name for name in manifest.tensors if name.endswith(("_blocks", "_scales"))]

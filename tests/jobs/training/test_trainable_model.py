@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from jobs.training import flex_attention
-from jobs.training.collator import FLEX_BLOCK, create_collator
+from jobs.training.collator import create_collator
 from jobs.training.trainable_model import empty_trainable_model, load_for_run, load_trainable_model
 from tests.jobs.training.backend_contract import backend_config
+from tuneyard.planning.training.memory_plan import FLEX_BLOCK
 
 
 def test_adapters_on_the_last_layers_only(tiny_oss: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.training.training_arguments import check_device, training_arguments
+from jobs.training.training_arguments import CHECKPOINTING, check_device, training_arguments
 from tests.jobs.training.backend_contract import backend_config
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import ClusterError, ConfigError
@@ -16,6 +16,16 @@ def test_an_evaluation_takes_no_larger_batches_than_the_training(tiny_oss: Path,
     """The memory plan is that of a training batch: with larger ones the first evaluation could fill the GPU."""
     arguments = training_arguments(backend_config(tiny_oss), tmp_path, 10, 1, has_heldout=True)
     assert arguments.per_device_eval_batch_size == arguments.per_device_train_batch_size
+
+
+@pytest.mark.parametrize(("precision", "is_on"), [("bf16", True), ("fp32", False)])
+def test_the_trainer_gets_precision_and_checkpointing(
+    tiny_oss: Path, tmp_path: Path, precision: str, is_on: bool
+) -> None:
+    """Neither changes a loss by much, so only the memory of a GPU would show that one was lost."""
+    config = backend_config(tiny_oss, precision=precision, gradient_checkpointing=is_on)
+    arguments = training_arguments(config, tmp_path, 10, 1, has_heldout=False)
+    assert (arguments.bf16, getattr(arguments, CHECKPOINTING)) == (is_on, is_on)
 
 
 def _on_gpu(base: Path, precision: str | None) -> FinetuneConfig:

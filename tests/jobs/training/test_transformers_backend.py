@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from jobs.training.backend import TokenFiles
 from jobs.workers.backend_factory import create_backend
@@ -18,6 +20,7 @@ from tests.jobs.training.backend_contract import (
     stored,
     token_rows,
 )
+from tuneyard.checkpoints.layout.adapter import ADAPTER_WEIGHTS
 from tuneyard.core.errors import TrainingError
 from tuneyard.training_data.token_table import TokenTable, pack_rows
 
@@ -53,6 +56,23 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_fix(
     config = backend_config(tiny_oss, method="full", learning_rate=1e30, max_grad_norm=1e30)
     with pytest.raises(TrainingError, match=r"The loss is (nan|inf) at step \d.*Lower training.learning_rate"):
         create_backend(config).train(config, tokens, RecordingContext(tmp_path / "w"))
+
+
+def test_the_seed_reaches_the_adapters(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
+    """Equal seeds give equal first values, whatever the process has drawn before."""
+
+    def first_values(name: str, seed: int) -> dict[str, torch.Tensor]:
+        training = {"learning_rate": 1e-30, "max_steps": 1, "checkpoint_every_steps": 1, "seed": seed}
+        config = backend_config(tiny_oss, **training)
+        context = RecordingContext(tmp_path / name)
+        create_backend(config).train(config, tokens, context)
+        values = load_file(context.checkpoints[-1] / ADAPTER_WEIGHTS)
+        return {name: value for name, value in values.items() if "lora_A" in name}
+
+    one, again, other = first_values("one", 17), first_values("again", 17), first_values("other", 18)
+    assert one
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    assert not any(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_early_stopping_stops(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
@@ -111,8 +131,6 @@ def test_every_way_of_batching_trains(tiny_oss: Path, rows: Any, tmp_path: Path,
 
 def test_a_full_gpu_ends_the_run_with_the_fix(tiny_oss: Path, tokens: TokenFiles, tmp_path: Path) -> None:
     """The model raises what PyTorch raises when a GPU's memory is full."""
-    import torch
-
     from jobs.training.trainable_model import load_trainable_model
     from jobs.training.transformers_backend import TransformersBackend
 

@@ -12,6 +12,7 @@ equal parts along its first axis (torch/distributed/fsdp/_fully_shard, 2.13).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ holds them all the time, beside the gradients (gradient_as_bucket_view is False)
 LOGIT_BYTES, HELDOUT_LOGIT_BYTES = 12, 10
 """Bytes of a logit at the loss, at most: its fp32 value, its log-probability and its gradient. Without a backward pass:
 its value in bf16 and in fp32, and its log-probability."""
+
+FLEX_BLOCK = 128
+"""Tokens: rows for flex_attention are padded to a multiple of its block, so that it is compiled for few lengths."""
 
 SCORE_COPIES, SCORE_COPIES_AT_WORK = 1, 4
 """Copies of each attention score that eager attention keeps for the backward pass, and that a layer has at work."""
@@ -90,7 +94,15 @@ def training_memory(
     parts, but more may gather more padding.
     """
     counts = config.workers.worker_counts if config.training.sharding == "fsdp2" else (1,)
+    batch, heldout = _padded_batch(config, batch), heldout and _padded_batch(config, heldout)
     return max((_memory_of(config, base, batch, heldout, shards) for shards in counts), key=lambda plan: plan.peak)
+
+
+def _padded_batch(config: FinetuneConfig, batch: BatchShape) -> BatchShape:
+    """The batch as the collator makes it. Padding has no labels, so the places stay."""
+    if uses_eager_attention(config):
+        return batch
+    return dataclasses.replace(batch, length=-(-batch.length // FLEX_BLOCK) * FLEX_BLOCK)
 
 
 def _memory_of(

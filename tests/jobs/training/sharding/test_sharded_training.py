@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jobs.training.backend import TokenFiles
@@ -42,11 +43,14 @@ def rows(base: Path) -> TokenTable:
 def runs(base: Path, rows: TokenTable, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Each method on two workers, unsharded and sharded, and the sharded run resumed at its first checkpoint.
 
-    There is one held-out row, so that one of the workers evaluates a batch without labels.
+    There are nine held-out rows: two batches of four, one for each worker, and one row for a batch of the first worker
+    beside which the second one evaluates a batch without labels.
     """
     folder = tmp_path_factory.mktemp("runs")
     train = stored(rows, folder / "tokens").train
-    heldout = stored(TokenTable(rows.rows.slice(0, 1), []), folder / "heldout").train
+    nine = pa.concat_tables([rows.rows, rows.rows.slice(0, 1)])
+    assert nine.num_rows == 9
+    heldout = stored(TokenTable(nine, []), folder / "heldout").train
     runs: dict[str, Run] = {}
     for name, training in METHODS.items():
         for sharding in ("none", "fsdp2"):

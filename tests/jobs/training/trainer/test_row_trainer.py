@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from jobs.training.backend import TokenFiles
-from jobs.workers.backend_factory import create_backend
+from jobs.training.trainable_model import load_trainable_model
+from jobs.training.transformers_backend import TransformersBackend
 from tests.jobs.training.backend_contract import RecordingContext, backend_config, stored, token_rows
+from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.training_data.token_table import TokenTable, pack_rows
 
 
@@ -18,11 +22,18 @@ def rows(tiny_oss: Path) -> TokenTable:
     return token_rows(tiny_oss, chats=8)
 
 
-def _run(base: Path, tokens: TokenFiles, folder: Path, batching: str = "padded", **training: Any) -> RecordingContext:
+def _run(
+    base: Path,
+    tokens: TokenFiles,
+    folder: Path,
+    batching: str = "padded",
+    load: Callable[[FinetuneConfig], Any] = load_trainable_model,
+    **training: Any,
+) -> RecordingContext:
     config = backend_config(base, method="full", max_steps=1, eval_every_steps=1, **training)
     config = config.model_copy(update={"data": config.data.model_copy(update={"batching": batching})})
     context = RecordingContext(folder)
-    create_backend(config).train(config, tokens, context)
+    TransformersBackend(load).train(config, tokens, context)
     return context
 
 
@@ -63,11 +74,24 @@ def test_the_loss_of_a_step_is_the_same_in_one_batch_in_four_and_packed(
 def test_gradient_checkpointing_changes_neither_loss_nor_gradient(
     tiny_oss: Path, rows: TokenTable, tmp_path: Path
 ) -> None:
+    """Only that the layers of a step are computed twice, once more in the backward pass."""
+    passes = {True: 0, False: 0}
+
+    def run(on: bool) -> RecordingContext:
+        def count(*_: Any) -> None:
+            passes[on] += torch.is_grad_enabled()
+
+        def load(config: FinetuneConfig) -> Any:
+            model = load_trainable_model(config)
+            model.model.layers[0].self_attn.register_forward_hook(count)
+            return model
+
+        folder = tmp_path / f"{on}"
+        return _run(tiny_oss, tokens, folder, load=load, gradient_checkpointing=on, router_aux_loss_coef=0.5)
+
     tokens = stored(rows, tmp_path / "rows")
-    runs = [
-        _run(tiny_oss, tokens, tmp_path / f"{on}", gradient_checkpointing=on, router_aux_loss_coef=0.5)
-        for on in (True, False)
-    ]
+    runs = [run(on) for on in passes]
+    assert passes == {True: 2, False: 1}
     first, second = ([(m["loss"], m["grad_norm"]) for m in run.metrics if "loss" in m] for run in runs)
     assert first[0] == pytest.approx(second[0], rel=1e-5)
 

@@ -115,6 +115,15 @@ def test_an_elastic_run_is_planned_for_its_fewest_workers() -> None:
     assert training_memory(elastic, base, batch).peak == two.peak
 
 
+def test_short_rows_are_planned_as_long_as_flex_attention_makes_them() -> None:
+    """64 rows of 130 tokens are batches of 256; with eager attention they stay as they are."""
+    base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
+    short, padded = BatchShape(64, 130, 60), BatchShape(64, 256, 60)
+    flex, eager = config_of({}, {}), config_of({"attention_implementation": "eager"}, {})
+    assert training_memory(flex, base, short, short) == training_memory(flex, base, padded, padded)
+    assert training_memory(eager, base, short).peak < training_memory(eager, base, padded).peak
+
+
 def test_held_out_rows_that_are_longer_than_training_rows_count() -> None:
     """A batch of 16 held-out rows of 8,192 tokens with labels at all places, beside short training rows."""
     base = json.loads((GPU_TESTS / "gpt_oss_20b_config.json").read_text(encoding="utf-8"))
