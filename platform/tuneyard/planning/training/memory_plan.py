@@ -120,9 +120,14 @@ def _memory_of(
     if config.uses_gradient_checkpointing:
         kept, at_work = layers * hidden, layer + SCORE_COPIES_AT_WORK * scores
     else:
-        kept, at_work = layers * (layer + SCORE_COPIES * scores), (SCORE_COPIES_AT_WORK - SCORE_COPIES) * scores
+        kept = layers_with_gradient(config, layers) * (layer + SCORE_COPIES * scores)
+        at_work = (SCORE_COPIES_AT_WORK - SCORE_COPIES) * scores
     if is_lora and config.training.lora.experts:
-        at_work += _adapted_experts(base, frozen_bytes(config))
+        copies, gradient = _adapted_experts(base, frozen_bytes(config))
+        at_work += copies + gradient
+        if not config.uses_gradient_checkpointing:
+            # Beside those of the layer at work, whose gradient is that of a copy.
+            kept += (layers_with_gradient(config, layers) - 1) * copies
     uses_buckets = config.workers.num_workers > 1 and config.training.sharding == "none"
     head, gathered_layers = _gathered(config, base, shards, gradients=True)
     return TrainingMemory(
@@ -144,7 +149,7 @@ def _heldout_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: Batc
     at_loss = batch.rows * batch.places * int(base["vocab_size"]) * HELDOUT_LOGIT_BYTES + head
     in_layer = layer_activations(config, base, batch) + SCORE_COPIES_AT_WORK * _attention_scores(config, base, batch)
     if config.training.method == "lora" and config.training.lora.experts:
-        in_layer += _adapted_experts(base, frozen_bytes(config))
+        in_layer += sum(_adapted_experts(base, frozen_bytes(config)))
     return max(at_loss, in_layer + gathered_layers)
 
 
@@ -192,7 +197,7 @@ def layer_activations(config: FinetuneConfig, base: Mapping[str, Any], batch: Ba
 
     By token: the inputs of both norms in fp32; the inputs of the adapters of q, k, v and o; q, k, v and the output of
     attention; and for each expert of the token its gate and up projections, the clamped gate, its sigmoid, up + 1,
-    their product, and the output.
+    their product, and the output; with adapters on experts also its input.
     """
     size = _bytes_of_value(config)
     hidden, inner = int(base["hidden_size"]), int(base["intermediate_size"])
@@ -201,8 +206,15 @@ def layer_activations(config: FinetuneConfig, base: Mapping[str, Any], batch: Ba
     norms = 2 * 4 * hidden
     inputs = 3 * hidden * size if size == 2 else hidden * size
     attention = (3 * heads + 2 * keys) * size
-    experts = int(base["num_experts_per_tok"]) * (6 * inner + hidden) * size
+    has_adapted_experts = config.training.method == "lora" and config.training.lora.experts
+    experts = int(base["num_experts_per_tok"]) * (6 * inner + (2 if has_adapted_experts else 1) * hidden) * size
     return batch.rows * batch.length * (norms + inputs + attention + experts)
+
+
+def layers_with_gradient(config: FinetuneConfig, layers: int) -> int:
+    """Of so many layers, those of which the backward pass needs anything: none below the first adapter."""
+    lora = config.training.lora
+    return layers if config.training.method == "full" else min(lora.last_layers or layers, layers)
 
 
 def uses_eager_attention(config: FinetuneConfig) -> bool:
@@ -210,11 +222,14 @@ def uses_eager_attention(config: FinetuneConfig) -> bool:
     return not config.workers.use_gpu or config.model.attention_implementation == "eager"
 
 
-def _adapted_experts(base: Mapping[str, Any], size: int) -> int:
-    """PEFT adds expert adapters to the weights: per layer an adapted copy of both matrices, and the larger gradient."""
+def _adapted_experts(base: Mapping[str, Any], size: int) -> tuple[int, int]:
+    """PEFT adds expert adapters to the weights: per layer an adapted copy of both matrices, and the larger gradient.
+
+    Both in bytes. The backward pass needs the copies of all layers, unless it computes them again.
+    """
     shapes = {name.rpartition(".")[2]: math.prod(shape) for name, shape in expected_tensors(base).items()}
     gate_up, down = shapes["gate_up_proj"], shapes["down_proj"]
-    return (2 * gate_up + down) * size
+    return (gate_up + down) * size, gate_up * size
 
 
 def in_gib(size: float) -> str:

@@ -17,7 +17,7 @@ from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.planning.nemo_parallelism import Parallelism, resolve_parallelism
 from tuneyard.planning.nemo_recipe_values import fixed_row_length
-from tuneyard.planning.training.memory_plan import BatchShape
+from tuneyard.planning.training.memory_plan import BatchShape, layers_with_gradient
 
 GRADIENT_BYTES = 4
 """Bytes of a trained weight's gradient: bf16_mixed sets grad_reduce_in_fp32."""
@@ -70,15 +70,9 @@ def _stage_memory(config: FinetuneConfig, base: Mapping[str, Any], batch: BatchS
     return NemoMemory(
         weights=(dense + experts + adapters) * size,
         state=_state(config, parallelism, *trained),
-        activations=in_flight * _layers_with_gradient(config, layers) * tokens * values_kept(config, base) * size,
+        activations=in_flight * layers_with_gradient(config, layers) * tokens * values_kept(config, base) * size,
         logits=tokens * int(base["vocab_size"]) * LOGIT_BYTES[config.precision] if is_last else 0,
     )
-
-
-def _layers_with_gradient(config: FinetuneConfig, layers: int) -> int:
-    """How many of a stage's layers keep anything: below the first adapter nothing needs a gradient."""
-    lora = config.training.lora
-    return layers if config.training.method == "full" else min(lora.last_layers or layers, layers)
 
 
 def stage_parameters(base: Mapping[str, Any], parallelism: Parallelism, stage: int) -> tuple[int, int]:
