@@ -11,6 +11,7 @@ import torch
 
 from serve_apps.engines.engine import GenerationRequest, InferenceEngine, SamplingParams
 from serve_apps.engines.engine_factory import create_engine
+from tests.mxfp4_base import PublishedBase
 from tests.serve_apps.engines.test_engine import PROMPT, collect, greedy_tokens, request, wait_until_idle
 from tuneyard.configs.engine import EngineConfig
 from tuneyard.core.errors import EngineError, RequestError
@@ -34,6 +35,21 @@ async def test_greedy_tokens_are_those_of_generate(real: InferenceEngine, tiny_o
     # The same alone, with the first pages of the prompt from the cache.
     again, _ = await collect(real, GenerationRequest("again", prompts[-1], SamplingParams(24, temperature=0.0), ()))
     assert again == answers[-1][0]
+
+
+async def test_a_published_checkpoint_answers_as_generate_does(published_base: PublishedBase) -> None:
+    """Of both sizes, with experts in MXFP4 and several shards."""
+    engine = create_engine(EngineConfig(kv_cache_tokens=1024), published_base.adopted)
+    await engine.start()
+    try:
+        prompts = [PROMPT, tuple(range(100, 140))]
+        requests = [
+            GenerationRequest(f"p{i}", p, SamplingParams(12, temperature=0.0), ()) for i, p in enumerate(prompts)
+        ]
+        answers = await asyncio.gather(*(collect(engine, r) for r in requests))
+    finally:
+        await engine.shutdown()
+    assert [tokens for tokens, _ in answers] == greedy_tokens(published_base.adopted, prompts, 12)
 
 
 async def test_no_request_can_kill_the_engine(real: InferenceEngine) -> None:
