@@ -66,6 +66,10 @@ def _rehearse_in(scratch: Path, config: FinetuneConfig, report: RehearsalReport)
     from jobs.rehearsal.training import stage_names
     from jobs.runs.preflight import prepare_data
 
+    if config.wandb is not None:
+        report.run("wandb", lambda: run_checks.check_tracking(config))
+    if config.deploy is not None:
+        report.run("deploy", lambda: run_checks.check_deployment(config), str)
     base = report.run("base", lambda: run_checks.open_base(config), lambda base: str(base.run.model.base))
     if base is None:
         if report.failed:
@@ -74,9 +78,13 @@ def _rehearse_in(scratch: Path, config: FinetuneConfig, report: RehearsalReport)
     report.run("layout", lambda: run_checks.check_layout(base), lambda _: run_checks.describe_layout(config))
     in_scratch = with_storage(base.run, scratch / "data")
     data = report.run("data", lambda: prepare_data(in_scratch), lambda data: run_checks.describe_data(data, config))
-    report.run("storage", lambda: run_checks.check_storage(config, base), str)
+    storage = report.run("storage", lambda: run_checks.check_storage(config, base), str)
     if data is not None and config.workers.use_gpu:
         report.run("gpu memory", lambda: run_checks.check_gpu_memory(base, data), str)
+    if data is not None and not run_checks.runs_elsewhere(config):
+        report.run("main memory", lambda: run_checks.check_main_memory(config, base, data), str)
+    if data is not None and storage is not None and run_checks.has_earlier_run(config):
+        report.run("earlier run", lambda: run_checks.check_earlier_run(config, base, data), str)
     if report.failed or data is None:
         return
     layout = fit_layout(config, available_bytes(), len(os.sched_getaffinity(0)))

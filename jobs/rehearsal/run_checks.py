@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,30 @@ import psutil
 
 from jobs.bases.o200k_tokenizer import build_o200k_tokenizer
 from jobs.bases.published_form import published_config, write_published_form
+from jobs.nemo.setup.import_memory import available_bytes
 from jobs.rehearsal.layout import RehearsedLayout, run_parallelism
 from jobs.rehearsal.report import NotRehearsed
-from jobs.runs.preflight import check_disk, check_sizes, plan_memory, read_base
+from jobs.runs.preflight import (
+    check_disk,
+    check_sizes,
+    check_storage_name,
+    complete_run,
+    plan_main_memory,
+    plan_memory,
+    read_base,
+)
 from jobs.runs.prepared_run import PreparedData
+from jobs.runs.run_record import RECORD_NAME, RunFolder
 from jobs.workers.gpu_type import with_gpu_type
 from jobs.workers.local_base import with_local_base
 from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
 from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.references import locate_checkpoint
 from tuneyard.checkpoints.validation import INDEX_NAME
+from tuneyard.configs.experiment_tracking import check_wandb
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.configs.followup_deployment import load_deployment
+from tuneyard.core.errors import CheckpointError, ConfigError, TuneyardError
 from tuneyard.core.wording import count_of, first_of
 from tuneyard.doctor.cluster_doctor import check_object_store
 from tuneyard.doctor.local_node import is_writable
@@ -30,6 +44,8 @@ from tuneyard.doctor.shared_paths import SHARED_STORAGE, check_writable_here
 from tuneyard.planning.local_gpus import describe_gpus, known_local_gpu
 from tuneyard.planning.published_models import PUBLISHED
 from tuneyard.planning.training.nemo_memory_checks import memory_in_words
+from tuneyard.planning.training.node_memory import check_node_memory, describe_host
+from tuneyard.storage.folder import StorageFolder
 from tuneyard.storage.location import is_uri
 
 NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm")
@@ -130,8 +146,12 @@ def check_storage(config: FinetuneConfig, base: RunBase) -> str:
     if is_uri(location):
         finding = check_object_store(location)
         if finding.severity == "error":
-            raise ConfigError(f"run.storage: {finding.what}. {finding.fix}")
+            raise ConfigError(f"run.storage: {finding.what.removesuffix('.')}. {finding.fix}")
         return finding.what
+    try:
+        check_storage_name(config)
+    except ConfigError as e:
+        raise _unless_elsewhere(config, e) from e
     folder, elsewhere = Path(location), runs_elsewhere(config)
     _check_shared(config, folder)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -174,3 +194,75 @@ def check_gpu_memory(base: RunBase, data: PreparedData) -> str:
     memory = plan_memory(with_gpu_type(base.run, known_local_gpu()), base.config, data)
     assert memory is not None
     return memory_in_words(memory)
+
+
+def check_tracking(config: FinetuneConfig) -> None:
+    """Raises what check_wandb raises; NotRehearsed instead if the run is for other machines."""
+    try:
+        check_wandb("wandb", os.environ)
+    except TuneyardError as e:
+        raise _unless_elsewhere(config, e) from e
+
+
+def check_deployment(config: FinetuneConfig) -> str:
+    """Checks that the other models of the deployment that `deploy` names exist, and returns how many there are.
+
+    Raises ConfigError if one does not; NotRehearsed instead if the run is for other machines. The run would say so only
+    when it has trained.
+    """
+    own = f"{config.run.model_name}@newest"
+    others = [model.checkpoint for model in load_deployment(config).models if model.checkpoint != own]
+    for reference in others:
+        try:
+            _check_exists(reference)
+        except TuneyardError as e:
+            problem = ConfigError(f"deploy: {config.deploy} also serves {reference}, and it cannot be found: {e}")
+            raise _unless_elsewhere(config, problem) from e
+    return f"{own} and {count_of(len(others), 'other model')}" if others else own
+
+
+def _check_exists(reference: str) -> None:
+    location = locate_checkpoint(reference)[0]
+    if StorageFolder.open(location).size_of("config.json") is None:
+        raise CheckpointError(f"{location} holds no config.json.")
+
+
+def check_main_memory(config: FinetuneConfig, base: RunBase, data: PreparedData) -> str:
+    """What the run takes of main memory, in words. Raises ClusterError if this machine has less for its workers."""
+    memory = plan_main_memory(base.run, base.config, data)
+    resources = {
+        "CPU": float(len(os.sched_getaffinity(0))),
+        "GPU": float(len(describe_gpus())),
+        "memory": float(available_bytes()),
+    }
+    check_node_memory(config.workers, memory, [resources])
+    return describe_host(memory)
+
+
+def has_earlier_run(config: FinetuneConfig) -> bool:
+    """Whether there is a run of this name, which the run would resume."""
+    return config.run.resume and RunFolder(config).storage.size_of(RECORD_NAME) is not None
+
+
+def check_earlier_run(config: FinetuneConfig, base: RunBase, data: PreparedData) -> str:
+    """What the run would do with the run of its name that exists. Raises TrainingError if it cannot resume it.
+
+    Raises NotRehearsed if the weights of the base, which must be the same, are not on this machine.
+    """
+    if not list(base.run.model.folder.glob("*.safetensors")):
+        raise NotRehearsed(
+            f"{RunFolder(config).location} holds a run of this name. Whether it can be resumed depends on the weights "
+            "of the base, which are not on this machine."
+        )
+    record = RunFolder(config).find(complete_run(base.run, base.config, data).inputs_fingerprint(config))
+    if record is not None and record.version is not None:
+        return (
+            f"{config.run.name!r} is done already, as {config.run.model_name}/{record.version}, so the run would train "
+            "nothing. To train again, choose another run.name"
+        )
+    return f"{config.run.name!r} exists with the same inputs, and would be resumed"
+
+
+def _unless_elsewhere(config: FinetuneConfig, problem: TuneyardError) -> Exception:
+    """The problem, or NotRehearsed if it is one of this machine and the run is for others."""
+    return NotRehearsed(f"{problem} The run is taken to be for other machines.") if runs_elsewhere(config) else problem

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,13 @@ from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
 from tuneyard.checkpoints.registry import ModelRegistry, ModelVersion
 from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
+from tuneyard.checkpoints.staging import staging_folder
 from tuneyard.checkpoints.validation import validate_adapter
 from tuneyard.cluster.connection import connect_ray
 from tuneyard.configs.finetune import CONFIG_NAME, FinetuneConfig
 from tuneyard.core.config_loading import load_config, parse_config
 from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.core.wording import count_of
 from tuneyard.storage.location import is_uri
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -105,6 +110,14 @@ def export_checkpoint(
     """
     if form == "adapter":
         _check_has_adapter(found)
+    with linked_checkpoint(found) as folder:
+        return _export(found, folder, form, address=address, verbose=verbose)
+
+
+def _export(
+    found: FoundCheckpoint, folder: Path, form: ExportForm, *, address: str | None, verbose: bool
+) -> ModelVersion:
+    """See export_checkpoint. `folder` holds the checkpoint's files."""
     _print(f"validating the run's data and config; exporting {found.folder}")
     prepared = prepare_run(with_local_base(found.config, weights=False))
     trained_from = found.adapter.base if found.adapter is not None else None
@@ -121,8 +134,8 @@ def export_checkpoint(
     from jobs.runs.ray_training import TrainOutcome
     from jobs.runs.registration import register_checkpoint
 
-    reported = ray.train.Checkpoint(str(_reported_folder(found)))
-    manifest, target = export_on_ray(found.config, prepared, TrainOutcome(reported, found.metrics), found.run_id, form)
+    outcome = TrainOutcome(ray.train.Checkpoint(str(_reported_folder(found, folder))), found.metrics)
+    manifest, target = export_on_ray(found.config, prepared, outcome, found.run_id, form)
     # A record of its own: that of the run names the version of the finished run.
     record = RunRecord(inputs_fingerprint=prepared.inputs_fingerprint(found.config), mlflow_run_id=found.run_id)
     version = register_checkpoint(ModelRegistry(), found.config, manifest, target, record)
@@ -177,10 +190,56 @@ def reported_results(run: Path) -> list[dict[str, Any]]:
     return [*state.get("checkpoint_results", []), state.get("latest_checkpoint_result") or {}]
 
 
-def _reported_folder(found: FoundCheckpoint) -> Path:
+@contextlib.contextmanager
+def linked_checkpoint(found: FoundCheckpoint) -> Iterator[Path]:
+    """The checkpoint's files, under links of their own: a run that is still training deletes its older checkpoints.
+
+    Only a checkpoint in Ray Train's folder of a run is linked. Raises CheckpointError if the run has deleted it.
+    """
+    run = found.folder.parent.parent
+    if found.folder.parent.name != TRAIN_STATE or not (run / RECORD_NAME).is_file():
+        yield found.folder
+        return
+    with staging_folder(run / "exports" / found.folder.name) as links:
+        try:
+            shutil.copytree(found.folder, links, copy_function=_link, dirs_exist_ok=True)
+        except (FileNotFoundError, shutil.Error) as e:
+            if _is_deleted(found, run):
+                raise _deletion(found) from e
+            raise
+        if _is_deleted(found, run):
+            raise _deletion(found)
+        yield links
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link; on file systems without them, such as those of object stores, a copy."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _is_deleted(found: FoundCheckpoint, run: Path) -> bool:
+    """Whether the run has begun to delete the checkpoint. Ray Train takes it off its list before it deletes files."""
+    listed = {result.get("checkpoint_dir_name") for result in reported_results(run)}
+    # Without metrics it was not on the list: the run was killed before it could delete it.
+    return not found.folder.is_dir() or (bool(found.metrics) and found.folder.name not in listed)
+
+
+def _deletion(found: FoundCheckpoint) -> CheckpointError:
+    return CheckpointError(
+        f"{found.folder}: the run keeps its last {count_of(found.config.run.kept_checkpoints, 'checkpoint')}, and has "
+        "deleted this one meanwhile. Start the export again; the run's folder names its newest checkpoint."
+    )
+
+
+def _reported_folder(found: FoundCheckpoint, folder: Path) -> Path:
     """The folder for the backend: NeMo's checkpoints are reported as pointers, which every node must see."""
     if found.config.training.backend != "nemo" or not (found.folder / "weights").is_dir():
-        return found.folder
+        return folder
     storage = RunFolder(found.config).storage.local
     assert storage is not None  # NeMo's storage is a folder
     pointer = storage / "exports" / found.folder.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from tuneyard.api.wire.chat_request import RenderRequest
 from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.checkpoints.tensor_table import weights_digest
 from tuneyard.configs.finetune import FinetuneConfig
-from tuneyard.core.errors import CheckpointError, DatasetError, RequestError
+from tuneyard.core.errors import CheckpointError, ConfigError, DatasetError, RequestError
 from tuneyard.core.wording import count_of
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.parity_rows import ParityRow, ParitySample
 from tuneyard.planning.disk_space import check_disk_space
 from tuneyard.planning.nemo_checks import check_nemo_config
 from tuneyard.planning.training.batch_shapes import largest_batch
-from tuneyard.planning.training.host_memory import host_memory
+from tuneyard.planning.training.host_memory import HostMemory, host_memory
 from tuneyard.planning.training.memory_checks import check_training_memory
 from tuneyard.planning.training.memory_plan import BatchShape, TrainingMemory
 from tuneyard.planning.training.nemo_memory import NemoMemory
@@ -31,6 +32,9 @@ from tuneyard.planning.training.nemo_memory_checks import check_nemo_memory
 from tuneyard.storage.location import is_uri
 from tuneyard.training_data.row_checks import RowChecker
 from tuneyard.training_data.token_store import open_token_rows
+
+VARIABLE = re.compile(r"\$\{?(\w+)")
+"""An environment variable in a path. Those that are set have been expanded when the config was loaded."""
 
 
 def prepare_run(config: FinetuneConfig, gpu_type: str | None = None) -> PreparedRun:
@@ -43,14 +47,23 @@ def prepare_run(config: FinetuneConfig, gpu_type: str | None = None) -> Prepared
     """
     base = read_base(config)
     check_sizes(config, base)
+    check_storage_name(config)
     check_disk(config, base)
-    data = prepare_data(config)
-    batches = _largest_batches(config, data)
+    return complete_run(config, base, prepare_data(config), gpu_type)
+
+
+def complete_run(
+    config: FinetuneConfig, base: dict[str, Any], data: PreparedData, gpu_type: str | None = None
+) -> PreparedRun:
+    """The run with its checked data: plans its memory, and reads the digest of its base.
+
+    `base` is the content of the base's config.json. See prepare_run.
+    """
     return PreparedRun(
         **{field.name: getattr(data, field.name) for field in fields(data)},
         base_digest=weights_digest(config.model.folder),
         memory=plan_memory(with_gpu_type(config, gpu_type), base, data),
-        host_memory=host_memory(config, base, *batches, base_is_imported=_is_imported(config)),
+        host_memory=plan_main_memory(config, base, data),
     )
 
 
@@ -65,6 +78,17 @@ def check_sizes(config: FinetuneConfig, base: dict[str, Any]) -> None:
     _check_max_length(config, base)
     if config.training.backend == "nemo":
         check_nemo_config(config, base)
+
+
+def check_storage_name(config: FinetuneConfig) -> None:
+    """Raises ConfigError if run.storage still has a variable in it: a folder named after the variable would be made."""
+    location = config.run.storage
+    variable = VARIABLE.search(location)
+    if variable is not None and not is_uri(location) and not Path(location).exists():
+        raise ConfigError(
+            f"run.storage: {location} names the environment variable {variable[1]}, which is not set. Set it where "
+            "the run's driver starts, or write the folder's path."
+        )
 
 
 def check_disk(config: FinetuneConfig, base: dict[str, Any]) -> None:
@@ -107,6 +131,11 @@ def plan_memory(config: FinetuneConfig, base: dict[str, Any], data: PreparedData
     if config.training.backend == "nemo":
         return check_nemo_memory(config, base, batches[0])
     return check_training_memory(config, base, *batches)
+
+
+def plan_main_memory(config: FinetuneConfig, base: dict[str, Any], data: PreparedData) -> HostMemory:
+    """Main memory of the workers and of the export."""
+    return host_memory(config, base, *_largest_batches(config, data), base_is_imported=_is_imported(config))
 
 
 def _largest_batches(config: FinetuneConfig, data: PreparedData) -> tuple[BatchShape, BatchShape | None]:

@@ -62,18 +62,26 @@ class RunFolder:
         folder = cls(config)
         if not config.run.resume and folder.storage.size_of(RECORD_NAME) is not None:
             folder._move_aside()
-        record = folder._read()
+        record = folder.find(inputs_fingerprint)
         if record is None:
             record = RunRecord(inputs_fingerprint=inputs_fingerprint)
             folder.save(record)
-        elif record.inputs_fingerprint != inputs_fingerprint:
-            raise TrainingError(
-                f"The run {config.run.name!r} in {folder.location} was started with other data, base, codec or "
-                f"training settings (inputs {record.inputs_fingerprint[:12]}, now {inputs_fingerprint[:12]}). Choose "
-                "another run.name, restore the old settings, or start over with --set run.resume=false."
-            )
         folder.storage.write(CONFIG_NAME, config.model_dump_json(indent=2).encode())
         return folder, record
+
+    def find(self, inputs_fingerprint: str) -> RunRecord | None:
+        """The record of the run to resume; None if there is no run of this name yet. Writes nothing.
+
+        Raises TrainingError when the run was started with other inputs, and when its record is damaged.
+        """
+        record = self._read()
+        if record is not None and record.inputs_fingerprint != inputs_fingerprint:
+            raise TrainingError(
+                f"The run {self.name!r} in {self.location} was started with other data, base, codec or training "
+                f"settings (inputs {record.inputs_fingerprint[:12]}, now {inputs_fingerprint[:12]}). Choose another "
+                "run.name, restore the old settings, or start over with --set run.resume=false."
+            )
+        return record
 
     def save(self, record: RunRecord) -> None:
         """Replaces run.json; a reader sees the old record or the new one."""

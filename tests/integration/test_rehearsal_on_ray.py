@@ -16,8 +16,8 @@ from tests.integration.processes import Command, running
 
 pytestmark = pytest.mark.integration
 
-STEPS = ["config", "base", "layout", "data", "storage", "small model", "prepare", "ray", "train", "checkpoint"]
-LAST_STEPS = ["resume", "export", "register", "serve"]
+STEPS = ["config", "base", "layout", "data", "storage", "main memory", "small model", "prepare", "ray", "train"]
+LAST_STEPS = ["checkpoint", "resume", "export", "register", "serve"]
 
 
 def command(config: Path, *more: str) -> tuple[str, ...]:

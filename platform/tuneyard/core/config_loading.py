@@ -103,16 +103,18 @@ def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
     lines = []
     for problem in error.errors():
         field = ".".join(str(key) for key in problem["loc"]) or "(the whole file)"
+        # A required field that is absent has the section around it as its input.
+        is_hidden = problem["type"] == "missing" or _shows_secret(problem["input"])
+        found = "" if is_hidden else f" (found {problem['input']!r})"
         if problem["type"] == "extra_forbidden":
             known = ", ".join(_fields_at(cls, problem["loc"][:-1]))
             lines.append(f"{field}: unknown field. Known here: {known}.")
+        elif problem["type"] == "model_type" and (known := ", ".join(_fields_at(cls, problem["loc"]))):
+            lines.append(f"{field}: must be a section{found}. Its fields: {known}.")
         elif problem["type"] == "value_error":
             # From Tuneyard's own validators, whose messages hold the value already.
             lines.append(f"{field}: {problem['ctx']['error']}.")
         else:
-            # A required field that is absent has the section around it as its input.
-            is_hidden = problem["type"] == "missing" or _shows_secret(problem["input"])
-            found = "" if is_hidden else f" (found {problem['input']!r})"
             lines.append(f"{field}: {problem['msg']}{found}.")
     return f"{count_of(len(lines), 'problem')}\n{listed(lines)}"
 

@@ -90,6 +90,11 @@ def check_writable_here(location: str, *below: str) -> None:
         return
     for path in (folder, *(folder.joinpath(*below[: n + 1]) for n in range(len(below)))):
         if path.is_dir() and not is_writable(path):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise ClusterError(
+                    f"{path} cannot be written on {socket.gethostname()}: its file system is mounted read-only. Mount "
+                    "it with the option rw; in a pod, without readOnly."
+                )
             raise ClusterError(
                 f"{path} cannot be written on {socket.gethostname()} by user {os.getuid()}. It was made by another "
                 f"user, often root: run `chown -R {os.getuid()} {path}` where the storage allows it."

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from jobs.rehearsal.rehearsal import rehearse
-from jobs.rehearsal.report import RehearsalReport
+from jobs.rehearsal.report import RehearsalReport, StepResult
+from jobs.runs.run_record import RunFolder
 from tests.mxfp4_base import download_mxfp4
 from tuneyard.checkpoints.layout.json_files import read_json, write_json
+from tuneyard.configs.finetune import FinetuneConfig
+from tuneyard.core.config_loading import load_config
 
 CONFIGS = Path("jobs/configs")
 SHARED = "run.storage=/srv/tuneyard"
@@ -39,6 +42,10 @@ def only_failure(report: RehearsalReport) -> tuple[str, str]:
     assert not report.passed
     (failed,) = report.failed
     return failed.name, failed.text
+
+
+def step_of(report: RehearsalReport, name: str) -> StepResult:
+    return next(result for result in report.results if result.name == name)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +153,63 @@ def test_nothing_is_written_to_the_runs_storage(base: Path, tmp_path: Path) -> N
     storage.mkdir()
     rehearsed("gpt_oss_20b_lora", f"model.base={base}", f"run.storage={storage}", "data.max_length=64")
     assert list(storage.iterdir()) == []
+
+
+def deployment(folder: Path, other: str) -> Path:
+    """A deployment of the demo's model and another one."""
+    path = folder / "serve.yaml"
+    path.write_text(
+        "models:\n- {model_id: own, checkpoint: brindle-support@newest}\n"
+        f"- {{model_id: other, checkpoint: {other}, route_prefix: /other}}\n"
+    )
+    return path
+
+
+def test_a_deployment_with_a_model_that_does_not_exist_fails_before_the_run(tiny_oss: Path, tmp_path: Path) -> None:
+    """The run itself would find that only when it has trained."""
+    config = deployment(tmp_path, "/nowhere/base")
+    run = ["demo_cpu", f"model.base={tiny_oss}", f"run.storage={tmp_path}", f"deploy={config}", "data.max_length=32"]
+    deploy = step_of(rehearsed(*run), "deploy")
+    assert deploy.status == "failed"
+    assert "also serves /nowhere/base" in deploy.text
+    elsewhere = step_of(rehearsed(*run, "workers.use_gpu=true"), "deploy")
+    assert elsewhere.status == "not rehearsed"
+    deployment(tmp_path, str(tiny_oss))
+    deploy = step_of(rehearsed(*run), "deploy")
+    assert (deploy.status, deploy.text) == ("passed", "brindle-support@newest and 1 other model")
+
+
+def test_a_run_that_reports_to_wandb_needs_its_package_and_key(
+    tiny_oss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    run = ["demo_cpu", f"model.base={tiny_oss}", f"run.storage={tmp_path}", "wandb.project=acme", "data.max_length=32"]
+    failed = rehearsed(*run).failed[0]
+    assert failed.name == "wandb"
+    assert "or remove wandb" in failed.text
+
+
+def test_the_name_of_a_run_with_other_inputs_is_refused(tiny_oss: Path, tmp_path: Path) -> None:
+    config = load_config(FinetuneConfig, CONFIGS / "demo_cpu.yaml", [f"run.storage={tmp_path}"])
+    RunFolder.open(config, "a" * 64)
+    # With so many rows the run is refused for its main memory: only the checks are of interest.
+    run = ["demo_cpu", f"model.base={tiny_oss}", f"run.storage={tmp_path}", "training.batch_size_per_worker=1000000"]
+    report = rehearsed(*run)
+    assert [result.name for result in report.failed] == ["main memory", "earlier run"]
+    assert "of main memory to load and train the model, but the node has" in report.failed[0].text
+    assert "was started with other data, base, codec or training settings (inputs aaaaaaaaaaaa" in report.failed[1].text
+    assert [result.name for result in rehearsed(*run, "run.resume=false").failed] == ["main memory"]
+    assert [result.name for result in rehearsed(*run, "run.name=another").failed] == ["main memory"]
+
+
+def test_the_storage_of_a_variable_that_is_not_set_is_refused(tiny_oss: Path, tmp_path: Path) -> None:
+    run = ["demo_cpu", f"model.base={tiny_oss}", f"run.storage={tmp_path}/$NO_SUCH_VARIABLE/runs", "data.max_length=32"]
+    storage = step_of(rehearsed(*run), "storage")
+    assert storage.status == "failed"
+    assert "names the environment variable NO_SUCH_VARIABLE, which is not set" in storage.text
+    elsewhere = step_of(rehearsed(*run, "workers.use_gpu=true"), "storage")
+    assert elsewhere.status == "not rehearsed"
 
 
 @pytest.mark.parametrize("name", ["gpt_oss_20b_lora", "gpt_oss_20b_full", "gpt_oss_120b_lora"])

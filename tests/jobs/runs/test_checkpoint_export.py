@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from jobs.export import main
-from jobs.runs.checkpoint_export import find_checkpoint
+from jobs.runs.checkpoint_export import find_checkpoint, linked_checkpoint
 from jobs.runs.run_record import RunFolder
 from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.core.errors import CheckpointError, ConfigError, TrainingError
@@ -55,6 +56,28 @@ def test_a_checkpoint_that_is_still_written_is_not_the_newest(run: Path) -> None
     state = {"checkpoint_results": [{"checkpoint_dir_name": complete.name, "metrics": {"step": 4}}]}
     (run / "ray_train" / "checkpoint_manager_snapshot.json").write_text(json.dumps(state))
     assert find_checkpoint(run, None, []).folder == complete
+
+
+def test_a_run_that_goes_on_may_delete_the_checkpoint_that_is_exported(run: Path) -> None:
+    folder = add_checkpoint(run, "checkpoint_2026-11-27_17-11-03.5")
+    (folder / "adapter_model.safetensors").write_text("weights")
+    snapshot = run / "ray_train" / "checkpoint_manager_snapshot.json"
+    snapshot.write_text(
+        json.dumps({"checkpoint_results": [{"checkpoint_dir_name": folder.name, "metrics": {"step": 4}}]})
+    )
+    found = find_checkpoint(run, None, [])
+    with linked_checkpoint(found) as links:
+        shutil.rmtree(folder)
+        assert (links / "adapter_model.safetensors").read_text() == "weights"
+    assert list((run / "exports").iterdir()) == []
+    snapshot.write_text(json.dumps({"checkpoint_results": []}))
+    folder.mkdir()  # its deletion has begun
+    for _ in range(2):
+        message = "keeps its last 2 checkpoints, and has deleted this one meanwhile"
+        with pytest.raises(CheckpointError, match=message), linked_checkpoint(found):
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+    assert list((run / "exports").iterdir()) == []
 
 
 def test_a_nemo_checkpoint_has_the_step_of_its_name(run: Path) -> None:

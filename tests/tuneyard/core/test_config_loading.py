@@ -44,6 +44,7 @@ def test_overrides_are_typed_and_nested(tmp_path: Path) -> None:
     ("text", "overrides", "message"),
     [
         (FINETUNE + "trainnig: {}\n", [], "trainnig: unknown field. Known here: codec, data, deploy, model"),
+        (FINETUNE, ["training.lora=16"], r"training.lora: must be a section \(found 16\). Its fields: alpha, dropout"),
         (FINETUNE, ["training.lora.rnak=3"], "training.lora.rnak: unknown field. Known here: alpha, dropout"),
         (FINETUNE, ["training.epochs=none"], r"training.epochs: .*found 'none'"),
         (FINETUNE, ["training.epochs"], "expected field.name=value"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,22 @@ def test_a_storage_that_takes_no_file_is_refused() -> None:
     """/proc takes no new files, from root neither."""
     with pytest.raises(ClusterError, match=r"/proc cannot be written on .* by user"):
         check_writable_here("/proc")
+
+
+def test_a_file_system_that_is_mounted_read_only_is_named(tmp_path: Path) -> None:
+    """In a mount namespace of its own, as root of a user namespace."""
+    check = (
+        "from tuneyard.core.errors import ClusterError\n"
+        "from tuneyard.doctor.shared_paths import check_writable_here\n"
+        f"try: check_writable_here({str(tmp_path)!r})\n"
+        "except ClusterError as e: print(e)"
+    )
+    mount = f'mount -t tmpfs -o ro tmpfs "{tmp_path}" || exit 77; exec "{sys.executable}" -c "$0"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, check]
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare here")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"no mount is allowed here: {done.stderr}")
+    assert f"{tmp_path} cannot be written on " in done.stdout
+    assert "its file system is mounted read-only. Mount it with the option rw" in done.stdout
