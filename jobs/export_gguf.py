@@ -6,6 +6,7 @@ python -m jobs.export_gguf acme-support@newest --type q8_0
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -63,6 +64,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def default_name(name: str, version: str, kind: str) -> str:
+    """The file's name in this folder. A manifest can name the model as a path, such as openai/gpt-oss-20b."""
+    return re.sub(r"[^\w.-]+", "-", f"{name}-{version}-{kind}.gguf").lstrip(".-")
+
+
 def _run(arguments: argparse.Namespace) -> None:
     from jobs.checkpoints.gguf.gguf_export import GgufExport, export_gguf
     from tuneyard.checkpoints.gguf.gguf_types import GgufType
@@ -72,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     folder = local_folder(resolve_checkpoint(arguments.checkpoint))
     source = read_manifest(folder)
-    target = arguments.output or Path(f"{source.name}-{source.version}-{arguments.type}.gguf")
+    target = arguments.output or Path(default_name(source.name, source.version, arguments.type))
     manifest = export_gguf(
         GgufExport(
             folder,

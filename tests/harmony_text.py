@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS, ModelVocabulary
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import SPECIAL_TOKENS
+from tuneyard.harmony.vocabulary import ModelVocabulary
 
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, (*SPECIAL_TOKENS, "<|endoftext|>"))) + ")")
 

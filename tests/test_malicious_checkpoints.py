@@ -13,22 +13,14 @@ from jobs.runs.preflight import prepare_run
 from jobs.workers.local_base import with_local_base
 from serve_apps.deployment.checked_model import check_model
 from serve_apps.engines.engine_factory import create_engine
-from tests.malicious_checkpoints import ATTACKS, CANARY
+from tests.malicious_checkpoints import ATTACKS, CANARY, run_from
 from tuneyard.checkpoints.adoption import adopt_checkpoint
 from tuneyard.checkpoints.manifest_writer import write_manifest
 from tuneyard.checkpoints.safety.checkpoint_safety import check_trained_safety
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
 from tuneyard.configs.engine import EngineConfig
-from tuneyard.configs.finetune import FinetuneConfig
 from tuneyard.configs.serve import ModelAppConfig
 from tuneyard.core.errors import CheckpointError
-
-
-def run_from(base: Path) -> FinetuneConfig:
-    data = {"train": "jobs/data/brindle_train.jsonl"}
-    run = {"run": {"name": "r", "model_name": "m"}, "model": {"base": str(base)}, "data": data}
-    return FinetuneConfig.model_validate(run)
-
 
 DOORS: dict[str, Callable[[Path], object]] = {
     "check": validate_hf_checkpoint,
@@ -87,7 +79,7 @@ def test_all_kinds_at_once_are_listed(tiny_oss_copy: Path) -> None:
         if "link" not in kind and "rope" not in kind:
             attack.apply(tiny_oss_copy)
     message = refusal(validate_hf_checkpoint, tiny_oss_copy)
-    assert message.count("\n") > 20
+    assert 20 < message.count("\n") <= 102
 
 
 def test_what_is_published_and_what_we_write_pass(tiny_oss: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from tuneyard.harmony.encoding import O200K_PATTERN, load_harmony_encoding
+from tuneyard.harmony.encoding import load_harmony_encoding
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import O200K_PATTERN
 
 SPECIAL = {
     199998: "<|startoftext|>", 199999: "<|endoftext|>", 200002: "<|return|>", 200003: "<|constrain|>",

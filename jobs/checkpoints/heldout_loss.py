@@ -44,7 +44,7 @@ def heldout_chats(folder: Path, source: CheckpointManifest, location: str | None
     `source` is its manifest; `location` None is the held-out data of its training run, of pairs the chosen answers.
     Raises ConfigError when it had none, and DatasetError as heldout_rows does.
     """
-    settings = CodecSettings.model_validate(source.codec.settings) if source.codec else CodecSettings()
+    settings = source.codec.codec_settings() if source.codec else CodecSettings()
     codec = HarmonyCodec.from_checkpoint(folder, settings)
     data = source.config.get("data", {})
     location = location or data.get("heldout")

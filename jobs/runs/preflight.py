@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +13,9 @@ from jobs.runs.dataset_preparation import check_dataset, render_tokens
 from jobs.runs.prepared_run import PreparedData, PreparedRun
 from jobs.workers.gpu_type import with_gpu_type
 from tuneyard.api.wire.chat_request import RenderRequest
+from tuneyard.checkpoints.layout.gpt_oss import expected_tensors
+from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.layout.safetensors_header import read_header
 from tuneyard.checkpoints.safety.checkpoint_safety import check_safety
 from tuneyard.checkpoints.tensor_table import weights_digest
 from tuneyard.configs.finetune import FinetuneConfig
@@ -70,7 +72,13 @@ def complete_run(
 def read_base(config: FinetuneConfig) -> dict[str, Any]:
     """The content of the base's config.json. Raises CheckpointError if the base is no GPT-OSS, or not safe to load."""
     check_safety(config.model.folder)
-    return _read_base_config(config.model.folder)
+    base = _read_base_config(config.model.folder)
+    # Whether the weights are those of the manifest is checked where they are loaded; this reads their headers.
+    for path in sorted(config.model.folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            read_header(path, file)
+    expected_tensors(base)
+    return base
 
 
 def check_sizes(config: FinetuneConfig, base: dict[str, Any]) -> None:
@@ -172,10 +180,7 @@ def _read_base_config(base: Path) -> dict[str, Any]:
         if base.name in BASE_NAMES:
             fix = f"Build it with: python -m jobs.build_base_model {base.name}"
         raise CheckpointError(f"model.base: {base} holds no config.json, so it is not a base checkpoint. {fix}")
-    try:
-        config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise CheckpointError(f"model.base: {config_path} is not valid JSON: {e}") from e
+    config = read_json(config_path)
     architectures = config.get("architectures")
     if architectures != ["GptOssForCausalLM"]:
         raise CheckpointError(
@@ -185,7 +190,7 @@ def _read_base_config(base: Path) -> dict[str, Any]:
 
 
 def _check_max_length(config: FinetuneConfig, base: dict[str, Any]) -> None:
-    limit = base["max_position_embeddings"]
+    limit = base.get("max_position_embeddings", 0)
     if config.data.max_length > limit:
         raise CheckpointError(
             f"data.max_length={config.data.max_length} is over the base's max_position_embeddings={limit}. "

@@ -57,7 +57,7 @@ def check_model(config: ModelAppConfig) -> CheckedModel:
     _check_engine(config, folder, manifest)
     if manifest.codec is None:
         return CheckedModel(config, location, folder, version, config.codec or CodecSettings())
-    trained = CodecSettings.model_validate(manifest.codec.settings)
+    trained = manifest.codec.codec_settings()
     if config.codec is not None and config.codec != trained:
         raise CheckpointError(
             f"{config.model_id}: the config's codec {config.codec.model_dump()} is not the one that the checkpoint was "

@@ -187,7 +187,7 @@ def _checkpoint_folder(path: str) -> Path:
 
 def _codec_settings(folder: Path) -> CodecSettings:
     codec = read_manifest(folder).codec
-    return CodecSettings.model_validate(codec.settings) if codec is not None else CodecSettings()
+    return codec.codec_settings() if codec is not None else CodecSettings()
 
 
 def _local_gpu_name() -> str:

@@ -66,7 +66,7 @@ class LoadedCheckpoint(HFLM):
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
         manifest = validate_hf_checkpoint(folder)
-        settings = CodecSettings.model_validate(manifest.codec.settings) if manifest.codec else CodecSettings()
+        settings = manifest.codec.codec_settings() if manifest.codec else CodecSettings()
         self._codec = HarmonyCodec.from_checkpoint(folder, settings)
         self._max_tokens = max_tokens
         self.asks_chats = False

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ENGINES = ("transformers", "tensorrt_llm")
 """The engines whose checks need no other package."""
 
+MAX_PATH_CHARACTERS = 1024
+
 ALL_ENGINES = ("transformers", "llama_cpp", "tensorrt_llm")
 
 
@@ -78,10 +80,9 @@ def check_codec(folder: Path, manifest: CheckpointManifest, model_id: str) -> tu
     from tuneyard.harmony.codec import HarmonyCodec
     from tuneyard.harmony.parity import check_parity, render_with
     from tuneyard.harmony.parity_rows import parse_parity_rows
-    from tuneyard.harmony.settings import CodecSettings
 
     assert manifest.codec is not None
-    codec = HarmonyCodec.from_checkpoint(folder, CodecSettings.model_validate(manifest.codec.settings))
+    codec = HarmonyCodec.from_checkpoint(folder, manifest.codec.codec_settings())
     if codec.fingerprint != manifest.codec.fingerprint:
         raise CheckpointError(
             f"{model_id}: this installation renders prompts differently from the training: its codec fingerprint is "
@@ -96,5 +97,7 @@ def check_codec(folder: Path, manifest: CheckpointManifest, model_id: str) -> tu
 def find_base(manifest: CheckpointManifest) -> Path | None:
     """The folder of the base that the run's config names; None if it does not exist on this machine."""
     model: Any = manifest.config.get("model")
-    base = Path(model["base"]) if isinstance(model, dict) and model.get("base") else None
-    return base if base is not None and (base / "config.json").is_file() else None
+    base = model.get("base") if isinstance(model, dict) else None
+    if not isinstance(base, str) or not base or len(base) > MAX_PATH_CHARACTERS:
+        return None
+    return Path(base) if (Path(base) / "config.json").is_file() else None

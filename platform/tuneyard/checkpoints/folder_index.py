@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tuneyard.checkpoints.layout.content_hashes import FileEntry, hash_file
+from tuneyard.checkpoints.layout.json_files import refuse_outside_names
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
 from tuneyard.core.errors import CheckpointError
 from tuneyard.storage.folder import StorageFolder
@@ -56,18 +57,13 @@ class FolderIndex:
                 continue
             try:
                 files = parse(content)
-            except (ValueError, TypeError, AttributeError) as e:
+            except (ValueError, TypeError, AttributeError, RecursionError) as e:
                 raise CheckpointError(
                     f"{folder.location}/{index_name} is not an index of files: {e}. Upload the folder again as a new "
                     "version."
                 ) from e
-            for name in files:
-                # Downloads write to these paths, so none may leave the target folder.
-                if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                    raise CheckpointError(
-                        f"{folder.location}/{index_name} names {name!r}, which lies outside of the folder. Do not use "
-                        "this folder; upload the checkpoint again as a new version."
-                    )
+            # Downloads write to these paths.
+            refuse_outside_names(files, f"{folder.location}/{index_name}")
             return cls(index_name, content, files)
         raise CheckpointError(
             f"{folder.location}: no finished checkpoint there: it has no {MANIFEST_NAME}, which is written last. "

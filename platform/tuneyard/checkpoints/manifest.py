@@ -12,8 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from tuneyard.checkpoints.layout.content_hashes import FileEntry, TensorEntry, table_digest
+from tuneyard.checkpoints.layout.json_files import read_small_file, refuse_outside_names
 from tuneyard.core.errors import CheckpointError
 from tuneyard.core.strict_model import FrozenModel
+from tuneyard.core.wording import printable, short_repr
+from tuneyard.harmony.settings import CodecSettings
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -45,6 +48,17 @@ class CodecReference(FrozenModel):
 
     settings: dict[str, Any]
     fingerprint: str
+
+    def codec_settings(self) -> CodecSettings:
+        """The settings, checked. Raises CheckpointError if this Tuneyard does not know one of them."""
+        try:
+            return CodecSettings.model_validate(self.settings)
+        except ValidationError as e:
+            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors()[:5])
+            raise CheckpointError(
+                f"manifest.json: codec.settings is not valid: {problems}. Use the Tuneyard that wrote it, or export "
+                "the checkpoint again."
+            ) from e
 
 
 class CheckpointManifest(FrozenModel):
@@ -90,14 +104,14 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     if not path.parent.is_dir():
         raise CheckpointError(f"{path.parent}: no such checkpoint folder. Check the path.")
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_small_file(path))
     except FileNotFoundError as e:
         raise CheckpointError(
             f"{path.parent} is not a finished checkpoint: it has no {MANIFEST_NAME}, which is written last. Either its "
             "run was interrupted (resume the run), or another tool made it (add a manifest to a downloaded base model "
             "with `tuneyard models adopt FOLDER`)."
         ) from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise CheckpointError(
             f"{path} cannot be read as JSON: {e}. Restore the file, or export the checkpoint again."
         ) from e
@@ -108,9 +122,16 @@ def read_manifest(folder: Path) -> CheckpointManifest:
             "that wrote it, or export the checkpoint again."
         )
     try:
-        return CheckpointManifest.model_validate_json(json.dumps(data))
+        manifest = CheckpointManifest.model_validate_json(json.dumps(data))
     except ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors()[:5])
         raise CheckpointError(
             f"{path} is not a valid manifest: {problems}. Restore the file, or export the checkpoint again."
         ) from e
+    refuse_outside_names(manifest.files, path)
+    if printable(identity := manifest.name + manifest.version) != identity:
+        raise CheckpointError(
+            f"{path}: the name {short_repr(manifest.name)} or the version {short_repr(manifest.version)} holds "
+            "characters that control a terminal. Do not use this folder; copy the checkpoint again from its source."
+        )
+    return manifest

@@ -58,6 +58,7 @@ def validate_hf_checkpoint(folder: Path, base: Path | None = None) -> Checkpoint
     problems += [*weights.problems, *weights.value_problems, *_layout_problems(folder, weights)]
     if manifest is not None:
         problems += _file_problems(folder, manifest, weights)
+        problems += _codec_problems(manifest)
         problems += _base_problems(manifest, base) if base is not None else []
     if problems or manifest is None:
         raise CheckpointError(
@@ -185,6 +186,14 @@ def _changed_tensors(manifest: CheckpointManifest, weights: _Weights, file: str)
     """The first tensors in a file that differ from the manifest, as a list in words."""
     in_file = [tensor for tensor, its_file in weights.file_of.items() if its_file == file]
     return first_of([name for name in in_file if manifest.tensors.get(name) != weights.tensors[name]])
+
+
+def _codec_problems(manifest: CheckpointManifest) -> Iterator[str]:
+    try:
+        if manifest.codec is not None:
+            manifest.codec.codec_settings()
+    except CheckpointError as e:
+        yield str(e)
 
 
 def _digest_problems(manifest: CheckpointManifest, base_folder: Path, digest: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from tuneyard.core.errors import TuneyardError
 from tuneyard.core.job_secrets import load_job_secrets
+from tuneyard.core.wording import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The return type of `ArgumentParser.add_subparsers`."""
@@ -71,7 +72,8 @@ def run_command(action: Callable[[], object], on_interrupt: str = "Interrupted."
     try:
         result = action()
     except TuneyardError as e:
-        print(f"error: {e}", file=sys.stderr)
+        # It may quote names and values from files that others wrote.
+        print(f"error: {printable(str(e), keep=chr(10) + chr(9))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader of the output closed it, as `| head` does. Without a new stdout, Python would report the broken

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import SPECIAL_TOKENS
 
 _WORDS = """
     a i an as at by in is it of on or so to up we all and any are but can day few for how its may new not now one

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import openai_harmony as oh
 
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS, ModelVocabulary
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import SPECIAL_TOKENS
+from tuneyard.harmony.vocabulary import ModelVocabulary
 
 
 class VocabularyBridge:

@@ -18,22 +18,6 @@ from tuneyard.core.home import tuneyard_home
 O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 """SHA-256 of o200k_base.tiktoken, which tiktoken and openai-harmony also check."""
 
-_LETTERS = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"
-_SMALL = r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
-_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-O200K_PATTERN = "|".join(
-    [
-        rf"[^\r\n\p{{L}}\p{{N}}]?[{_LETTERS}]*[{_SMALL}]+{_ENDING}",
-        rf"[^\r\n\p{{L}}\p{{N}}]?[{_LETTERS}]+[{_SMALL}]*{_ENDING}",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    ]
-)
-"""The pattern by which o200k splits text (openai/tiktoken, tiktoken_ext/openai_public.py)."""
-
 
 @functools.cache
 def load_harmony_encoding() -> openai_harmony.HarmonyEncoding:

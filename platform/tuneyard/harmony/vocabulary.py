@@ -9,17 +9,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from tuneyard.core.errors import CheckpointError
-
-SPECIAL_TOKENS = (
-    "<|start|>",
-    "<|end|>",
-    "<|message|>",
-    "<|channel|>",
-    "<|constrain|>",
-    "<|return|>",
-    "<|call|>",
-)
-"""Harmony's special tokens. Every vocabulary must have them."""
+from tuneyard.core.wording import listed
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import BYTE_OF_CHARACTER, SPECIAL_TOKENS, tokenizer_rule_problems
 
 MAX_KNOWN_TOKENS = 16_384
 """Tokens whose bytes are kept: not all 200,000 of o200k, because answers mostly have the same ones."""
@@ -31,7 +22,7 @@ class ModelVocabulary:
     def __init__(self, checkpoint: Path) -> None:
         """Loads `tokenizer.json`.
 
-        Raises CheckpointError if it is missing, not byte-level, or lacks one of SPECIAL_TOKENS.
+        Raises CheckpointError if it is missing, breaks a rule of tokenizer_rules.py, or lacks one of SPECIAL_TOKENS.
         """
         self.checkpoint = Path(checkpoint)
         path = self.checkpoint / "tokenizer.json"
@@ -41,12 +32,7 @@ class ModelVocabulary:
             )
         data = path.read_bytes()
         self.sha256 = hashlib.sha256(data).hexdigest()
-        decoder = (json.loads(data).get("decoder") or {}).get("type")
-        if decoder != "ByteLevel":
-            raise CheckpointError(
-                f"{path}: the decoder is {decoder!r}; the harmony codec needs a byte-level tokenizer ('ByteLevel')."
-            )
-        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer = _load(path, data)
         # Text that spells a special token, such as "<|end|>" in a user's question, stays plain text.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_padding()
@@ -90,7 +76,7 @@ class ModelVocabulary:
         if token_id in self._added:
             data = str(self._added[token_id].content).encode()
         elif (token := self._tokenizer.id_to_token(token_id)) is not None:
-            data = bytes(_BYTE_OF_CHARACTER[character] for character in token)
+            data = bytes(BYTE_OF_CHARACTER[character] for character in token)
         else:
             return b""
         if len(self._known_bytes) < MAX_KNOWN_TOKENS:
@@ -98,12 +84,18 @@ class ModelVocabulary:
         return data
 
 
-def _invert_byte_alphabet() -> dict[str, int]:
-    """The byte for each character of GPT-2's byte-level alphabet (openai/gpt-2, src/encoder.py, bytes_to_unicode)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    table = {chr(byte): byte for byte in printable}
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return table | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTE_OF_CHARACTER = _invert_byte_alphabet()
+def _load(path: Path, data: bytes) -> Tokenizer:
+    """The tokenizer in `data`, the content of the file `path`."""
+    try:
+        content = json.loads(data)
+        problems = list(tokenizer_rule_problems(content)) if isinstance(content, dict) else ["It is no JSON object."]
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"{path} cannot be read as JSON: {e}. Copy it again from the model's source.") from e
+    if problems:
+        raise CheckpointError(f"{path} is not a tokenizer of GPT-OSS:\n{listed(problems)}")
+    try:
+        return Tokenizer.from_buffer(data)
+    except Exception as e:  # the tokenizers library raises no other
+        raise CheckpointError(
+            f"{path}: the tokenizers library cannot load the file: {e}. Copy it again from the model's source."
+        ) from e

@@ -10,7 +10,7 @@ from tuneyard.chats.dataset import content_bytes
 from tuneyard.chats.messages import ChatExample
 from tuneyard.chats.row_problems import RowProblem
 from tuneyard.harmony.codec import HarmonyCodec
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import SPECIAL_TOKENS
 from tuneyard.training_data.answer_conflicts import ConflictFinder
 from tuneyard.training_data.duplicates import DuplicateFinder
 from tuneyard.training_data.row_samples import name_samples, render_rows

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneyard.harmony.anonymous_text import anonymise_text
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import SPECIAL_TOKENS
 
 WORDS = st.one_of(
     st.text(max_size=30),

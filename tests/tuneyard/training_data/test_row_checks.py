@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneyard.chats.messages import ChatExample, ChatMessage
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import SPECIAL_TOKENS
 from tuneyard.training_data.row_checks import RowChecker
 
 CONTROL = [*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, *range(0x80, 0xA0), 0xFFFD, 0xD800, 0xDFFF]

@@ -10,8 +10,7 @@ import gguf
 
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.core.errors import CheckpointError
-from tuneyard.harmony.encoding import O200K_PATTERN
-from tuneyard.harmony.vocabulary import SPECIAL_TOKENS
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import O200K_PATTERN, SPECIAL_TOKENS
 
 STOP_TOKENS = ("<|return|>", "<|call|>")
 """At which an assistant's turn ends. The first is the file's eos."""

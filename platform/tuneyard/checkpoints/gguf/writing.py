@@ -153,7 +153,7 @@ def _add_origin(writer: gguf.GGUFWriter, checkpoint: Path, kind: GgufType) -> No
     writer.add_quantization_version(2)
     manifest = read_manifest(checkpoint) if (checkpoint / MANIFEST_NAME).exists() else None
     codec = manifest.codec if manifest is not None else None
-    settings = CodecSettings.model_validate(codec.settings) if codec is not None else CodecSettings()
+    settings = codec.codec_settings() if codec is not None else CodecSettings()
     writer.add_chat_template(chat_template(settings))
     if manifest is None:
         writer.add_name(checkpoint.name)

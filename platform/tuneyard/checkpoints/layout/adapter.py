@@ -34,6 +34,14 @@ FREE_FIELDS = frozenset(
 )
 """Fields that may have any value: sizes and names of modules, and what no loader acts on."""
 
+NAMES = ("layers_pattern", "target_modules", "target_parameters")
+"""Free fields that hold names of modules."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,500}")
+
+MAX_RANK = 8192
+"""Largest rank that is read. PEFT makes matrices of this rank before it reads the adapter's."""
+
 FIXED_FIELDS: dict[str, Any] = {
     "bias": "none",
     "init_lora_weights": True,
@@ -63,10 +71,21 @@ def adapter_config_problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"{ADAPTER_CONFIG}: {field} is {short_repr(config[field])}, which is not a field of a plain LoRA "
                 "adapter; a loader may import code for it, or compute something else. Export the adapter again."
             )
+    for field in NAMES:
+        value = config.get(field)
+        names = [value] if isinstance(value, str) and field == "layers_pattern" else value or []
+        if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+            yield (
+                f"{ADAPTER_CONFIG}: {field} is {short_repr(value)}, but must be names of modules. PEFT takes other "
+                "text as a regular expression, which can run for ever. Export the adapter again."
+            )
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        yield f"{ADAPTER_CONFIG}: r, the rank, is {short_repr(rank)}. Export the adapter again."
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        yield (
+            f"{ADAPTER_CONFIG}: r, the rank, is {short_repr(rank)}; it must be from 1 to {MAX_RANK}. "
+            "Export the adapter again."
+        )
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e9:
         yield f"{ADAPTER_CONFIG}: lora_alpha is {short_repr(alpha)}. Export the adapter again."
 
 

@@ -45,10 +45,11 @@ def tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]
     """Yields one message for each problem in tokenizer.json and tokenizer_config.json. `config` is config.json."""
     yield from _vocabulary_problems(folder, config)
     try:
-        tokenizer_class = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
+        settings = read_json(folder / "tokenizer_config.json")
     except CheckpointError as e:
         yield str(e)
         return
+    tokenizer_class = settings.get("tokenizer_class")
     if tokenizer_class != TOKENIZER_CLASS:
         yield (
             f"tokenizer_config.json: tokenizer_class is {tokenizer_class!r}, which only one of transformers 4.57 and "
@@ -57,8 +58,14 @@ def tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]
 
 
 def _vocabulary_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    # Here, because `tuneyard --help` imports this module, and the rules import openai_harmony.
+    from tuneyard.harmony.tokenizer_file.tokenizer_rules import tokenizer_rule_problems
+
     try:
         tokenizer = read_json(folder / "tokenizer.json")
+        if problems := list(tokenizer_rule_problems(tokenizer)):
+            yield from problems
+            return
         added = [token["id"] for token in tokenizer.get("added_tokens", [])]
         highest = max([*tokenizer["model"]["vocab"].values(), *added])
         if highest >= config.get("vocab_size", 0):

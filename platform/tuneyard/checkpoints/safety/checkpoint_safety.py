@@ -11,7 +11,7 @@ from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.safety.config_fields import field_problems
 from tuneyard.checkpoints.safety.file_kinds import file_problems
 from tuneyard.core.errors import CheckpointError
-from tuneyard.core.wording import count_of, listed
+from tuneyard.core.wording import MAX_VALUE_CHARACTERS, count_of, listed, printable
 
 TRAINING_STATE = re.compile(r"optimizer\.pt|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|training_args\.bin")
 """Pickles that transformers' Trainer keeps beside the weights of a checkpoint. Only a resumed training reads them."""
@@ -45,8 +45,9 @@ def refuse_adapter(folder: Path) -> None:
     fix = f"Merge it into its base: python -m jobs.export {folder}"
     if not (folder / "manifest.json").exists():
         fix = "Merge it into its base, with merge_and_unload of peft, and give the folder of the merged model."
+    named = printable(base)[:MAX_VALUE_CHARACTERS] if isinstance(base, str) and base else "its base"
     raise CheckpointError(
-        f"{folder} is an adapter, not a model: it holds only the changes of a finetuning to {base or 'its base'}, so "
+        f"{folder} is an adapter, not a model: it holds only the changes of a finetuning to {named}, so "
         f"it cannot be loaded on its own. {fix}"
     )
 

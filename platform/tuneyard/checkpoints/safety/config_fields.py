@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuneyard.checkpoints.layout.json_files import read_json
+from tuneyard.checkpoints.safety.config_values import value_problems
 from tuneyard.core.errors import CheckpointError
-from tuneyard.core.wording import short_repr
+from tuneyard.core.wording import printable, short_repr
 
 
 def _fields(text: str) -> frozenset[str]:
@@ -97,20 +98,24 @@ def field_problems(folder: Path) -> Iterator[str]:
         for field in sorted(content.keys() & allowed - FREE_TEXT):
             yield from _value_problems(name, field, content[field])
     config = _read(folder / "config.json")
+    yield from value_problems(config)
     for field, allowed in NESTED_FIELDS.items():
         if isinstance(config.get(field), dict):
             yield from _unknown_fields(f"config.json: {field}", config[field], allowed)
     for path in sorted(folder.glob("*.json")):
         if path.name not in ALLOWED_FIELDS:
-            yield from _unknown_fields(path.name, {k: v for k, v in _read(path).items() if k in EFFECTS}, frozenset())
+            yield from _unknown_fields(
+                printable(path.name), {k: v for k, v in _read(path).items() if k in EFFECTS}, frozenset()
+            )
     yield from _index_problems(folder)
 
 
 def _read(path: Path) -> dict[str, Any]:
     """The JSON object in a file; an empty one if the file is missing or broken, because then no loader reads it."""
     try:
-        # A pipe or a device would never end. file_kinds.py reports it.
-        return read_json(path) if path.is_file() else {}
+        # What a link out of the folder names is not read, nor quoted in messages. file_kinds.py reports it.
+        is_inside = path.is_file() and path.resolve().is_relative_to(path.parent.resolve())
+        return read_json(path) if is_inside else {}
     except CheckpointError:
         return {}
 
@@ -118,7 +123,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _unknown_fields(where: str, content: Mapping[str, Any], allowed: frozenset[str]) -> Iterator[str]:
     for field in sorted(content.keys() - allowed):
         effect = EFFECTS.get(field, "it is not a field of GPT-OSS, and a loader may act on it")
-        yield f"{where}: {field} is {short_repr(content[field])}: {effect}. {FIX}"
+        yield f"{where}: {printable(field)} is {short_repr(content[field])}: {effect}. {FIX}"
 
 
 def _value_problems(name: str, field: str, value: Any) -> Iterator[str]:
@@ -132,14 +137,16 @@ def _value_problems(name: str, field: str, value: Any) -> Iterator[str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from (*_texts(key), *_texts(item))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
+    # No recursion: somebody may have nested the value a thousand times.
+    values = [value]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value
 
 
 def _index_problems(folder: Path) -> Iterator[str]:
@@ -149,6 +156,6 @@ def _index_problems(folder: Path) -> Iterator[str]:
     for file in sorted({str(file) for file in weight_map.values()}):
         if PurePosixPath(file).name != file or "\\" in file or not file.endswith(".safetensors"):
             yield (
-                f"{WEIGHTS_INDEX} names the weights file {file!r}. A loader would read a file outside of the folder or "
-                "a pickle. Copy the index again from the model's source."
+                f"{WEIGHTS_INDEX} names the weights file {short_repr(file)}. A loader would read a file outside of "
+                "the folder or a pickle. Copy the index again from the model's source."
             )

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.core.atomic_files import write_atomically
 from tuneyard.core.errors import CheckpointError
 from tuneyard.core.wording import first_of
@@ -52,14 +53,13 @@ def check_written_folder(folder: Path, part: int = 0, parts: int = 1) -> None:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such NeMo checkpoint. Check the path, or import or train it again.")
-    try:
-        recorded: dict[str, str] = json.loads(record_path(folder).read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
+    if not record_path(folder).exists():
         raise CheckpointError(
             f"{folder} has no record of having been written by this platform ({record_path(folder).name} beside it). "
             "NeMo reads its checkpoints with pickle, so a foreign one could run code. Import the weights from "
             f"safetensors files instead (python -m jobs.import_checkpoint). {TRUST.format(folder=folder)}"
-        ) from e
+        )
+    recorded: dict[str, str] = read_json(record_path(folder))
     # Parts of the recorded files: they are the same for all callers, also where a node sees another one late.
     hashed = set(sorted(recorded)[part::parts])
     present = {path.relative_to(folder).as_posix() for path in _files(folder)}

@@ -38,7 +38,7 @@ def load_codec(model: str) -> HarmonyCodec:
     if (folder / MANIFEST_NAME).is_file():
         manifest = read_manifest(folder)
         if manifest.codec is not None:
-            settings = CodecSettings.model_validate(manifest.codec.settings)
+            settings = manifest.codec.codec_settings()
     return HarmonyCodec.from_checkpoint(folder, settings)
 
 

@@ -14,8 +14,8 @@ from tests.gguf_files import read_fields
 from tuneyard.checkpoints.gguf.gguf_types import GgufType
 from tuneyard.checkpoints.gguf.writing import write_gguf
 from tuneyard.harmony.codec import HarmonyCodec
-from tuneyard.harmony.encoding import O200K_PATTERN
 from tuneyard.harmony.settings import CodecSettings
+from tuneyard.harmony.tokenizer_file.tokenizer_rules import O200K_PATTERN
 
 GPT_2 = ByteLevel(add_prefix_space=False)
 SMOLLM = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,36 @@ def test_only_fields_of_plain_lora_may_have_a_value(field: str, value: Any) -> N
     is_allowed = value == FIXED_FIELDS[field] if field in FIXED_FIELDS else value in (None, False, {}, [])
     assert (problems == []) == is_allowed
     assert all(field in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target_modules": "(a+)+$"},
+        {"target_modules": ["q_proj", "(a+)+$"]},
+        {"target_modules": "all-linear"},
+        {"target_parameters": [1]},
+        {"layers_pattern": "(.*)*x"},
+        {"layers_pattern": ["layers", "(.*)*x"]},
+        {"r": 10**9},
+        {"r": True},
+        {"lora_alpha": float("nan")},
+        {"lora_alpha": float("inf")},
+    ],
+)
+def test_what_would_run_for_ever_or_take_all_memory_is_refused(fields: dict[str, Any]) -> None:
+    (problem,) = adapter_config_problems(CONFIG | fields)
+    assert any(f"{field}" in problem for field in fields)
+
+
+def test_the_fields_that_training_writes_pass() -> None:
+    fields = {
+        "target_modules": ["q_proj", "v_proj"],
+        "target_parameters": ["model.layers.1.mlp.experts.down_proj"],
+        "layers_pattern": "layers",
+        "layers_to_transform": [1],
+    }
+    assert list(adapter_config_problems(CONFIG | fields)) == []
 
 
 modules = st.dictionaries(

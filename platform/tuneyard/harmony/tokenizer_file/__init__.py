@@ -1,0 +1,1 @@
+"""What a checkpoint's tokenizer.json may hold."""
