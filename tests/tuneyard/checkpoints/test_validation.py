@@ -155,6 +155,25 @@ def test_wrong_shape_and_dtype(tiny_oss_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"added_tokens_decoder": {"5": 7}}, "added_tokens_decoder must be an object of ids"),
+        ({"added_tokens_decoder": {"x": {"content": "a"}}}, "added_tokens_decoder must be an object of ids"),
+        ({"added_tokens_decoder": [1]}, "added_tokens_decoder must be an object of ids"),
+        (
+            {"bos_token": {"__type": "AddedToken", "content": [1]}},
+            "bos_token is {'__type': 'AddedToken', 'content': [1]}",
+        ),
+        ({"pad_token": 5}, "pad_token is 5, but must be the text of a token"),
+    ],
+)
+def test_tokens_that_transformers_cannot_make(tiny_oss_copy: Path, change: dict[str, Any], message: str) -> None:
+    edit_json(tiny_oss_copy / "tokenizer_config.json", lambda settings: settings.update(change))
+    seal(tiny_oss_copy)
+    assert message in refusal(tiny_oss_copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"architectures": ["LlamaForCausalLM"]}, "architectures is ['LlamaForCausalLM']"),
         ({"quantization_config": {"quant_method": "mxfp4"}}, "stale quantization_config (mxfp4)"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is true"),

@@ -10,6 +10,9 @@ from tuneyard.checkpoints.layout.gpt_oss import ARCHITECTURE
 from tuneyard.checkpoints.layout.json_files import read_json
 from tuneyard.checkpoints.layout.portable import TOKENIZER_CLASS
 from tuneyard.core.errors import CheckpointError
+from tuneyard.core.wording import short_repr
+
+NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 ADOPT_AGAIN = (
     "To repair a base model, delete its manifest.json and run `tuneyard models adopt FOLDER`. "
@@ -49,12 +52,36 @@ def tokenizer_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]
     except CheckpointError as e:
         yield str(e)
         return
+    yield from _named_token_problems(settings)
     tokenizer_class = settings.get("tokenizer_class")
     if tokenizer_class != TOKENIZER_CLASS:
         yield (
             f"tokenizer_config.json: tokenizer_class is {tokenizer_class!r}, which only one of transformers 4.57 and "
             f"5.x loads; both load {TOKENIZER_CLASS!r}. {ADOPT_AGAIN}"
         )
+
+
+def _named_token_problems(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Tokens in tokenizer_config.json that transformers cannot make: each is its text, or an object with the text."""
+    decoder = settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict) or not all(
+        key.isdecimal() and _is_object(token) for key, token in decoder.items()
+    ):
+        yield (
+            "tokenizer_config.json: added_tokens_decoder must be an object of ids, each with an object that has the "
+            "text of the token as `content`. Copy the file again from the model's source."
+        )
+    for field in NAMED_TOKENS:
+        token = settings.get(field)
+        if token is not None and not isinstance(token, str) and not _is_object(token):
+            yield (
+                f"tokenizer_config.json: {field} is {short_repr(token)}, but must be the text of a token. Copy the "
+                "file again from the model's source."
+            )
+
+
+def _is_object(token: object) -> bool:
+    return isinstance(token, dict) and isinstance(token.get("content"), str)
 
 
 def _vocabulary_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
