@@ -179,7 +179,7 @@ def _checkpoint_folder(path: str) -> Path:
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{path} is not a checkpoint folder: it contains no config.json. Models are not downloaded here. Run "
-            f"`hf download {path} --exclude 'original/*' 'metal/*' --local-dir FOLDER`, then `tuneyard models adopt "
+            f"`hf download {path} --exclude '*/*' --local-dir FOLDER`, then `tuneyard models adopt "
             "FOLDER`, and pass FOLDER."
         )
     return folder

@@ -33,7 +33,7 @@ Rewrites config.json and tokenizer_config.json so that every supported loader re
 manifest. Weights are not changed. Afterwards the folder can be served, and finetuned as model.base.
 
 example:
-  hf download openai/gpt-oss-20b --exclude 'original/*' 'metal/*' --local-dir /models/gpt-oss-20b
+  hf download openai/gpt-oss-20b --exclude '*/*' --local-dir /models/gpt-oss-20b
   tuneyard models adopt /models/gpt-oss-20b
 """
 COPY_EPILOG = """\

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     if arguments.bf16 and not arguments.size:
         raise ConfigError("--bf16 needs --size: a checkpoint's own files say whether it is quantised.")
+    if not 0 <= arguments.overhead_gib < math.inf:
+        raise ConfigError(f"--overhead-gib {arguments.overhead_gib}: expected GiB of memory per GPU, 0 or more.")
     config = load_config(ServeConfig, arguments.config, arguments.overrides)
     results = []
     for model in config.models:

@@ -32,6 +32,13 @@ def load_config(cls: type[ConfigT], path: Path | None, overrides: Sequence[str] 
     return _validated(cls, {} if data is None else data, path, path.resolve().parent, overrides)
 
 
+def top_level_fields(path: Path) -> set[str]:
+    """The names of the fields that a config file sets at its top level. Raises ConfigError if it cannot be read."""
+    path = Path(expand_path(str(path)))
+    data = parse_yaml(_config_text(path), str(path))
+    return {str(name) for name in data} if isinstance(data, dict) else set()
+
+
 def parse_config(cls: type[ConfigT], data: object, path: Path) -> ConfigT:
     """The validated config of `data`, which Tuneyard wrote into the file at `path`. Raises ConfigError."""
     return _validated(cls, data, path, path.parent, ())

@@ -13,12 +13,17 @@ from tuneyard.core.errors import ConfigError
 def parse_yaml(text: str, source: str) -> Any:
     """The single document in `text`, parsed as YAML 1.2; None if the text holds none.
 
-    Raises ConfigError with `source` and the line for invalid YAML and for a key that a mapping holds twice.
+    Raises ConfigError with `source` and the line for invalid YAML and for a key that a mapping holds twice; with
+    `source` for a value that is no value of its type, such as the date 2026-13-45, and for text nested too deeply.
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as e:
         raise ConfigError(f"{source}{_explain(e)}") from e
+    except RecursionError as e:
+        raise ConfigError(f"{source}: not valid YAML: nested too deeply.") from e
+    except (ValueError, LookupError, AttributeError) as e:
+        raise ConfigError(f"{source}: not valid YAML: a value cannot be read: {e}. Put it in quotes.") from e
 
 
 def _explain(error: YAMLError) -> str:

@@ -38,6 +38,8 @@ def test_any_text_is_parsed_or_refused_with_its_source(text: str) -> None:
         ("run: {name: x, name: y}", r'x\.yaml, line 1: .*duplicate key "name"'),
         ("a: [1", r"x\.yaml, line 1: not valid YAML: expected ',' or ']'"),
         ("a: 1\n---\nb: 2\n", r"x\.yaml, line 2: "),
+        ("a: 2026-13-45", r"x\.yaml: not valid YAML: a value cannot be read: month must be in 1..12"),
+        ("[" * 3000, r"x\.yaml: not valid YAML: nested too deeply"),
         ("!!python/object/apply:os.system [ls]", r"x\.yaml, line 1: not valid YAML: could not determine a constructor"),
     ],
 )

@@ -69,12 +69,18 @@ def _launcher_schema_problems(data: Mapping[str, Any]) -> Iterator[str]:
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
     fields = schema["properties"]
     provider = value_at(data, "provider.type")
-    if provider in REQUIRED:
+    if isinstance(provider, str) and provider in REQUIRED:
         keys = ["type", *REQUIRED[provider], *OPTIONAL[provider], *ALL_PROVIDERS]
         properties = {key: fields["provider"]["properties"].get(key, {}) for key in keys}
         fields["provider"] = {"required": REQUIRED[provider], "properties": properties, "additionalProperties": False}
     else:
         yield f"provider.type: found {provider!r}. Known here: {', '.join(REQUIRED)}."
+    for docker in (fields["docker"], fields["available_node_types"]["patternProperties"][".*"]["properties"]["docker"]):
+        for name in [name for name in docker["properties"] if name.endswith("run_options")]:
+            docker["properties"][name]["items"] = {"type": "string"}
+    for name in ("NetworkInterfaces", "disks"):  # what the checks below read of a provider's own fields
+        node_config = fields["available_node_types"]["patternProperties"][".*"]["properties"]["node_config"]
+        node_config.setdefault("properties", {})[name] = {"type": "array", "items": {"type": "object"}}
     # For existing machines Ray creates the only node type itself, from the file's min_workers.
     fields["min_workers"] = fields["max_workers"]
     for key in ("available_node_types", "head_node_type") if provider == "local" else ("min_workers",):

@@ -26,13 +26,22 @@ def schema_problems(document: Mapping[str, Any], schema: Mapping[str, Any]) -> I
     for error in sorted(Draft7Validator(schema).iter_errors(document), key=lambda e: [str(part) for part in e.path]):
         place = ".".join(map(str, error.path))
         if error.validator != "additionalProperties":
-            yield f"{place or '(the whole file)'}: {error.message[:300]}."
+            yield f"{place or '(the whole file)'}: {_explain(error)}"
             continue
         known = sorted(error.schema.get("properties", ()))
-        for key in sorted(set(error.instance) - set(known)):
+        for key in sorted(map(str, set(error.instance) - set(known))):
             closest = difflib.get_close_matches(key, known, n=1)
             hint = f", did you mean {closest[0]}?" if closest else "."
             yield f"{place}.{key}".lstrip(".") + f": unknown key{hint} Known here: {', '.join(known)}."
+
+
+def _explain(error: Any) -> str:
+    if error.validator == "pattern" and "description" in error.schema:
+        return f"found {error.instance!r}, expected {error.schema['description']}."
+    # YAML reads 630, true and 2026-11-28 as a number, a boolean and a date.
+    is_text_wanted = error.validator == "type" and error.validator_value == "string"
+    fix = " Put it in quotes." if is_text_wanted and not isinstance(error.instance, dict | list) else ""
+    return f"{error.message[:300]}.{fix}"
 
 
 def exposure_problems(node: Any, place: str = "") -> Iterator[str]:

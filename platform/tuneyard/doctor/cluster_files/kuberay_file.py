@@ -11,10 +11,11 @@ import yaml
 
 from tuneyard.core.errors import ConfigError
 from tuneyard.doctor.cluster_files.document_checks import exposure_problems, schema_problems
+from tuneyard.doctor.cluster_files.kuberay_fields import DOCUMENTS, EMBEDDED_YAML, without_nulls
 from tuneyard.doctor.cluster_files.planned_work import PlannedWork, named_work
 from tuneyard.doctor.cluster_files.pod_checks import cluster_pod_problems, pod_problems
-from tuneyard.doctor.cluster_files.work_checks import kuberay_node_types, work_problems
-from tuneyard.doctor.cluster_files.yaml_documents import parse_documents, read_documents, value_at
+from tuneyard.doctor.cluster_files.work_checks import custom_resources, kuberay_node_types, work_problems
+from tuneyard.doctor.cluster_files.yaml_documents import items_at, parse_documents, read_documents, value_at
 
 CLUSTER_SPEC_PATHS = {"RayCluster": "spec", "RayJob": "spec.rayClusterSpec", "RayService": "spec.rayClusterConfig"}
 """Where each of KubeRay's kinds holds its Ray cluster."""
@@ -22,12 +23,12 @@ CLUSTER_SPEC_PATHS = {"RayCluster": "spec", "RayJob": "spec.rayClusterSpec", "Ra
 POD_PATHS = {"Job": "spec.template", "StatefulSet": "spec.template"}
 """Where other kinds hold a pod's template."""
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Of the CRDs, which have 3 MB: the loader in C takes a second, the one in Python half a minute."""
+
 OTHER_KINDS = ("ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "Service", "ServiceAccount")
 """Kinds that may stand beside them. A Secret would hold its value in the file. A PersistentVolumeClaim would be deleted
 by `kubectl delete -f`, with the models in it."""
-
-EMBEDDED_YAML_PATHS = ("spec.runtimeEnvYAML", "spec.serveConfigV2")
-"""Fields that hold YAML as text, which no schema of Kubernetes checks."""
 
 
 def validate_kuberay_file(
@@ -41,33 +42,37 @@ def validate_kuberay_file(
     """
     problems = []
     for document in read_documents(path):
-        kind = document.get("kind")
-        if kind in CLUSTER_SPEC_PATHS:
+        kind, name = document.get("kind"), value_at(document, "metadata.name")
+        if kind not in (*CLUSTER_SPEC_PATHS, *POD_PATHS, *OTHER_KINDS):
+            known = ", ".join([*CLUSTER_SPEC_PATHS, *POD_PATHS, *OTHER_KINDS])
+            problems.append(f"{kind}/{name}: kind: found {kind!r}. Known here: {known}.")
+            continue
+        # The fields that the other checks read must have their types.
+        has_types = not any(schema_problems(without_nulls(document), DOCUMENTS.get(kind, {})))
+        schema = crds[kind] if crds is not None and kind in crds else {} if has_types else DOCUMENTS[kind]
+        of_document = [*exposure_problems(document), *schema_problems(without_nulls(document), schema)]
+        if has_types and kind in CLUSTER_SPEC_PATHS:
             place = CLUSTER_SPEC_PATHS[kind]
-            of_document = [
-                *_cluster_problems(document, place),
-                *_embedded_yaml_problems(document),
-                *exposure_problems(document),
-                *(schema_problems(document, crds[kind]) if crds is not None else []),
-            ]
+            of_document += [*_cluster_problems(document, place), *_embedded_yaml_problems(document)]
             if not of_document:
                 cluster = value_at(document, place)
-                of_document = [
-                    *cluster_pod_problems(cluster, place),
-                    *work_problems(kuberay_node_types(cluster, place), [*work, *named_work(document, path)]),
-                ]
-        elif kind in POD_PATHS:
-            template = value_at(document, POD_PATHS[kind])
-            of_document = [*exposure_problems(document), *pod_problems(template, POD_PATHS[kind])]
-        elif kind in OTHER_KINDS:
-            of_document = [*exposure_problems(document)]
-        else:
-            of_document = [
-                f"kind: found {kind!r}. Known here: {', '.join([*CLUSTER_SPEC_PATHS, *POD_PATHS, *OTHER_KINDS])}."
-            ]
-        name = value_at(document, "metadata.name")
+                of_document += cluster_pod_problems(cluster, place)
+                of_document += _work_problems(document, cluster, place, path, work)
+        elif has_types and kind in POD_PATHS:
+            of_document += pod_problems(value_at(document, POD_PATHS[kind]), POD_PATHS[kind])
         problems += [f"{kind}/{name}: {problem}" for problem in of_document]
     return problems
+
+
+def _work_problems(
+    document: dict[str, Any], cluster: Any, place: str, path: Path, work: Sequence[PlannedWork]
+) -> Iterator[str]:
+    try:
+        named = list(named_work(document, path))
+    except ConfigError as e:
+        named = []
+        yield str(e)
+    yield from work_problems(kuberay_node_types(cluster, place), [*work, *named])
 
 
 def load_crds(folder: Path) -> dict[str, Any]:
@@ -77,10 +82,16 @@ def load_crds(folder: Path) -> dict[str, Any]:
     """
     schemas = {}
     for file in sorted(folder.glob("*.yaml")):
-        crd = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
-        for version in crd["versions"]:
-            if version["name"] == "v1":
-                schemas[crd["names"]["kind"]] = _reject_unknown_keys(version["schema"]["openAPIV3Schema"])
+        try:
+            crd = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+            raise ConfigError(f"{file}: cannot be read as YAML: {e}") from e
+        # The folder also holds a kustomization.yaml, of another kind.
+        kind = value_at(crd, "spec.names.kind")
+        for version in items_at(crd, "spec.versions"):
+            schema = value_at(version, "schema.openAPIV3Schema")
+            if kind in CLUSTER_SPEC_PATHS and value_at(version, "name") == "v1" and schema is not None:
+                schemas[kind] = _reject_unknown_keys(schema)
     missing = sorted(set(CLUSTER_SPEC_PATHS) - set(schemas))
     if missing:
         raise ConfigError(
@@ -116,13 +127,26 @@ def _cluster_problems(document: Mapping[str, Any], spec_path: str) -> Iterator[s
             "secretName. Without a token, anyone who reaches Ray can run code."
         )
     pods = {"headGroupSpec": value_at(cluster, "headGroupSpec")}
-    pods |= {f"workerGroupSpecs.{n}": group for n, group in enumerate(value_at(cluster, "workerGroupSpecs") or [])}
+    pods |= {f"workerGroupSpecs.{n}": group for n, group in enumerate(items_at(cluster, "workerGroupSpecs"))}
     for place, pod in pods.items():
-        containers = value_at(pod, "template.spec.containers") or []
+        yield from _group_problems(pod, f"{spec_path}.{place}")
+        containers = items_at(pod, "template.spec.containers")
         if not containers:
             yield f"{spec_path}.{place}.template.spec.containers: missing."
         for n, container in enumerate(containers):
             yield from _container_problems(container, f"{spec_path}.{place}.template.spec.containers.{n}", version)
+
+
+def _group_problems(group: Any, place: str) -> Iterator[str]:
+    low, high = (value_at(group, name) for name in ("minReplicas", "maxReplicas"))
+    if low is not None and high is not None and low > high:
+        yield f"{place}.minReplicas: found {low}, above maxReplicas, {high}. KubeRay refuses the cluster then."
+    text = value_at(group, "rayStartParams.resources")
+    if text is not None and custom_resources(text) is None:
+        yield (
+            f"{place}.rayStartParams.resources: found {text!r}. Ray's autoscaler reads JSON in quotes here, and ends "
+            'otherwise. Write it like \'"{\\"train\\": 8}"\'.'
+        )
 
 
 def _container_problems(container: Any, place: str, version: str) -> Iterator[str]:
@@ -138,7 +162,7 @@ def _container_problems(container: Any, place: str, version: str) -> Iterator[st
 
 
 def _embedded_yaml_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    for place in EMBEDDED_YAML_PATHS:
+    for place, schema in EMBEDDED_YAML.items():
         text = value_at(document, place)
         if text is None:
             continue
@@ -150,3 +174,5 @@ def _embedded_yaml_problems(document: Mapping[str, Any]) -> Iterator[str]:
         if len(documents) != 1 or not isinstance(documents[0], dict):
             found = type(documents[0]).__name__ if len(documents) == 1 else f"{len(documents)} documents"
             yield f"{place}: expected one mapping of fields, found {found}."
+            continue
+        yield from (f"{place}.{problem}" for problem in schema_problems(without_nulls(documents[0]), schema))

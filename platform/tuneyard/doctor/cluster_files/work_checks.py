@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tuneyard.core.resources import ACCELERATOR, GIB, ResourceRequest, describe_shortages
+from tuneyard.core.wording import count_of
 from tuneyard.doctor.cluster_files.planned_work import PlannedWork
-from tuneyard.doctor.cluster_files.yaml_documents import value_at
+from tuneyard.doctor.cluster_files.quantities import quantity
+from tuneyard.doctor.cluster_files.yaml_documents import items_at, value_at
 
 UNKNOWN = 1e6
 """Amount of a resource that Ray finds out only when the node starts, so that it is never the shortage."""
-
-SUFFIXES = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-SUFFIXES |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
-"""Suffixes of Kubernetes' quantities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,8 @@ def launcher_node_types(config: Mapping[str, Any]) -> list[NodeType]:
 def kuberay_node_types(cluster: Any, place: str) -> list[NodeType]:
     """Returns the worker groups of a Ray cluster's spec, which stands at `place`. Call it for specs that are valid."""
     types = []
-    for number, group in enumerate(value_at(cluster, "workerGroupSpecs") or []):
-        container = (value_at(group, "template.spec.containers") or [{}])[0]
+    for number, group in enumerate(items_at(cluster, "workerGroupSpecs")):
+        container = (items_at(group, "template.spec.containers") or [{}])[0]
         asked, limits = (value_at(container, f"resources.{kind}") or {} for kind in ("requests", "limits"))
         amounts = {**asked, **limits}
         memory = quantity(amounts["memory"]) if "memory" in amounts else None
@@ -66,7 +63,12 @@ def kuberay_node_types(cluster: Any, place: str) -> list[NodeType]:
 
 
 def work_problems(types: Sequence[NodeType], work: Sequence[PlannedWork]) -> Iterator[str]:
-    """Yields what keeps the work from running: too few or too small nodes, too little memory for the export."""
+    """Yields what keeps the work from running: too few or too small nodes, too little memory for the export.
+
+    Also, without any work, node types whose GPUs and whose custom resource for them differ in number.
+    """
+    for node in types:
+        yield from _surplus_problems(node)
     nodes = [node.resources for node in types for _ in range(node.max_nodes)]
     known = {name for node in nodes for name in node}
     places = ", ".join(node.place for node in types)
@@ -88,10 +90,29 @@ def work_problems(types: Sequence[NodeType], work: Sequence[PlannedWork]) -> Ite
                 )
 
 
-def quantity(value: Any) -> float:
-    """Returns a Kubernetes quantity such as `96`, `500m` or `1200Gi` as a number; 0 for text that is none."""
-    match = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(value).strip())
-    return float(match[1]) * SUFFIXES.get(match[2], 0.0) if match else 0.0
+def _surplus_problems(node: NodeType) -> Iterator[str]:
+    """The shipped configs request one `train` or `serve` beside each GPU, so the smaller number decides."""
+    gpus = node.resources.get("GPU", 0.0)
+    for name in ("train", "serve"):
+        amount = node.resources.get(name, 0.0)
+        if gpus not in (0.0, UNKNOWN) and amount not in (0.0, gpus):
+            yield (
+                f"{node.place}: {name}: {amount:g} beside {count_of(int(gpus), 'GPU')}. The configs request one "
+                f"of each for every worker or replica, so some stay unused. Set {name} to the number of GPUs."
+            )
+
+
+def custom_resources(text: str) -> dict[str, float] | None:
+    """Returns the resources in the text of `rayStartParams.resources`, read as Ray's autoscaler reads it.
+
+    None if it cannot read the text (ray.autoscaler._private.kuberay.autoscaling_config).
+    """
+    try:
+        parsed = json.loads(text[1:-1].replace("\\", ""))
+    except ValueError:
+        return None
+    is_valid = isinstance(parsed, dict) and all(isinstance(amount, int | float) for amount in parsed.values())
+    return {name: float(amount) for name, amount in parsed.items()} if is_valid else None
 
 
 def _custom_resources(group: Any) -> dict[str, float]:
@@ -99,12 +120,8 @@ def _custom_resources(group: Any) -> dict[str, float]:
     own = value_at(group, "resources")
     if own:
         return {name: quantity(value) for name, value in own.items()}
-    text = str(value_at(group, "rayStartParams.resources") or "")
-    try:
-        parsed = json.loads(text[1:-1].replace("\\", "") or "{}")
-    except ValueError:
-        return {}
-    return {name: float(value) for name, value in parsed.items()} if isinstance(parsed, dict) else {}
+    text = value_at(group, "rayStartParams.resources")
+    return (custom_resources(text) if text is not None else None) or {}
 
 
 def _without_unknown_accelerators(request: ResourceRequest, known: set[str]) -> ResourceRequest:

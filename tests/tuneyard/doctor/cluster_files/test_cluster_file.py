@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.tuneyard.doctor.cluster_files.changed_documents import (
     LAUNCHER_FILES,
     MANIFESTS,
     ON_PREM,
+    OTHER_MANIFESTS,
     ROOT,
     Change,
     all_misspellings,
@@ -29,6 +31,7 @@ from tests.tuneyard.doctor.cluster_files.changed_documents import (
 )
 from tuneyard.core.errors import ConfigError
 from tuneyard.doctor.cluster_files.cluster_file import ALL_PROVIDERS, OPTIONAL, REQUIRED, validate_cluster_file
+from tuneyard.doctor.cluster_files.kuberay_file import validate_kuberay_file
 
 
 def problems_of(path: Path, change: Change, folder: Path) -> list[str]:
@@ -186,7 +189,7 @@ def test_without_the_containers_token_a_start_command_needs_its_own(
     path: Path, start: str, is_safe: bool, tmp_path: Path
 ) -> None:
     def change(data: Any) -> None:
-        data["docker"]["run_options"] = []
+        data["docker"]["run_options"] = [one for one in data["docker"]["run_options"] if "/mnt/tuneyard" in one]
         data["head_start_ray_commands"] = data["worker_start_ray_commands"] = ["ray stop", start]
 
     found = problems_of(path, change, tmp_path)
@@ -221,3 +224,47 @@ def test_what_is_no_cluster_at_all_is_refused(text: str, tmp_path: Path) -> None
     (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cluster\.yaml[:,] "):
         validate_cluster_file(tmp_path / "cluster.yaml")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "wanted"),
+    [
+        ("provider.type", ["aws"], "provider.type: found ['aws']. Known here"),
+        ("docker.run_options.1", 5, "docker.run_options.1: 5 is not of type 'string'. Put it in quotes."),
+        ("docker.worker_run_options", [True], "docker.worker_run_options.0: True is not of type 'string'."),
+        (
+            "available_node_types.gpu_train.node_config.NetworkInterfaces",
+            ["eth0"],
+            "available_node_types.gpu_train.node_config.NetworkInterfaces.0: 'eth0' is not of type 'object'.",
+        ),
+    ],
+)
+def test_values_that_rays_own_schema_lets_pass_are_found(
+    place: str, value: object, wanted: str, tmp_path: Path
+) -> None:
+    assert problems_of(AWS, put(place, value), tmp_path)[0].startswith(wanted)
+
+
+def places_in(node: Any, place: str = "") -> Iterator[str]:
+    """The dotted path of every value within a document."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield f"{place}.{key}".lstrip(".")
+        if isinstance(value, dict | list):
+            yield from places_in(value, f"{place}.{key}".lstrip("."))
+
+
+VALUES: list[Any] = [None, -1, 1.5, True, "", "'", "{", [], {}, [5], [None], [{}], {"a": 5}, {"a": {"b": []}}]
+
+
+@pytest.mark.parametrize("path", [*LAUNCHER_FILES, *MANIFESTS, *OTHER_MANIFESTS], ids=lambda path: path.name)
+def test_any_value_at_any_place_gives_problems_and_never_another_error(path: Path, tmp_path: Path) -> None:
+    validate = validate_cluster_file if path in LAUNCHER_FILES else validate_kuberay_file
+    chance = random.Random(path.name)
+    # A key with a dot or a number has no dotted path.
+    places = [one for one in places_in(load(path)) if "/" not in one and "accelerator_type" not in one]
+    for place in chance.sample(places, min(15, len(places))):
+        try:
+            problems = validate(changed_copy(path, put(place, chance.choice(VALUES)), tmp_path))
+        except ConfigError as e:
+            problems = [str(e)]
+        assert all(problems)

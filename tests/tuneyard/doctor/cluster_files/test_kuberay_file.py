@@ -170,3 +170,74 @@ def test_crds_are_read_closed_and_all_of_them_are_needed(tmp_path: Path) -> None
     (tmp_path / "RayJob.yaml").unlink()
     with pytest.raises(ConfigError, match="no CRD of RayJob"):
         load_crds(tmp_path)
+    (tmp_path / "kustomization.yaml").write_text("resources: [ray.yaml]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no CRD of RayJob"):
+        load_crds(tmp_path)
+    (tmp_path / "broken.yaml").write_text("a: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: cannot be read as YAML"):
+        load_crds(tmp_path)
+
+
+WORKERS = "spec.rayClusterConfig.workerGroupSpecs.0"
+WORKER = f"{WORKERS}.template.spec.containers.0"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "wanted"),
+    [
+        (f"{WORKER}.env.0.value", 630, f"{WORKER}.env.0.value: 630 is not of type 'string'. Put it in quotes."),
+        (f"{WORKER}.env", {"A": "b"}, f"{WORKER}.env: {{'A': 'b'}} is not of type 'array'."),
+        (
+            f"{WORKER}.resources.limits.memory",
+            "160GB",
+            f"{WORKER}.resources.limits.memory: found '160GB', expected a quantity of Kubernetes, such as",
+        ),
+        (f"{WORKERS}.maxReplicas", "four", f"{WORKERS}.maxReplicas: 'four' is not of type 'integer'."),
+        (f"{WORKERS}.maxReplicas", -1, f"{WORKERS}.maxReplicas: -1 is less than the minimum of 0."),
+        (f"{WORKERS}.minReplicas", 9, f"{WORKERS}.minReplicas: found 9, above maxReplicas, 4."),
+        (f"{WORKERS}.rayStartParams.resources", '{"serve": 1}', f"{WORKERS}.rayStartParams.resources: found '{{"),
+        ("spec.rayClusterConfig.workerGroupSpecs", {"groupName": "g"}, "spec.rayClusterConfig.workerGroupSpecs: {'gr"),
+        ("spec.serveConfigV2", "applications: 5", "spec.serveConfigV2.applications: 5 is not of type 'array'."),
+        ("kind", ["RayService"], "kind: found ['RayService']. Known here:"),
+    ],
+)
+def test_values_of_a_wrong_type_are_found_without_kuberays_schemas(
+    place: str, value: object, wanted: str, tmp_path: Path
+) -> None:
+    path = changed_copy(ROOT / "platform/kuberay/rayservice.yaml", put(place, value), tmp_path)
+    (problem,) = validate_kuberay_file(path)
+    assert problem.partition(": ")[2].startswith(wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value", "wanted"),
+    [
+        ("rayjob", "spec.entrypoint", "python -m jobs.finetune --config no.yaml", "the config no.yaml is neither in"),
+        ("rayjob", "spec.entrypoint", "python -m jobs.finetune '", "a shell cannot read the command: No closing"),
+        (
+            "rayjob",
+            "spec.entrypoint",
+            "python -m jobs.finetune --config jobs/configs/gpt_oss_20b_lora.yaml --set workers.nodes=1",
+            "1 problem\n  workers.nodes: unknown field",
+        ),
+        (
+            "rayservice",
+            "spec.serveConfigV2",
+            "applications: [{args: {config: /opt/tuneyard/serve_apps/configs/no.yaml}}]",
+            "the config /opt/tuneyard/serve_apps/configs/no.yaml is neither in",
+        ),
+    ],
+)
+def test_a_config_that_the_cluster_would_not_find_is_named(
+    kind: str, place: str, value: str, wanted: str, tmp_path: Path
+) -> None:
+    (problem,) = validate_kuberay_file(
+        changed_copy(ROOT / f"platform/kuberay/{kind}.yaml", put(place, value), tmp_path)
+    )
+    assert f": {place}" in problem
+    assert wanted in problem
+
+
+def test_a_config_on_the_clusters_volume_is_not_looked_for(tmp_path: Path) -> None:
+    change = put("spec.entrypoint", "python -m jobs.finetune --config /mnt/tuneyard/acme.yaml")
+    assert validate_kuberay_file(changed_copy(ROOT / "platform/kuberay/rayjob.yaml", change, tmp_path)) == []

@@ -115,3 +115,26 @@ def test_the_bootstrap_runs_commands_that_exist(capsys: pytest.CaptureFixture[st
             main([*name, "--help"])
         assert ended.value.code == 0
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_pod_of_ray_needs_a_home_on_the_volume(path: Path, tmp_path: Path) -> None:
+    at = f"{CLUSTER_SPEC_PATHS[load(path)['kind']]}.headGroupSpec.template.spec.containers.0"
+    (problem,) = validate_kuberay_file(changed_copy(path, put(f"{at}.env", []), tmp_path))
+    assert f": {at}.env: no TUNEYARD_HOME" in problem
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"requests": {"nvidia.com/gpu": "8"}, "limits": {"nvidia.com/gpu": 4}},
+        {"requests": {"nvidia.com/gpu": "8"}},
+    ],
+)
+def test_gpus_have_equal_requests_and_limits(resources: dict[str, Any], tmp_path: Path) -> None:
+    at = "spec.workerGroupSpecs.0.template.spec.containers.0.resources"
+    problem, *_ = validate_kuberay_file(changed_copy(MANIFESTS[0], put(at, resources), tmp_path))
+    assert f": {at}: nvidia.com/gpu has the limit" in problem
+    at = "spec.workerGroupSpecs.0.template.spec.containers.0.resources"
+    only_limits = put(at, {"limits": {"nvidia.com/gpu": 8}})
+    assert validate_kuberay_file(changed_copy(MANIFESTS[0], only_limits, tmp_path)) == []

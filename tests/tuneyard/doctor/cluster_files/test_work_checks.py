@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from tests.tuneyard.doctor.cluster_files.changed_documents import AWS, EFA, GCP, MANIFESTS, ROOT, changed_copy, put
 from tuneyard.cli.main import main
+from tuneyard.core.errors import ConfigError
 from tuneyard.core.resources import GIB, ResourceRequest
 from tuneyard.doctor.cluster_files.cluster_file import validate_cluster_file
 from tuneyard.doctor.cluster_files.kuberay_file import validate_kuberay_file
 from tuneyard.doctor.cluster_files.planned_work import PlannedWork, load_work
-from tuneyard.doctor.cluster_files.work_checks import NodeType, quantity, work_problems
+from tuneyard.doctor.cluster_files.quantities import quantity
+from tuneyard.doctor.cluster_files.work_checks import NodeType, work_problems
 
 CLUSTER, JOB, SERVICE = MANIFESTS
 TRAINING = sorted((ROOT / "jobs/configs").glob("gpt_oss_*.yaml"))
@@ -88,7 +90,42 @@ def test_work_fits_exactly_when_the_maxima_hold_it(nodes: int, per_node: int, wo
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("96", 96), (8, 8), ("500m", 0.5), ("1200Gi", 1200 * GIB), ("1.2Ti", 1.2 * 1024 * GIB), ("2G", 2e9), ("lots", 0)],
+    [
+        ("96", 96),
+        (8, 8),
+        ("500m", 0.5),
+        ("1200Gi", 1200 * GIB),
+        ("1.2Ti", 1.2 * 1024 * GIB),
+        ("2G", 2e9),
+        ("lots", 0),
+        ("1.5e3", 1500),
+        ("2Pi", 2 * 2**50),
+        ("3E", 3e18),
+        (".5", 0.5),
+    ],
 )
 def test_quantities(text: Any, number: float) -> None:
     assert math.isclose(quantity(text), number)
+
+
+@pytest.mark.parametrize(("gpus", "is_good"), [(8, True), (7, False), (4, False)])
+def test_a_node_has_as_many_of_its_custom_resource_as_gpus(gpus: int, is_good: bool, tmp_path: Path) -> None:
+    at = "spec.workerGroupSpecs.0.template.spec.containers.0.resources"
+    found = validate_kuberay_file(changed_copy(CLUSTER, put(at, {"limits": {"nvidia.com/gpu": gpus}}), tmp_path))
+    assert [f"spec.workerGroupSpecs.0: train: 8 beside {gpus} GPUs" in problem for problem in found] == [True] * (
+        not is_good
+    )
+    resources = {"CPU": 208, "GPU": gpus, "train": 8}
+    found = validate_cluster_file(
+        changed_copy(GCP, put("available_node_types.gpu_train.resources", resources), tmp_path)
+    )
+    assert [f"gpu_train: train: 8 beside {gpus} GPUs" in problem for problem in found] == [True] * (not is_good)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"a: 2026-13-45", b"[" * 3000, b"", b"- a\n"])
+def test_a_config_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_work(path)

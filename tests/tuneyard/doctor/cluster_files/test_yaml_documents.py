@@ -67,3 +67,43 @@ def test_broken_yaml_is_refused_in_one_sentence(text: str) -> None:
 def test_lines_marked_set_are_found(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("# SET marks what you fill in\na: 1  # SET: your region\nb: 2\n# SET\n")
     assert lines_to_fill_in(tmp_path / "c.yaml") == ["2", "4"]
+
+
+NESTED = "a: " + "[" * 3000 + "]" * 3000
+BILLION = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a: &a\n  b: *a\n", r"line 2: .*an alias stands within its own anchor"),
+        ("a: &a [1, *a]\n", r"line 1: .*an alias stands within its own anchor"),
+        (NESTED, r"line 1: .*nested more than 64 levels deep"),
+        (BILLION, r"line 6: .*more than 50,000 values"),
+        ("a: 1\nb: 2026-13-45\n", r"line 2: .*the value '2026-13-45' cannot be read as timestamp; put it in quotes"),
+        ("a: !!bool maybe\n", r"line 1: .*the value 'maybe' cannot be read as bool"),
+    ],
+    ids=["loop", "loop-in-list", "deep", "billion", "date", "bool"],
+)
+def test_text_that_has_no_end_or_no_value_is_refused_with_its_line(text: str, wanted: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^file, {wanted}"):
+        parse_documents(text, "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", "found nothing but comments or blank lines"),
+        ("# nothing\n---\n~\n", "found nothing but comments or blank lines"),
+        ("- a\n", "found a list as document 1 of 1"),
+        ("a: 1\n---\nhello\n", "found a text as document 2 of 2"),
+        ("# x\n" * 2**19, r"the file has 2.0 MiB; at most 1 MiB are read"),
+    ],
+    ids=["empty", "null", "list", "text", "large"],
+)
+def test_a_file_that_is_no_cluster_file_is_refused_with_what_was_found(text: str, wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=wanted) as error:
+        read_documents(path)
+    assert str(error.value).startswith(f"{path}: ")
