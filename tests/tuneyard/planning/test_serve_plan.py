@@ -119,3 +119,9 @@ def test_the_command_plans_llama_cpp(published_base: PublishedBase, capsys: pyte
     assert "weights: mxfp4 needs a checkpoint with experts in MXFP4" in capsys.readouterr().err
     assert main([*laptop, "--size", "20b", "--set", "models.0.replicas.num_gpus=1"]) == 1
     assert "llama.cpp can be planned on CPUs only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("amount", ["-5", "nan", "inf"])
+def test_overhead_must_be_an_amount_of_memory(amount: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "plan", str(PRESETS[0]), "--size", "20b", f"--overhead-gib={amount}"]) == 1
+    assert "expected GiB of memory per GPU, 0 or more" in capsys.readouterr().err
