@@ -56,6 +56,8 @@ def validate_cluster_file(path: Path, work: Sequence[PlannedWork] = ()) -> list[
         validate_config(completed)
     except (ValueError, RuntimeError, AssertionError) as e:
         return [f"(the whole file): Ray rejects it: {e}"]
+    except (TypeError, AttributeError, LookupError) as e:  # a value whose type Ray's schema leaves open
+        return [f"(the whole file): Ray cannot read it, a value has a wrong type: {type(e).__name__}: {e}"]
     problems = [*_node_type_problems(completed), *_start_command_problems(completed), *launch_problems(completed)]
     if value_at(data, "provider.type") != "local":  # whose file does not say what its machines have
         problems += work_problems(launcher_node_types(completed), work)
@@ -78,6 +80,7 @@ def _launcher_schema_problems(data: Mapping[str, Any]) -> Iterator[str]:
     for docker in (fields["docker"], fields["available_node_types"]["patternProperties"][".*"]["properties"]["docker"]):
         for name in [name for name in docker["properties"] if name.endswith("run_options")]:
             docker["properties"][name]["items"] = {"type": "string"}
+    fields["file_mounts"]["additionalProperties"] = {"type": "string"}
     for name in ("NetworkInterfaces", "disks"):  # what the checks below read of a provider's own fields
         node_config = fields["available_node_types"]["patternProperties"][".*"]["properties"]["node_config"]
         node_config.setdefault("properties", {})[name] = {"type": "array", "items": {"type": "object"}}

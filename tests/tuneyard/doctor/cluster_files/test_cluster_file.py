@@ -231,6 +231,7 @@ def test_what_is_no_cluster_at_all_is_refused(text: str, tmp_path: Path) -> None
     [
         ("provider.type", ["aws"], "provider.type: found ['aws']. Known here"),
         ("docker.run_options.1", 5, "docker.run_options.1: 5 is not of type 'string'. Put it in quotes."),
+        ("file_mounts", {"/a": 5}, "file_mounts./a: 5 is not of type 'string'. Put it in quotes."),
         ("docker.worker_run_options", [True], "docker.worker_run_options.0: True is not of type 'string'."),
         (
             "available_node_types.gpu_train.node_config.NetworkInterfaces",
