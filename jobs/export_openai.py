@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tuneyard.core.command import run_command
+from tuneyard.core.command import local_path, run_command
 
 EPILOG = """\
 SOURCE is name@alias or name/version in the registry, or a checkpoint folder. OpenAI's form has MXFP4 experts only:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "source", metavar="SOURCE", help="name@alias, name/version or a checkpoint folder; its experts must be MXFP4"
     )
-    parser.add_argument("target", metavar="TARGET", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("target", metavar="TARGET", type=local_path, help="a folder that does not exist yet")
     arguments = parser.parse_args(argv)
     return run_command(
         lambda: _run(arguments.source, arguments.target),

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tuneyard.core.command import add_config_arguments, run_command
+from tuneyard.core.command import add_config_arguments, local_path, run_command
 
 EPILOG = """\
 The checkpoint's base, codec, parallelism and workers are read from the run's config, and how the rows of --data become
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         "--data", metavar="FILE", help="chats; the last assistant message of each is replaced by a generated one"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="JSONL file to write; default: print the answers as text"
+        "--out", type=local_path, metavar="FILE", help="JSONL file to write; default: print the answers as text"
     )
     parser.add_argument(
         "--max-tokens", type=int, default=512, metavar="N", help="limit per completion (default: %(default)s)"

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tuneyard.core.command import run_command
+from tuneyard.core.command import local_path, run_command
 
 EPILOG = """\
 SOURCE is hf:// and the folder of a Hugging Face checkpoint (BF16 or MXFP4 experts), or openai:// and the folder of
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", help="hf://FOLDER or openai://FOLDER")
-    parser.add_argument("target", metavar="TARGET", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("target", metavar="TARGET", type=local_path, help="a folder that does not exist yet")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments.source, arguments.target))
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from jobs.checkpoints.loss_options import add_loss_options
-from tuneyard.core.command import run_command
+from tuneyard.core.command import local_path, run_command
 
 MAX_ROWS = 256
 """Rows on which the loss is measured by default."""
@@ -48,7 +47,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("source", metavar="SOURCE", help="name@alias, name/version or a checkpoint folder")
     parser.add_argument("--format", choices=("mxfp4",), required=True, help="mxfp4: the format of openai/gpt-oss")
     parser.add_argument("--name", help="name of the result in the registry; default: the source's name with -mxfp4")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write to this folder and register nothing")
+    parser.add_argument("--output", type=local_path, metavar="DIR", help="write to this folder and register nothing")
     add_loss_options(parser, MAX_ROWS)
     return parser.parse_args(argv)
 

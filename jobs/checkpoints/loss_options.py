@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 MAX_LOSS_INCREASE = 0.05
 """nats per token."""
@@ -21,11 +22,21 @@ def add_loss_options(parser: argparse.ArgumentParser, max_rows: int) -> None:
     )
     parser.add_argument(
         "--max-loss-increase",
-        type=float,
+        type=_finite,
         default=MAX_LOSS_INCREASE,
         metavar="NATS",
         help="largest allowed increase of the loss, in nats per token; default: %(default)s",
     )
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, found {text!r}")
+    return number
 
 
 def _positive(text: str) -> int:

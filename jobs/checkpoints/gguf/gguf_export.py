@@ -14,7 +14,7 @@ from jobs.checkpoints.gguf.template_proof import check_template
 from jobs.checkpoints.heldout_loss import HeldoutChats, heldout_chats, label_log_probs
 from tuneyard.checkpoints.gguf.gguf_manifest import GgufManifest, manifest_path, write_gguf_manifest
 from tuneyard.checkpoints.gguf.gguf_types import GgufType
-from tuneyard.checkpoints.gguf.writing import write_gguf
+from tuneyard.checkpoints.gguf.writing import check_space, gguf_size, write_gguf
 from tuneyard.checkpoints.manifest_writer import software_versions
 from tuneyard.checkpoints.staging import staging_folder
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
@@ -53,6 +53,8 @@ def export_gguf(job: GgufExport) -> GgufManifest:
         if path.exists():
             raise _exists(path)
     source = validate_hf_checkpoint(job.source)
+    # write_gguf checks it too, but in the hidden folder, and after the chats are read.
+    check_space(target, gguf_size(job.source, job.kind))
     chats = heldout_chats(job.source, source, job.heldout, job.max_rows)
     prompts = check_template(parse_parity_rows(source.parity), chats.codec)
     with staging_folder(target) as staging:
@@ -82,9 +84,16 @@ def _publish(written: Path, target: Path) -> None:
         os.link(written, target)
     except FileExistsError as e:
         raise _exists(target) from e
+    except OSError:
+        # FAT and exFAT, the file systems of USB sticks, have no links. Nor have some network drives.
+        if target.exists():
+            raise _exists(target) from None
+        written.rename(target)
 
 
 def _exists(path: Path) -> CheckpointError:
+    if path.is_dir():
+        return CheckpointError(f"{path} is a folder. Name a file in it with --output, such as {path / 'model.gguf'}.")
     return CheckpointError(f"{path} already exists. Delete it, or choose another file with --output.")
 
 

@@ -21,7 +21,8 @@ def staging_folder(target: Path) -> Iterator[Path]:
     """Yields an empty hidden folder beside `target`. Removes it at the end, with all that was not published.
 
     Folders that dead processes of this machine left for the same target are removed first. Raises CheckpointError if
-    the target exists or its parent cannot be written, and StorageFullError if the disk becomes full inside the context.
+    the target exists or its parent cannot be written, and StorageFullError if the disk becomes full inside the context
+    or takes no file that large.
     """
     target = Path(target).absolute()
     _refuse_existing(target)
@@ -36,6 +37,8 @@ def staging_folder(target: Path) -> Iterator[Path]:
     try:
         yield staging
     except (OSError, SafetensorError) as e:
+        if getattr(e, "errno", None) == errno.EFBIG:
+            raise _file_too_large(target) from e
         if not _is_storage_full(e):
             raise
         raise _storage_full(target) from e
@@ -94,6 +97,14 @@ def _storage_full(target: Path) -> StorageFullError:
     return StorageFullError(
         f"{target.parent} has no space for the checkpoint {target.name} ({free_mib} MiB free). All incomplete files "
         "were removed. Delete old checkpoints or runs, or choose another folder, and start again."
+    )
+
+
+def _file_too_large(target: Path) -> StorageFullError:
+    return StorageFullError(
+        f"{target.parent} takes no file as large as those of {target.name}. All incomplete files were removed. FAT32, "
+        "the file system of many USB sticks, ends at 4 GiB a file, and `ulimit -f` sets a limit for a shell. Choose "
+        "another folder, and start again."
     )
 
 

@@ -35,6 +35,17 @@ def add_command(commands: Commands, name: str, summary: str, epilog: str = "") -
     )
 
 
+def local_path(text: str) -> Path:
+    """The path that an option gives for what a command writes; a `type` for `add_argument`.
+
+    Refuses a URI, of which Path would make a folder such as `s3:` in the working directory, and an empty text, which
+    Path takes for the working directory itself.
+    """
+    if not text or "://" in text:
+        raise argparse.ArgumentTypeError(f"must be a path on a disk of this machine, found {text!r}")
+    return Path(text)
+
+
 def add_overrides(parser: Options) -> None:
     """Adds the option --set; its values are in `overrides`."""
     parser.add_argument(

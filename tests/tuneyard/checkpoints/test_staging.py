@@ -42,6 +42,18 @@ def test_a_full_disk(tmp_path: Path, error: Exception) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_system_that_takes_no_large_file(tmp_path: Path) -> None:
+    """FAT32 ends at 4 GiB; here by a limit of the process, which gives the same error."""
+    script = (
+        "import resource, sys; from pathlib import Path; from tuneyard.checkpoints.staging import staging_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "with staging_folder(Path(sys.argv[1]) / 'm.gguf') as staging: (staging / 'm.gguf').write_bytes(bytes(20_000))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert f"StorageFullError: {tmp_path} takes no file as large as those of m.gguf." in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot create a folder there"), staging_folder(tmp_path / "file" / "m"):

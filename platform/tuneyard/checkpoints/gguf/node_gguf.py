@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tuneyard.checkpoints.gguf.gguf_types import GgufType
 from tuneyard.checkpoints.gguf.writing import Progress, gguf_size, write_gguf
-from tuneyard.checkpoints.layout.content_hashes import hash_file
+from tuneyard.checkpoints.layout.content_hashes import FileEntry, hash_file
 from tuneyard.checkpoints.manifest import MANIFEST_NAME, read_manifest
 from tuneyard.checkpoints.node_cache import use_entry
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
@@ -18,8 +20,8 @@ FORM = 1
 
 FILE_NAME = "model.gguf"
 
-SIZE_NAME = "size_bytes"
-"""The file with the size of FILE_NAME, as it was written."""
+ENTRY_NAME = f"{FILE_NAME}.json"
+"""The file with the size and the hash of FILE_NAME, as it was written: a FileEntry."""
 
 
 def local_gguf(checkpoint: Path, kind: GgufType, *, on_progress: Progress | None = None) -> Path:
@@ -27,8 +29,9 @@ def local_gguf(checkpoint: Path, kind: GgufType, *, on_progress: Progress | None
 
     It stays until this process ends or releases its folder (node_cache.release). The first process of a node that
     needs it makes it, after it has checked every byte of the checkpoint against the manifest; others wait. The file's
-    folder is named after the digest of the manifest, which holds the digests of all files. Later only the file's size
-    is checked, as the cache reads no copy again; a file of another size is made anew.
+    folder is named after the digest of the manifest, which holds the digests of all files. Each process compares every
+    byte with the hash of what was written, because llama.cpp answers from damaged weights without an error. A file that
+    is damaged is made anew.
 
     Raises CheckpointError for a checkpoint without a manifest, one that its manifest does not prove or one that
     llama.cpp cannot run, StorageFullError, and MissingDependencyError without the package gguf.
@@ -40,15 +43,17 @@ def local_gguf(checkpoint: Path, kind: GgufType, *, on_progress: Progress | None
         validate_hf_checkpoint(checkpoint)
         for left_over in folder.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
-        written = write_gguf(checkpoint, folder / FILE_NAME, kind, on_progress=on_progress, with_text=False)
-        write_atomically(folder / SIZE_NAME, str(written.size_bytes))
+        write_gguf(checkpoint, folder / FILE_NAME, kind, on_progress=on_progress, with_text=False)
+        write_atomically(folder / ENTRY_NAME, hash_file(folder / FILE_NAME).model_dump_json())
 
     name = f"{digest[:32]}-{kind}-{FORM}"
-    return use_entry(name, gguf_size(checkpoint, kind), fill, is_intact=_has_its_size) / FILE_NAME
+    return use_entry(name, gguf_size(checkpoint, kind), fill, is_intact=_is_as_written) / FILE_NAME
 
 
-def _has_its_size(folder: Path) -> bool:
+def _is_as_written(folder: Path) -> bool:
+    path = folder / FILE_NAME
     try:
-        return (folder / SIZE_NAME).read_text() == str((folder / FILE_NAME).stat().st_size)
-    except FileNotFoundError:
+        written = FileEntry.model_validate_json((folder / ENTRY_NAME).read_bytes())
+        return path.stat().st_size == written.size_bytes and hash_file(path) == written
+    except (OSError, ValidationError):  # a missing file, or one that the disk cannot read
         return False

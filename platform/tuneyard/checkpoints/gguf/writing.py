@@ -53,7 +53,7 @@ def write_gguf(
     """
     tensors, config = _plan(checkpoint, kind)
     out = Path(out).absolute()
-    _check_space(out, sum(tensor.size_bytes for tensor in tensors))
+    check_space(out, sum(tensor.size_bytes for tensor in tensors))
     with staging_folder(out) as staging:
         partial = staging / out.name
         _write(partial, checkpoint, config, kind, tensors, on_progress or (lambda _written, _total: None), with_text)
@@ -69,6 +69,19 @@ def gguf_size(checkpoint: Path, kind: GgufType) -> int:
     Raises CheckpointError and MissingDependencyError as write_gguf does.
     """
     return sum(tensor.size_bytes for tensor in _plan(checkpoint, kind)[0])
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Raises CheckpointError if the file `out` exists, and StorageFullError if its disk has not `needed` bytes free."""
+    if out.exists():
+        raise CheckpointError(f"{out} already exists. Delete it, or choose another file.")
+    existing = next(folder for folder in out.parents if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StorageFullError(
+            f"{out}: {existing} has {free / 1e9:.1f} GB free, but the file takes {needed / 1e9:.1f} GB. Free space, or "
+            "choose another disk."
+        )
 
 
 def _plan(checkpoint: Path, kind: GgufType) -> tuple[list[GgufTensor], dict[str, Any]]:
@@ -164,15 +177,3 @@ def _add_origin(writer: gguf.GGUFWriter, checkpoint: Path, kind: GgufType) -> No
     if manifest.base is not None:
         writer.add_base_model_count(1)
         writer.add_base_model_name(0, manifest.base.name)
-
-
-def _check_space(out: Path, needed: int) -> None:
-    if out.exists():
-        raise CheckpointError(f"{out} already exists. Delete it, or choose another file.")
-    existing = next(folder for folder in out.parents if folder.is_dir())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise StorageFullError(
-            f"{out}: {existing} has {free / 1e9:.1f} GB free, but the file takes {needed / 1e9:.1f} GB. Free space, or "
-            "choose another disk."
-        )

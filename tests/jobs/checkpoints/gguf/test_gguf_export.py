@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -25,7 +28,7 @@ from tuneyard.checkpoints.layout.content_hashes import hash_file
 from tuneyard.checkpoints.layout.json_files import read_json, write_json
 from tuneyard.checkpoints.manifest_writer import write_manifest
 from tuneyard.checkpoints.validation import validate_hf_checkpoint
-from tuneyard.core.errors import CheckpointError, ConfigError
+from tuneyard.core.errors import CheckpointError, ConfigError, StorageFullError
 from tuneyard.harmony.codec import HarmonyCodec
 from tuneyard.harmony.settings import CodecSettings
 
@@ -105,6 +108,43 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(
     with pytest.raises(CheckpointError, match=rf"{name} already exists"):
         export(tiny_oss, tmp_path / "m.gguf", GgufType.F32)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "another's")]
+
+
+def test_a_file_system_without_links(tiny_oss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a USB stick with exFAT, which is how a file of this size travels."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    manifest = export(tiny_oss, tmp_path / "m.gguf", GgufType.F32)
+    assert manifest.file == hash_file(tmp_path / "m.gguf")
+    assert {path.name for path in tmp_path.iterdir()} == {"m.gguf", "m.gguf.manifest.json"}
+
+    def prove(*_: object) -> dict[str, float]:
+        (tmp_path / "n.gguf").write_text("another's")
+        return {"loss_before": 1.0, "loss_after": 1.0}
+
+    monkeypatch.setattr(gguf_export, "_prove", prove)
+    with pytest.raises(CheckpointError, match=r"n\.gguf already exists"):
+        export(tiny_oss, tmp_path / "n.gguf", GgufType.F32)
+    assert (tmp_path / "n.gguf").read_text() == "another's"
+    assert not (tmp_path / "n.gguf.manifest.json").exists()
+
+
+def test_a_folder_is_no_file_to_write(tiny_oss: Path, tmp_path: Path) -> None:
+    """Nobody is told to delete it."""
+    with pytest.raises(CheckpointError, match=r"is a folder\. Name a file in it with --output") as refused:
+        export(tiny_oss, tmp_path, GgufType.F32)
+    assert "Delete" not in str(refused.value)
+
+
+def test_a_full_disk_is_named_with_the_file_and_before_the_chats_are_read(
+    tiny_oss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuneyard.checkpoints.gguf.writing.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StorageFullError, match=rf"^{tmp_path}/m\.gguf: {tmp_path} has 0\.0 GB free"):
+        export(tiny_oss, tmp_path / "m.gguf", GgufType.F32, heldout="/nowhere.jsonl")
 
 
 def test_logits_that_are_not_numbers_are_refused(tiny_oss_copy: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The contract of InferenceEngine is tested in ../test_engine.py.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import dataclasses
 import math
 import time
@@ -64,6 +65,24 @@ async def test_a_prompt_finds_its_beginning_in_the_cache(engine: Any) -> None:
     # At once after the answer, as an agent's next turn comes: the slot is free by then.
     _, chunks = await collect(engine, GenerationRequest("c", (*prompt, *first), SamplingParams(2, 0.0), ()))
     assert {chunk.cached_prompt_tokens for chunk in chunks if chunk.token_ids} == {119}
+
+
+@pytest.mark.parametrize("swa_full", [True, False])
+async def test_a_slots_earlier_requests_change_no_answer(
+    make_engine: EngineFactory, reference: Any, swa_full: bool
+) -> None:
+    """llama.cpp's own copies of a window gave wrong probabilities to prompts that share their beginning with others."""
+    engine = await make_engine(swa_full=swa_full, n_parallel=1, n_ctx=512)
+    fresh = random_prompts(8, *(3, 20, 100) * 4)
+    prompts = [
+        prompt
+        for earlier, later in itertools.pairwise(fresh)
+        for prompt in (earlier, (*earlier[: len(earlier) // 2], *later[:3]), later, (*earlier[:2], *later[:1]))
+    ]
+    sampling = SamplingParams(24, temperature=0.0, frequency_penalty=1.9)
+    requests = [GenerationRequest(f"p{i}", p, sampling, ()) for i, p in enumerate(prompts)]
+    answers, expected = [[(await collect(e, r))[0] for r in requests] for e in (engine, reference)]
+    assert answers == expected
 
 
 OPTIONS_AT_TEMPERATURE_0: dict[str, dict[str, Any]] = {

@@ -87,11 +87,12 @@ def test_an_interrupted_file_is_made_anew(tiny_oss: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(node_gguf, "write_gguf", real)
     made = local_gguf(tiny_oss, GgufType.F32)
     assert made.stat().st_size > 10**6
-    assert sorted(path.name for path in made.parent.iterdir()) == ["model.gguf", "size_bytes"]
+    assert sorted(path.name for path in made.parent.iterdir()) == ["model.gguf", "model.gguf.json"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "gone", "no size"])
-def test_a_file_of_another_size_is_made_anew(tiny_oss: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["cut", "longer", "gone", "one bit", "header", "no entry", "broken entry"])
+def test_a_damaged_file_is_made_anew(tiny_oss: Path, damage: str) -> None:
+    """llama.cpp answers from damaged weights without an error."""
     made = local_gguf(tiny_oss, GgufType.Q8_0)
     content = made.read_bytes()
     release(made.parent)
@@ -102,8 +103,14 @@ def test_a_file_of_another_size_is_made_anew(tiny_oss: Path, damage: str) -> Non
             made.write_bytes(content + b"x")
         case "gone":
             made.unlink()
-        case "no size":
-            (made.parent / "size_bytes").unlink()
+        case "one bit":
+            made.write_bytes(content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:])
+        case "header":
+            made.write_bytes(bytes(64) + content[64:])
+        case "no entry":
+            (made.parent / "model.gguf.json").unlink()
+        case "broken entry":
+            (made.parent / "model.gguf.json").write_text('{"sha256"')
     assert local_gguf(tiny_oss, GgufType.Q8_0) == made
     assert made.read_bytes() == content
     release(made.parent)
