@@ -112,8 +112,8 @@ def server_parameters(config: LlamaCppConfig, gguf: Path, socket: Path) -> Any:
     p.swa_full = config.swa_full
     # The slots' own caches are counted in n_ctx; this one would take up to 8 GiB more.
     p.cache_ram_mib = 0
-    # Without swa_full, llama.cpp keeps copies of the window's keys and values, to continue from when a prompt shares its
-    # beginning with an earlier one. In xllamacpp 2026.10, an answer that continues from one has wrong probabilities.
+    # Without swa_full, llama.cpp keeps copies of the window's keys and values, to continue from when a prompt shares
+    # its beginning with an earlier one. In xllamacpp 2026.10, what is continued from one has wrong probabilities.
     p.n_ctx_checkpoints = 0
     # Otherwise llama.cpp changes n_ctx to what fits.
     p.fit_params = False

@@ -6,8 +6,8 @@ The contract of InferenceEngine is tested in ../test_engine.py.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import dataclasses
+import itertools
 import math
 import time
 from collections import Counter
