@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+import torch.distributed as dist
 from nemo.lightning import MegatronStrategy, Trainer
 
 import jobs.nemo.setup.patched
@@ -19,5 +19,5 @@ def single_process_trainer(accelerator: str, **strategy_options: Any) -> Trainer
     """
     trainer = Trainer(devices=1, accelerator=accelerator, strategy=MegatronStrategy(**strategy_options))
     # Only now: the trainer copies its arguments.
-    trainer.strategy.store = torch.distributed.HashStore()
+    trainer.strategy.store = dist.HashStore()  # type: ignore[attr-defined]
     return trainer
