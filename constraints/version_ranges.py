@@ -33,7 +33,8 @@ def _candidates(specifiers: Iterable[object]) -> Iterator[Version]:
         yield Version(".".join(map(str, [*release, 0, 1])))
         yield Version(".".join(map(str, [*release[:-1], release[-1] + 1])))
         yield Version(".".join(map(str, [*release[:-1], release[-1] + 1, 1])))
-        # Just before: the last version of the preceding release.
+        # Just before: its pre-releases, which <=1.4 and !=1.4 leave, and the last version of the preceding release.
+        yield from (Version(f"{version.base_version}.dev0"), Version(f"{version.base_version}rc999999"))
         for cut in range(len(release), 0, -1):
             if release[cut - 1]:
                 yield Version(".".join(map(str, [*release[: cut - 1], release[cut - 1] - 1, 999_999])))

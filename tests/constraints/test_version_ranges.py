@@ -51,3 +51,9 @@ def test_a_range_between_two_versions_is_found() -> None:
     assert common_version(SpecifierSet(">=4.57.3,!=5.0.*,!=5.1.*,!=5.2.*,<5.25"), SpecifierSet(">=5.0,<5.3")) is None
     assert common_version(SpecifierSet("<2"), SpecifierSet(">=2")) is None
     assert common_version(SpecifierSet(""), SpecifierSet("==1.82.7")) == Version("1.82.7")
+
+
+def test_only_pre_releases_of_the_named_version_may_be_left() -> None:
+    assert common_version(SpecifierSet(""), SpecifierSet("!=0,<=0")) == Version("0.dev0")
+    assert common_version(SpecifierSet(">=1.4rc1"), SpecifierSet("<=1.4,!=1.4,!=1.4rc1")) is not None
+    assert common_version(SpecifierSet(">=1.4"), SpecifierSet("<=1.4,!=1.4")) is None
