@@ -37,6 +37,10 @@ TRAINING_STATE = ("training_args.bin",)
 """Attacks by files that transformers' Trainer writes beside a checkpoint, and that an export does not read."""
 
 
+WITHOUT_MANIFEST = ("pipe", "config without end")
+"""Attacks beside which no manifest can be written: hashing a pipe would wait forever, and the config is no JSON."""
+
+
 @pytest.fixture
 def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CANARY, str(tmp_path / "canary"))
@@ -50,7 +54,7 @@ def test_every_door_refuses_it(kind: str, tiny_oss_copy: Path, canary: Path) -> 
     attack.apply(tiny_oss_copy)
     refused = [refusal(lambda folder: adopt_checkpoint(folder, "m"), tiny_oss_copy)]
     assert not (tiny_oss_copy / "manifest.json").exists()
-    if kind != "pipe":  # hashing a pipe would wait forever
+    if kind not in WITHOUT_MANIFEST:
         write_manifest(tiny_oss_copy, kind="base", name="m", version="1")
     refused += [refusal(load, tiny_oss_copy) for load in DOORS.values()]
     assert all("is not safe to load, so nothing of it was loaded" in message for message in refused)
@@ -76,7 +80,7 @@ def refusal(load: Callable[[Path], object], folder: Path) -> str:
 
 def test_all_kinds_at_once_are_listed(tiny_oss_copy: Path) -> None:
     for kind, attack in ATTACKS.items():
-        if "link" not in kind and "rope" not in kind:
+        if "link" not in kind and "rope" not in kind and kind not in WITHOUT_MANIFEST:
             attack.apply(tiny_oss_copy)
     message = refusal(validate_hf_checkpoint, tiny_oss_copy)
     assert 20 < message.count("\n") <= 102

@@ -155,8 +155,6 @@ def _llama_cpp_lines(model: ModelAppConfig, plan: LlamaCppPlan) -> Iterator[str]
     yield _row("weights", pages, "pages of the GGUF file")
     yield _row("repacked weights", plan.repacked_bytes, "copies in the order that the kernels of x86 and ARM read")
     yield _row("KV cache", plan.kv_cache_bytes, tokens)
-    if plan.context_checkpoints_bytes:
-        yield _row("sliding windows", plan.context_checkpoints_bytes, "at most: those of earlier positions")
     yield _row("compute buffers", plan.compute_bytes, compute)
     yield _row("process", plan.process_bytes, "Python, Ray Serve, tokenizer")
     yield _row("main memory needed", plan.needed_bytes)

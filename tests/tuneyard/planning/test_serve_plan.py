@@ -113,8 +113,13 @@ def test_the_command_plans_llama_cpp(published_base: PublishedBase, capsys: pyte
     assert fields["weights_bytes"] == 13_779_630_336
     checkpoint = f"models.0.checkpoint={published_base.adopted}"
     windows = "models.0.engine.llama_cpp.swa_full=false"
-    assert main([*laptop, "--set", checkpoint, "--set", windows]) == 0
-    assert "sliding windows" in capsys.readouterr().out
+    assert main([*laptop, "--set", checkpoint]) == 0
+    capsys.readouterr()
+    cached = []
+    for setting in ("models.0.engine.llama_cpp.swa_full=true", windows):
+        assert main([*laptop, "--size", "20b", "--set", setting, "--json"]) == 0
+        cached.append(json.loads(capsys.readouterr().out)[0]["kv_cache_bytes"])
+    assert cached[1] < 0.6 * cached[0]
     assert main([*laptop, "--size", "20b", "--bf16"]) == 1
     assert "weights: mxfp4 needs a checkpoint with experts in MXFP4" in capsys.readouterr().err
     assert main([*laptop, "--size", "20b", "--set", "models.0.replicas.num_gpus=1"]) == 1

@@ -25,9 +25,6 @@ vocabulary 670 MB were measured without Ray's connections; the rest is for those
 VALUE_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 """Bytes of a value in the KV cache."""
 
-MAX_CONTEXT_CHECKPOINTS = 32
-"""Copies of a slot's sliding windows that llama.cpp keeps, to go on from where prompts differ (n_ctx_checkpoints)."""
-
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppPlan:
@@ -41,8 +38,6 @@ class LlamaCppPlan:
     """Part of the weights that llama.cpp also copies into another order, which its kernels for this CPU read."""
     kv_cache_bytes: int
     """The keys and values of all slots, reserved when the model is loaded."""
-    context_checkpoints_bytes: int
-    """At most; 0 with swa_full."""
     compute_bytes: int
     """Intermediate values of one forward pass of n_ubatch tokens, and the logits."""
     process_bytes: int
@@ -53,7 +48,7 @@ class LlamaCppPlan:
     @property
     def allocated_bytes(self) -> int:
         """What llama.cpp allocates beyond the pages of the file."""
-        return self.repacked_bytes + self.kv_cache_bytes + self.context_checkpoints_bytes + self.compute_bytes
+        return self.repacked_bytes + self.kv_cache_bytes + self.compute_bytes
 
     @property
     def needed_bytes(self) -> int:
@@ -76,16 +71,12 @@ def plan_llama_cpp(config: LlamaCppConfig, model: Mapping[str, Any], *, is_mxfp4
     sliding_layers = math.ceil(int(model["num_hidden_layers"]) / 2)
     full_layers = int(model["num_hidden_layers"]) - sliding_layers
     per_cell = kv_bytes_per_token_and_layer(config, model)
-    checkpoints = 0
-    if not config.swa_full:
-        checkpoints = MAX_CONTEXT_CHECKPOINTS * sliding_layers * int(model["sliding_window"]) * per_cell
     stored = GgufType.MXFP4 if is_mxfp4 else GgufType.BF16
     return LlamaCppPlan(
         checkpoint_bytes=_gguf_bytes(model, stored)[0],
         weights_bytes=weights,
         repacked_bytes=repacked,
         kv_cache_bytes=config.n_parallel * (sliding_layers * window + full_layers * full) * per_cell,
-        context_checkpoints_bytes=config.n_parallel * checkpoints,
         compute_bytes=compute_bytes(config, model, window, full),
         process_bytes=PROCESS_BYTES,
         slots=config.n_parallel,
