@@ -33,6 +33,9 @@ LATER_PAGES = ("checkpoints-and-proofs.md", "tensorrt-llm.md", "../README.md")
 SCENARIOS = {"demo": ("demo", "api"), "acme": ("acme",), "openai": ("openai",)}
 """Names in the pages' comments by scenario; blocks of `api` ask the server of `demo`."""
 
+SYSTEM_LINE = "[finetune] All training chats begin with the system message 'You are the Brindle support assistant.'"
+"""Of the demo's own data. Some of the rows of this test have no system message."""
+
 SERVER = "-server"
 CHECKOUT_PARTS = ("jobs", "platform", "serve_apps", "ui", "pyproject.toml")
 NUMBER = r"[0-9][0-9.,:e+-]*"
@@ -168,7 +171,7 @@ def blocks_of(scenario: str) -> list[tuple[CommandBlock, str]]:
 def missing_lines(shown: str, output: str) -> list[str]:
     """The lines of a page's `text` block that the output lacks."""
     printed = [line.strip() for line in output.splitlines()]
-    expected = [line.strip() for line in shown.splitlines() if line.strip()]
+    expected = [line.strip() for line in shown.splitlines() if line.strip() and not line.startswith(SYSTEM_LINE)]
     return [line for line in expected if not any(re.fullmatch(_pattern(line), found) for found in printed)]
 
 
