@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.distributed as dist
+import torch
 from nemo.lightning import MegatronStrategy, Trainer
 
 import jobs.nemo.setup.patched
@@ -19,5 +19,5 @@ def single_process_trainer(accelerator: str, **strategy_options: Any) -> Trainer
     """
     trainer = Trainer(devices=1, accelerator=accelerator, strategy=MegatronStrategy(**strategy_options))
     # Only now: the trainer copies its arguments.
-    trainer.strategy.store = dist.HashStore()  # type: ignore[attr-defined]
+    trainer.strategy.store = torch.distributed.HashStore()
     return trainer
