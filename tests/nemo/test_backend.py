@@ -76,30 +76,20 @@ def test_both_backends_have_one_heldout_loss_at_any_batch_size(tiny_fp32: Path, 
     assert losses["nemo", 4] == pytest.approx(losses["nemo", 1], abs=1e-5)
 
 
-def test_imports_and_exports_work_with_a_port_that_another_process_took(
-    imported: Path, tiny_fp32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_port_that_another_process_took_does_not_end_an_export(
+    imported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process group that ended before may have left its port in the environment, and a free port may be taken before
-    it is opened: then NeMo finds a port that it cannot open."""
+    """A group of one that ended before left its port in the environment."""
     import torch
-    from lightning.fabric.plugins.environments import LightningEnvironment
 
-    from jobs.nemo.checkpoint_import import import_checkpoint
     from jobs.nemo.connectors.hf_exporter import HFExporter
 
-    def end_group() -> None:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-
-    with socket.create_server(("", 0)) as taken:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
-        assert LightningEnvironment().main_port == taken.getsockname()[1]
-        end_group()
         model, _ = HFExporter(str(imported)).nemo_load(imported)
-        assert model.state_dict()
-        end_group()
-        import_checkpoint(f"hf://{tiny_fp32}", tmp_path / "again")
-    assert (tmp_path / "again" / "weights").is_dir()
+    assert model.state_dict()
 
 
 def test_layer_offload_does_not_change_the_logits(imported: Path, tiny_fp32: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import tenacity
+import torch
 from nemo.collections.llm import GPTOSSConfig
 from nemo.collections.llm.gpt.model import gpt_oss
 from nemo.lightning import io
@@ -15,7 +18,6 @@ import jobs.nemo.setup.patched
 from jobs.nemo.connectors.expert_tensors import expert_export_transforms
 from jobs.nemo.connectors.hf_importer import HF_EXPERT_TENSORS
 from jobs.nemo.connectors.model_config import hf_config
-from jobs.nemo.connectors.single_process import single_process_trainer
 from jobs.nemo.connectors.tensor_names import NemoTensorNames, hf_to_nemo_names
 
 
@@ -29,10 +31,14 @@ class HFExporter(gpt_oss.HFGPTOSSExporter):
         source: GPTOSSConfig = io.load_context(str(self), subpath="model.config")
         return hf_config(source)
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(torch.distributed.DistNetworkError),
+        stop=tenacity.stop_after_attempt(3),
+        reraise=True,
+    )
     def nemo_load(self, path: Path, trainer: Any = None, cpu: bool = True) -> tuple[Any, Any]:
-        """See NeMo's. `path` must hold whole weights, no adapters. The default trainer is single_process_trainer."""
-        if trainer is None:
-            trainer = single_process_trainer("cpu" if cpu else "gpu", ddp="pytorch", setup_optimizers=False)
+        """See NeMo's. Tries another port if the one that was found for the process group has been taken meanwhile."""
+        os.environ.pop("MASTER_PORT", None)
         loaded: tuple[Any, Any] = super().nemo_load(path, trainer, cpu)
         return loaded
 

@@ -15,7 +15,6 @@ from nemo.collections.llm import GPTOSSConfig
 
 import jobs.nemo.setup.patched
 from jobs.nemo.connectors.model_config import model_config
-from jobs.nemo.connectors.single_process import single_process_trainer
 from tuneyard.core.errors import CheckpointError
 
 
@@ -34,12 +33,6 @@ class SourceImporter:
     @cached_property
     def config(self) -> GPTOSSConfig:
         return model_config(self.source_config(), bf16=self.dtype == torch.bfloat16, params_dtype=self.dtype)
-
-    def nemo_setup(self, model: Any, trainer: Any = None) -> Any:
-        """See NeMo's. The default trainer is single_process_trainer."""
-        if trainer is None:
-            trainer = single_process_trainer("cpu", ckpt_save_optimizer=False, always_save_context=True)
-        return super().nemo_setup(model, trainer)  # type: ignore[misc]
 
     @cached_property
     def tokenizer(self) -> AutoTokenizer:
