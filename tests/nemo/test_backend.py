@@ -81,9 +81,12 @@ def test_a_port_that_another_process_took_does_not_end_an_export(
 ) -> None:
     """A group of one that ended before left its port in the environment."""
     import torch
+    from megatron.core import parallel_state
 
     from jobs.nemo.connectors.hf_exporter import HFExporter
 
+    # Megatron's groups of an earlier test would be used after torch's had gone.
+    parallel_state.destroy_model_parallel()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     with socket.create_server(("127.0.0.1", 0)) as taken:
